@@ -1,0 +1,32 @@
+"""Arrays to bytes and back: numpy only, no network, no clients, no torch.
+
+The byte layout of every codec is specified in `codecs/README.md`.
+"""
+
+from .chain import Chain
+from .container import max_container_bytes, pack_arrays, unpack_arrays
+from .errors import CODEC_REASONS, CodecError, CodecReason
+from .interface import ArrayCodec, BytesCodec, Context
+from .registry import CODECS
+from .spec import DTYPES, Array, Arrays, ArraySpec, Dimension, Open, Spec
+
+__all__ = [
+    "CODECS",
+    "CODEC_REASONS",
+    "DTYPES",
+    "Array",
+    "ArrayCodec",
+    "ArraySpec",
+    "Arrays",
+    "BytesCodec",
+    "Chain",
+    "CodecError",
+    "CodecReason",
+    "Context",
+    "Dimension",
+    "Open",
+    "Spec",
+    "max_container_bytes",
+    "pack_arrays",
+    "unpack_arrays",
+]

@@ -1,0 +1,1 @@
+"""The service: rounds over HTTP, the state machine, the store, the ledger. Never imports torch."""

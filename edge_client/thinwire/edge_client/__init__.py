@@ -1,0 +1,1 @@
+"""The agent on the device: transfer, learner, memory. Never imports FastAPI or SQLAlchemy."""

@@ -1,0 +1,38 @@
+"""A state as bytes and back: deterministic, nothing unpickled."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgpack
+
+from thinwire.codecs import CodecError, Spec, pack_arrays, unpack_arrays
+
+from .interface import State
+
+_MAGIC: Final = b"thinwire-state-1\n"
+_MAX_HEADER_BYTES: Final = 1 << 24
+
+
+def pack_state(state: State) -> bytes:
+    """The checkpoint: a magic line, the header's length (4 bytes, little-endian), a msgpack header, the container."""
+    spec = Spec.of(state.arrays)
+    header = msgpack.packb([state.round, state.step, spec.to_plain()])
+    return b"".join([_MAGIC, len(header).to_bytes(4, "little"), header, pack_arrays(state.arrays, spec)])
+
+
+def unpack_state(data: bytes) -> State:
+    """The inverse of `pack_state`; arrays are read-only views. Raises: `CodecError` (`malformed`, ...)."""
+    start = len(_MAGIC) + 4
+    length = int.from_bytes(data[len(_MAGIC) : start], "little")
+    if not data.startswith(_MAGIC) or length > min(_MAX_HEADER_BYTES, len(data) - start):
+        raise CodecError("malformed", "not a checkpoint of this version, or a torn one")
+    try:
+        header = msgpack.unpackb(data[start : start + length])
+    except (msgpack.UnpackException, ValueError):
+        raise CodecError("malformed", "the checkpoint's header cannot be read") from None
+    match header:
+        case [int() as round_, int() as step, spec]:
+            arrays = unpack_arrays(data[start + length :], Spec.from_plain(spec))
+            return State(round_, step, arrays)
+    raise CodecError("malformed", "the checkpoint's header cannot be read")

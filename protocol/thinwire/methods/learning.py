@@ -1,0 +1,117 @@
+"""What client halves share in torch: samples, a model's arrays, a loop of local epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from thinwire.codecs import Array, Arrays, CodecError, Spec
+
+Penalty = Callable[[nn.Module], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Examples on one device. `inputs`: (n, ...) float or integer tensor; `targets`: (n, ...) or None (a proxy set)."""
+
+    inputs: torch.Tensor
+    targets: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batches(self, size: int, seed: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """One pass over all examples, at most `size` at a time; shuffled by `seed`, in order without one."""
+        order = None if seed is None else torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
+        for start in range(0, len(self), size):
+            chosen: Any = slice(start, start + size)
+            if order is not None:
+                chosen = order[chosen].to(self.inputs.device)
+            yield self.inputs[chosen], None if self.targets is None else self.targets[chosen]
+
+
+def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What travels of a model: parameters with requires_grad, then floating buffers, by name.
+
+    Frozen parameters and integer buffers stay where they are. A tensor with two names travels once.
+    """
+    found: dict[str, torch.Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    kept = model.state_dict(keep_vars=True)
+    for name, buffer in model.named_buffers():
+        if name in kept and buffer.is_floating_point():
+            found[name] = buffer
+    return found
+
+
+def model_arrays(model: nn.Module) -> dict[str, Array]:
+    """Copies of `model_tensors` as numpy arrays."""
+    return {name: t.detach().cpu().numpy().copy() for name, t in model_tensors(model).items()}
+
+
+def model_spec(model: nn.Module) -> Spec:
+    """The spec of `model_arrays`. Raises: `bad-spec` (a dtype that cannot travel, bfloat16 for one)."""
+    try:
+        return Spec.of(model_arrays(model))
+    except TypeError as error:
+        raise CodecError("bad-spec", f"the model holds a dtype that cannot travel: {error}") from None
+
+
+def load_arrays(model: nn.Module, arrays: Arrays) -> None:
+    """Sets these tensors of the model. Raises: `does-not-fit`."""
+    tensors = model_tensors(model)
+    with torch.no_grad():
+        for name, array in arrays.items():
+            tensor = tensors.get(name)
+            if tensor is None or tuple(tensor.shape) != array.shape:
+                raise CodecError("does-not-fit", f"the model has no tensor {name!r} of shape {array.shape}")
+            tensor.copy_(torch.from_numpy(np.array(array)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sgd:
+    """Settings of a local optimiser: SGD with momentum and weight decay, its state fresh each time."""
+
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        trained = [p for p in model.parameters() if p.requires_grad]
+        return torch.optim.SGD(trained, self.lr, self.momentum, weight_decay=self.weight_decay)
+
+
+def train_epochs(
+    model: nn.Module,
+    samples: Samples,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    penalty: Penalty | None = None,
+) -> float:
+    """Trains in place; returns the mean loss per example (penalty included) of the last epoch.
+
+    `penalty(model)` is added to the loss of every batch. Shuffling depends on `seed` alone; so does dropout.
+    """
+    torch.manual_seed(seed)
+    model.train()
+    summed = torch.zeros((), device=samples.inputs.device)
+    for epoch in range(epochs):
+        summed.zero_()
+        for inputs, targets in samples.batches(batch_size, seed + epoch):
+            assert targets is not None  # noqa: S101
+            optimizer.zero_grad(set_to_none=True)
+            value = loss(model(inputs), targets)
+            if penalty is not None:
+                value = value + penalty(model)
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            summed += value.detach() * len(inputs)
+    return float(summed) / max(len(samples), 1)

@@ -1,0 +1,92 @@
+"""How tasks and answers become payloads: what coordinator, client and simulation do alike.
+
+A broadcast part has one meaning for everybody: the arrays that every receiver ends up with. With a lossy chain
+these are not the server's exact arrays; with a chain that needs a base, holders of the base get a delta, and everybody
+else gets the decoded arrays in full, losslessly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from thinwire.codecs import Array, Arrays, Chain, Spec
+
+from .interface import Answer, Chains
+
+PRIVATE = "private"
+"""The name of the part that only one client receives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A published part. `arrays`: as every receiver decodes them. `full`: the payload for all; `delta`: for
+    holders of the base it was made against, None where there is none or it would not be smaller.
+    """
+
+    spec: Spec
+    arrays: Arrays
+    full: bytes
+    delta: bytes | None = None
+
+
+def publish(arrays: Arrays, chains: Chains, *, base: Part | None = None, seed: int = 0) -> Part:
+    """The part to broadcast. `base`: the part of the same name in the previous exchange, as published.
+
+    Raises: `CodecError` (`bad-spec`, `out-of-range`).
+    """
+    spec = Spec.of(arrays)
+    if not chains.down.needs_reference:
+        full = chains.down.encode(arrays, spec, seed=seed)
+        decoded = arrays if chains.down.lossless else chains.down.decode(full, spec, seed=seed)
+        return Part(spec, decoded, full)
+    if base is None or base.spec != spec:
+        return Part(spec, arrays, chains.full.encode(arrays, spec, seed=seed))
+    delta = chains.down.encode(arrays, spec, reference=base.arrays, seed=seed)
+    decoded = arrays if chains.down.lossless else chains.down.decode(delta, spec, reference=base.arrays, seed=seed)
+    full = chains.full.encode(decoded, spec, seed=seed)
+    return Part(spec, decoded, full, delta if len(delta) < len(full) else None)
+
+
+def receive(
+    payload: bytes, spec: Spec, chains: Chains, *, base: Arrays | None = None, seed: int = 0
+) -> dict[str, Array]:
+    """The arrays of a part: of its delta where `base` is given, else of its full form. Raises: `CodecError`."""
+    if base is not None:
+        return chains.down.decode(payload, spec, reference=base, seed=seed)
+    return chains.whole.decode(payload, spec, seed=seed)
+
+
+def merge_parts(parts: Mapping[str, Arrays]) -> dict[str, Array]:
+    """The reference of an answer: the decoded arrays of all broadcast parts, without the private one."""
+    return {name: array for part, arrays in parts.items() if part != PRIVATE for name, array in arrays.items()}
+
+
+def encode_answer(arrays: Arrays, reply: Spec, chain: Chain, *, reference: Arrays, seed: int) -> bytes:
+    """The payload of an answer; empty where the reply has no arrays. Raises: `CodecError`."""
+    return chain.encode(arrays, reply, reference=reference, seed=seed) if len(reply) else b""
+
+
+def decode_answer(payload: bytes, reply: Spec, chain: Chain, *, reference: Arrays, seed: int) -> dict[str, Array]:
+    """The inverse of `encode_answer`. Raises: `CodecError`."""
+    if not len(reply):
+        return {}
+    return chain.decode(payload, reply, reference=reference, seed=seed)
+
+
+def decoded_answer(answer: Answer, reply: Spec, chain: Chain, *, reference: Arrays, seed: int) -> Arrays:
+    """What the receiver of this answer decodes."""
+    payload = encode_answer(answer.arrays, reply, chain, reference=reference, seed=seed)
+    return decode_answer(payload, reply, chain, reference=reference, seed=seed)
+
+
+def same_bits(first: Arrays, second: Arrays) -> bool:
+    """Whether two bundles have the same names, dtypes, shapes and bits."""
+    return first.keys() == second.keys() and all(
+        first[name].dtype == second[name].dtype
+        and first[name].shape == second[name].shape
+        and np.asarray(first[name], order="C").tobytes() == np.asarray(second[name], order="C").tobytes()
+        for name in first
+    )

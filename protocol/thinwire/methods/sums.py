@@ -1,0 +1,111 @@
+"""Exact sums: integer addition is associative and commutative, so any order of arrival gives the same bits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinwire.codecs import CodecError
+
+from .interface import Bounds, Contribution
+
+Weighting = Literal["examples", "uniform"]
+# 256 Ki elements: 2 MiB temporaries stay in cache, and memory does not grow with the largest array.
+_BLOCK = 1 << 18
+
+
+@dataclass(slots=True)
+class Total:
+    """The sum of contributions: `sums[name]` = sum of rint(n_k * x * 2**shifts[name]) as int64.
+
+    `weight` = sum of n_k over all contributions, `weights[name]` over those that held the array, `count` = how many.
+    """
+
+    count: int = 0
+    weight: int = 0
+    sums: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    shifts: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+
+    def sum(self, name: str) -> NDArray[np.float64]:
+        """sum of n_k x_k, float64."""
+        return np.ldexp(self.sums[name].astype(np.float64), -self.shifts[name])
+
+    def mean(self, name: str) -> NDArray[np.float64]:
+        """sum of n_k x_k / sum of n_k over the contributions that held the array, float64."""
+        return self.sum(name) / self.weights[name]
+
+
+class ExactSum:
+    """The reducer of every method whose answer is summed. Floats are summed in fixed point, integers and bools as such.
+
+    Fixed point: with s = floor(62 - log2(clients * weight * value)) no sum overflows, and each contribution is
+    rounded once, by at most 2**-(s + 1).
+    """
+
+    def __init__(self, bounds: Bounds, weighting: Weighting = "examples") -> None:
+        self._bounds = bounds
+        self._weighting = weighting
+        most = bounds.clients * (bounds.examples if weighting == "examples" else 1)
+        self._shift = math.floor(62 - math.log2(most * bounds.value))
+        self._largest_integer = (1 << 62) // most
+
+    def _weight(self, contribution: Contribution) -> int:
+        return contribution.examples if self._weighting == "examples" else 1
+
+    def check(self, contribution: Contribution) -> None:
+        """Raises: `out-of-range` (a value that is not finite or beyond the bounds, or a weight that is)."""
+        if not 1 <= contribution.examples <= self._bounds.examples:
+            raise CodecError(
+                "out-of-range", f"{contribution.examples} examples; a run takes 1 to {self._bounds.examples}"
+            )
+        for name, array in contribution.arrays.items():
+            bound = self._bounds.value if array.dtype.kind == "f" else self._largest_integer
+            # A NaN fails both comparisons.
+            if array.dtype.kind != "b" and array.size and not (array.min() >= -bound and array.max() <= bound):
+                raise CodecError("out-of-range", f"array {name!r} holds a value that is not within +-{bound:g}")
+
+    def zero(self) -> Total:
+        return Total()
+
+    def add(self, total: Total, contribution: Contribution) -> Total:
+        """`total`, changed in place. The contribution has passed `check`."""
+        weight = self._weight(contribution)
+        total.count += 1
+        total.weight += weight
+        for name, array in contribution.arrays.items():
+            floating = array.dtype.kind == "f"
+            if name not in total.sums:
+                total.sums[name] = np.zeros(array.shape, np.int64)
+                total.shifts[name] = self._shift if floating else 0
+                total.weights[name] = 0
+            total.weights[name] += weight
+            into = total.sums[name].reshape(-1)
+            flat = array.reshape(-1)
+            for start in range(0, flat.size, _BLOCK):
+                block = flat[start : start + _BLOCK]
+                if floating:
+                    scaled = block.astype(np.float64)
+                    scaled *= math.ldexp(weight, self._shift)
+                    into[start : start + _BLOCK] += np.rint(scaled, out=scaled).astype(np.int64)
+                else:
+                    into[start : start + _BLOCK] += block.astype(np.int64) * weight
+        return total
+
+    def merge(self, first: Total, second: Total) -> Total:
+        """`first`, changed in place."""
+        first.count += second.count
+        first.weight += second.weight
+        for name, array in second.sums.items():
+            if name in first.sums:
+                first.sums[name] += array
+                first.weights[name] += second.weights[name]
+            else:
+                first.sums[name] = array.copy()
+                first.shifts[name] = second.shifts[name]
+                first.weights[name] = second.weights[name]
+        return first

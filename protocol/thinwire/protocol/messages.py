@@ -1,0 +1,282 @@
+"""Every control message, as pydantic models: strict, unknown keys refused, no NaN.
+
+Field names are the keys on the wire. Bytes are bytes in msgpack and lower-case hex in JSON; inline payloads
+exist only in msgpack. Fields that are None are not written.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SerializationInfo
+
+from .reasons import WIRE_VERSION
+
+MAX_INLINE_BYTES = 1 << 16
+"""Payloads up to this size, in all of one message, travel inside it."""
+MAX_MESSAGE_BYTES = 1 << 18
+"""No control message, its inline payloads included, is larger (the body of run creation is not one)."""
+
+
+def _from_hex(value: object) -> object:
+    return bytes.fromhex(value) if isinstance(value, str) else value
+
+
+def _to_wire(value: bytes, info: SerializationInfo) -> bytes | str:
+    return value.hex() if info.mode == "json" else value
+
+
+Raw = Annotated[bytes, BeforeValidator(_from_hex), PlainSerializer(_to_wire)]
+Digest = Annotated[Raw, Field(min_length=32, max_length=32)]
+Id = Annotated[str, Field(pattern=r"^[a-z0-9]{6,12}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Metrics = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], float], Field(max_length=12)]
+Role = Literal["client", "evaluator", "operator"]
+Verdict = Literal["accepted", "duplicate", "late", "refused"]
+RunState = Literal["pending", "running", "paused", "finished"]
+RunOutcome = Literal["completed", "failed", "stopped"]
+
+
+class Message(BaseModel):
+    """Base of all control messages."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
+
+
+class Problem(Message):
+    """The one shape of every error. `reason`: of the closed table; `model`: the final model's digest (`run-finished`)."""
+
+    reason: str
+    detail: str
+    retry: bool
+    model: Digest | None = None
+
+
+# -- enrolment ------------------------------------------------------------------------------------------------
+
+
+class Enrolment(Message):
+    """`POST /v1/clients`: who wants in. `name`: the client's stable name; None takes the invite's or a free one."""
+
+    invite: str = Field(min_length=1, max_length=200)
+    name: Name | None = None
+
+
+class Enrolled(Message):
+    """The answer: the name in force and the token to send with every further request."""
+
+    client: Name
+    token: str
+    group: Name
+    role: Role
+
+
+class InviteRequest(Message):
+    """`POST /v1/invites`, by an operator. `uses`: how many clients may enrol with it."""
+
+    group: Name = "default"
+    role: Role = "client"
+    uses: int = Field(1, ge=1, le=1_000_000)
+    expires_in_s: float | None = Field(None, gt=0)
+
+
+class Invite(Message):
+    """A new invite; the code is shown once and stored hashed."""
+
+    invite: str
+    group: Name
+    role: Role
+    uses: int
+
+
+# -- exchanges ------------------------------------------------------------------------------------------------
+
+
+class Registration(Message):
+    """`POST /v1/registrations?wait_s=`: ready for the next task of any run this client may serve.
+
+    `spec`: first 8 bytes of the digest of the client's own model spec (`spec_digest`); without it any run will do.
+    `holds`: run id -> the `exchange` of the last task whose parts this client still has, so that it gets deltas.
+    """
+
+    wire: int = WIRE_VERSION
+    spec: Annotated[Raw, Field(min_length=8, max_length=8)] | None = None
+    holds: dict[Id, Count] | None = Field(None, max_length=16)
+
+
+class PartMessage(Message):
+    """One part of a task, in the order of the plan's parts, the private one last.
+
+    `form`: "full"; "delta", against the part of the same name that the client holds; "held", nothing to fetch:
+    the client has it. The payload is inline, or fetched by `digest`. `spec` only with the private part.
+    """
+
+    form: Literal["full", "delta", "held"] = "full"
+    inline: Raw | None = Field(None, max_length=MAX_INLINE_BYTES)
+    digest: Digest | None = None
+    size: Count | None = None
+    spec: dict[str, Any] | None = None
+
+
+class TaskMessage(Message):
+    """One exchange as one client sees it. `exchange` counts within the run from 0; `deadline_s` from now on."""
+
+    task: Id
+    run: Id
+    plan: Digest
+    exchange: Count
+    round: Count
+    step: Count
+    options: dict[str, bool | int | float | str] | None = None
+    parts: list[PartMessage] = Field(max_length=4096)
+    deadline_s: float | None = None
+
+
+class ChainsMessage(Message):
+    """Chains as lists of `{"name", "configuration"}`."""
+
+    down: list[dict[str, Any]]
+    up: list[dict[str, Any]]
+    full: list[dict[str, Any]]
+    private: list[dict[str, Any]]
+
+
+class Plan(Message):
+    """What is constant for a run and kind of exchange; named by the digest of its msgpack form, fetched once.
+
+    `parts` and `reply`: specs (`Spec.to_plain`). `seed`: the run's. `model`: the first 8 bytes of the digest of the
+    run's model spec, None where every client may have a model of its own.
+    """
+
+    wire: int = WIRE_VERSION
+    run: Id
+    method: str
+    settings: dict[str, Any]
+    kind: str
+    seed: Count
+    rounds: Count
+    parts: dict[str, dict[str, Any]]
+    reply: dict[str, Any]
+    chains: ChainsMessage
+    max_examples: Count
+    model: Annotated[Raw, Field(min_length=8, max_length=8)] | None = None
+
+
+class AnswerMessage(Message):
+    """`POST /v1/tasks/{task}/answer`. The payload is inline, or the id of a finished upload; none for an empty reply.
+
+    `link`: the client's cumulative bytes sent and received as its kernel counts them.
+    """
+
+    examples: Count
+    metrics: Metrics = Field(default_factory=dict)
+    payload: Raw | None = Field(None, max_length=MAX_INLINE_BYTES)
+    upload: Id | None = None
+    link: tuple[Count, Count] | None = None
+
+
+class VerdictMessage(Message):
+    """What became of an answer. `next`: the client's next task where one is open already."""
+
+    verdict: Verdict
+    detail: str | None = None
+    next: TaskMessage | None = None
+
+
+# -- runs -----------------------------------------------------------------------------------------------------
+
+
+class RunView(Message):
+    """A run as operators see it. `reason`: why it is paused or has failed. Times are Unix seconds."""
+
+    id: Id
+    name: str
+    method: str
+    state: RunState
+    outcome: RunOutcome | None = None
+    reason: str | None = None
+    round: Count
+    step: Count
+    rounds: Count
+    exchange: Count
+    answers: Count
+    cohort: Count
+    parameters: Count
+    model: Digest | None = None
+    created_at: float
+    finished_at: float | None = None
+    settings: dict[str, Any]
+
+
+class RunCommand(Message):
+    """`POST /v1/runs/{run}/pause | resume | stop`. `open`: whether the open exchange is finished first or dropped."""
+
+    open: Literal["finish", "drop"] = "finish"
+
+
+class ExchangeMetrics(Message):
+    """One closed exchange. `metrics`: example-weighted means over the answers; accuracy and loss are of the arrays that
+    the exchange broadcast. Byte counts are wire bytes of this run: of this exchange, and of all up to when its
+    broadcast was complete (`*_before`): where its accuracy is plotted.
+    """
+
+    exchange: Count
+    round: Count
+    step: Count
+    kind: str
+    answers: Count
+    offers: Count
+    metrics: dict[str, float]
+    seconds: float
+    uplink_bytes: Count
+    downlink_bytes: Count
+    payload_bytes: Count
+    uplink_bytes_before: Count
+    downlink_bytes_before: Count
+
+
+LedgerKind = Literal["connect", "enrol", "register", "plan", "payload", "answer", "evaluate", "idle", "other"]
+LEDGER_KINDS: tuple[LedgerKind, ...] = (
+    "connect", "enrol", "register", "plan", "payload", "answer", "evaluate", "idle", "other",
+)  # fmt: skip
+
+
+class LedgerRow(Message):
+    """Bytes of one client x exchange x kind, both directions. Empty strings and None: nobody or no exchange owns them.
+
+    Framing is everything that is not payload: request and status lines, headers, control messages.
+    """
+
+    run: str
+    client: str
+    exchange: int | None
+    round: int | None
+    step: int | None
+    kind: LedgerKind
+    requests: Count
+    uplink_payload_bytes: Count
+    uplink_framing_bytes: Count
+    downlink_payload_bytes: Count
+    downlink_framing_bytes: Count
+    resumed_bytes: Count
+    seconds: float
+
+
+class LinkRow(Message):
+    """What a client's own kernel counted, as it last reported, beside the coordinator's transport count."""
+
+    client: str
+    sent_bytes: Count
+    received_bytes: Count
+    uplink_bytes: Count
+    downlink_bytes: Count
+
+
+class Ledger(Message):
+    """`GET /v1/runs/{run}/ledger`."""
+
+    rows: list[LedgerRow]
+    links: list[LinkRow]

@@ -1,0 +1,81 @@
+"""The settings of one run: what `run.toml` holds, in kebab-case; unknown keys are errors."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+def kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class Settings(BaseModel):
+    """Base of everything a person configures."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        alias_generator=kebab,
+        allow_inf_nan=False,
+    )
+
+
+class ChainSettings(Settings):
+    """Chains of one kind of exchange as text; what is left out stays the method's default. "" is the bare container."""
+
+    down: str | None = Field(None, max_length=1000)
+    up: str | None = Field(None, max_length=1000)
+    private: str | None = Field(None, max_length=1000)
+
+
+class RunSettings(Settings):
+    """One training, from settings to final model."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="unique among the runs")
+    method: str = Field("fedavg", max_length=64, description="a method's id")
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the method")
+    rounds: int = Field(10, ge=1, le=1_000_000)
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    group: str = Field(
+        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="clients of this group may serve the run"
+    )
+
+    cohort: int = Field(8, ge=1, le=1_000_000, description="answers an exchange closes at")
+    min_clients: int | None = Field(None, ge=1, description="present clients before the run starts; default: cohort")
+    over_select: float = Field(1.0, ge=1.0, le=10.0, description="asks cohort x this many clients")
+    quorum: int | None = Field(None, ge=1, description="answers without which an exchange fails; default: cohort")
+    deadline_s: float | None = Field(None, gt=0, description="of an exchange; default: none")
+    max_offers: int = Field(
+        3, ge=1, le=1000, description="times an exchange without quorum is offered before the run pauses"
+    )
+    evaluate: bool = Field(True, description="one exchange of evaluation after the last round")
+
+    chains: Literal["default", "plain"] | dict[str, ChainSettings] = Field(
+        "default", description="the method's chains; raw arrays; or chains by kind of exchange, `*` for all"
+    )
+    uplink: str | None = Field(None, max_length=1000, description="chain of all answers, as text")
+    downlink: str | None = Field(None, max_length=1000, description="chain of all broadcasts, as text")
+
+    max_examples: int = Field(1 << 16, ge=1, le=1 << 30, description="caps a client's weight")
+    max_value: float = Field(1024.0, gt=0, le=1e12, description="largest |x| an answer may hold")
+    payloads: Literal["private", "public"] = Field("private", description="public: any holder of a digest may fetch")
+
+    @model_validator(mode="after")
+    def _policy(self) -> RunSettings:
+        if self.quorum is not None and self.quorum > self.cohort:
+            raise ValueError(f"quorum {self.quorum} is larger than cohort {self.cohort}")
+        return self
+
+    @property
+    def needed(self) -> int:
+        """The quorum in force."""
+        return self.cohort if self.quorum is None else self.quorum
+
+    @property
+    def present(self) -> int:
+        """The number of present clients at which the run starts."""
+        return self.cohort if self.min_clients is None else self.min_clients
