@@ -1,0 +1,126 @@
+"""The layout holds: one namespace over four roots, imports in one direction, torch only at the edge."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOTS = ("codecs", "protocol", "coordinator", "edge_client")
+
+
+def _python(code: str) -> str:
+    """What a fresh interpreter prints; its errors are this test's."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _loaded_after(statements: str, modules: tuple[str, ...]) -> list[str]:
+    return json.loads(
+        _python(f"import json, sys\n{statements}\nprint(json.dumps([m for m in {modules!r} if m in sys.modules]))")
+    )
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_no_package_marker_closes_the_namespace(root: Path, name: str) -> None:
+    assert (root / name / "thinwire").is_dir()
+    assert not (root / name / "__init__.py").exists()
+    assert not (root / name / "thinwire" / "__init__.py").exists()
+
+
+def test_no_test_folder_is_a_package(root: Path) -> None:
+    assert not list((root / "tests").rglob("__init__.py"))
+
+
+def test_every_root_is_declared_everywhere(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    tool = project["tool"]
+    assert tool["hatch"]["build"]["dev-mode-dirs"] == list(ROOTS)
+    assert tool["hatch"]["build"]["targets"]["wheel"]["packages"] == [f"{name}/thinwire" for name in ROOTS]
+    assert tool["mypy"]["mypy_path"] == list(ROOTS)
+    packages = {f"{path.parent.name}.{path.name}" for name in ROOTS for path in (root / name / "thinwire").glob("[a-z]*")}
+    assert set(tool["importlinter"]["root_packages"]) == packages
+    assert {path.split("/", 1)[1].replace("/", ".") for path in tool["mypy"]["files"]} == packages
+
+
+def test_the_wheel_from_the_sdist_holds_exactly_the_trees_files(root: Path, tmp_path: Path) -> None:
+    from hatchling.builders.sdist import SdistBuilder
+    from hatchling.builders.wheel import WheelBuilder
+
+    (sdist,) = SdistBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    (wheel,) = WheelBuilder(str(unpacked)).build(directory=str(tmp_path), versions=["standard"])
+
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    tree = {
+        str(path.relative_to(root / name))
+        for name in ROOTS
+        for path in (root / name / "thinwire").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert packed == tree
+
+
+def test_imports_point_one_way(root: Path) -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-logo", "--no-cache"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_coordinator_and_all_server_halves_load_without_torch() -> None:
+    everything = (
+        "import thinwire.coordinator.app, thinwire.coordinator.cli\n"
+        "from thinwire.methods.registry import method_ids, server_half\n"
+        "assert method_ids()\n"
+        "for method in method_ids(): server_half(method)\n"
+    )
+    assert _loaded_after(everything, ("torch", "sklearn", "matplotlib")) == []
+
+
+def test_the_client_loads_without_the_coordinators_libraries() -> None:
+    server = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "thinwire.coordinator")
+    assert _loaded_after("import thinwire.edge_client.cli, thinwire.edge_client.agent", server) == []
+
+
+def test_the_base_install_loads_with_four_libraries() -> None:
+    """codecs and protocol speak the wire without either service's dependencies."""
+    everything = "import thinwire.codecs, thinwire.protocol.messages, thinwire.protocol.encoding, thinwire.methods.registry"
+    assert _loaded_after(everything, ("torch", "httpx", "fastapi", "sqlalchemy", "typer", "rich")) == []
+
+
+def test_the_client_extra_resolves_for_arm(root: Path, tmp_path: Path) -> None:
+    """Every dependency of a device has a wheel for 64-bit ARM Linux, or is pure Python."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["client"]
+    report = tmp_path / "report.json"
+    platforms = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--no-input"]
+    command += ["--target", str(tmp_path / "target"), "--only-binary=:all:", "--python-version", "3.11"]
+    command += ["--implementation", "cp", "--report", str(report), "--retries", "0", "--timeout", "60"]
+    for platform in platforms:
+        command += ["--platform", platform]
+    done = subprocess.run(command + wanted, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode and not _index_answers(tmp_path):
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    installed = json.loads(report.read_text())["install"]
+    names = {item["metadata"]["name"].lower() for item in installed}
+    assert {"torch", "numpy", "msgpack", "pydantic", "zstandard", "httpx", "safetensors"} <= names
+    for item in installed:
+        assert item["download_info"]["url"].endswith(("any.whl", "aarch64.whl")), item["metadata"]["name"]
+
+
+def _index_answers(folder: Path) -> bool:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "0", "--no-input"]
+    command += ["--no-cache-dir", "--dest", str(folder / "probe"), "idna"]
+    return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
