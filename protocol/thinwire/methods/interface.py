@@ -37,9 +37,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from thinwire.codecs import Arrays, Chain, Spec
+from thinwire.protocol.settings import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -163,17 +162,8 @@ class RunFacts:
     bounds: Bounds
 
 
-class MethodSettings(BaseModel):
+class MethodSettings(Settings):
     """Base of every method's settings: kebab-case outside, unknown keys are errors, immutable."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-        allow_inf_nan=False,
-    )
 
 
 SettingsT = TypeVar("SettingsT", bound=MethodSettings)

@@ -12,10 +12,12 @@ from thinwire.codecs import Spec
 
 from .identity import digest_of
 from .messages import MAX_MESSAGE_BYTES
-from .reasons import ProblemError
+from .reasons import WIRE_VERSION, ProblemError
 
 MSGPACK: Final = "application/msgpack"
 JSON: Final = "application/json"
+MAX_DEPTH: Final = 32
+"""Of maps and arrays inside each other."""
 
 MessageT = TypeVar("MessageT", bound=BaseModel)
 
@@ -30,15 +32,17 @@ def encode_message(message: BaseModel, media_type: str = MSGPACK) -> bytes:
 def decode_message(
     kind: type[MessageT], body: bytes, media_type: str = MSGPACK, *, max_bytes: int = MAX_MESSAGE_BYTES
 ) -> MessageT:
-    """The message. Raises `ProblemError`: `message-too-large`, `bad-request`, `bad-message`."""
+    """The message. Raises `ProblemError`: `message-too-large`, `bad-request`, `wire-version`, `bad-message`."""
     if len(body) > max_bytes:
         raise ProblemError("message-too-large", f"{len(body)} bytes; at most {max_bytes}")
     plain = _plain(body, media_type, max_bytes)
+    # Before the schema: a newer peer's message may have keys that this version does not know.
+    wire = plain.get("wire", WIRE_VERSION) if isinstance(plain, dict) and "wire" in kind.model_fields else WIRE_VERSION
+    if type(wire) is int and wire != WIRE_VERSION:
+        raise ProblemError("wire-version", f"the peer speaks version {wire}; this side version {WIRE_VERSION}")
     try:
-        if media_type == JSON:
-            # Through JSON mode, so that a list may stand for a tuple and a whole number for a float.
-            return kind.model_validate_json(body)
-        return kind.model_validate(_tuples(plain, kind))
+        # JSON through JSON mode, where bytes are hex.
+        return kind.model_validate_json(body) if media_type == JSON else kind.model_validate(plain)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or kind.__name__
@@ -48,19 +52,24 @@ def decode_message(
 def _plain(body: bytes, media_type: str, max_bytes: int) -> Any:
     try:
         if media_type == JSON:
-            return json.loads(body, object_pairs_hook=_no_duplicates)
-        return msgpack.unpackb(
-            body,
-            strict_map_key=True,
-            object_pairs_hook=_no_duplicates,
-            max_str_len=max_bytes,
-            max_bin_len=max_bytes,
-            max_array_len=1 << 14,
-            max_map_len=1 << 14,
-            max_ext_len=0,
-        )
+            plain = json.loads(body.decode(), object_pairs_hook=_no_duplicates, parse_constant=_refuse)
+        else:
+            plain = msgpack.unpackb(
+                body,
+                strict_map_key=True,
+                object_pairs_hook=_no_duplicates,
+                ext_hook=_refuse,
+                max_str_len=max_bytes,
+                max_bin_len=max_bytes,
+                max_array_len=1 << 14,
+                max_map_len=1 << 14,
+                max_ext_len=0,
+            )
+        _check_depth(plain)
     except (msgpack.UnpackException, ValueError, RecursionError) as error:
-        raise ProblemError("bad-request", f"the body is not {media_type}: {type(error).__name__}") from None
+        what = str(error) if type(error) is ValueError else type(error).__name__
+        raise ProblemError("bad-request", f"the body is not {media_type}: {what}") from None
+    return plain
 
 
 def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -70,11 +79,23 @@ def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     return found
 
 
-def _tuples(plain: Any, kind: type[BaseModel]) -> Any:
-    """msgpack has no tuples: `link` comes as a list."""
-    if isinstance(plain, dict) and isinstance(plain.get("link"), list) and "link" in kind.model_fields:
-        return {**plain, "link": tuple(plain["link"])}
-    return plain
+def _refuse(*_: object) -> Any:
+    raise ValueError("neither NaN nor an extension type has a place here")
+
+
+def _check_depth(plain: object) -> None:
+    """Raises `ValueError` beyond `MAX_DEPTH`, so that nothing behind this recurses further."""
+    level = [plain]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return
+    raise ValueError(f"nested deeper than {MAX_DEPTH}")
 
 
 def spec_digest(spec: Spec) -> bytes:

@@ -6,48 +6,38 @@ exist only in msgpack. Fields that are None are not written.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Final, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SerializationInfo
+from pydantic import Field, model_validator
 
+from .fields import (
+    MAX_INLINE_BYTES as MAX_INLINE_BYTES,
+)
+from .fields import (
+    Count,
+    Digest,
+    Id,
+    Inline,
+    Message,
+    Metrics,
+    Name,
+    Pair,
+    Plain,
+    Role,
+    RunOutcome,
+    RunState,
+    SpecDigest,
+    Verdict,
+)
 from .reasons import WIRE_VERSION
+from .settings import RunSettings
 
-MAX_INLINE_BYTES = 1 << 16
-"""Payloads up to this size, in all of one message, travel inside it."""
-MAX_MESSAGE_BYTES = 1 << 18
-"""No control message, its inline payloads included, is larger (the body of run creation is not one)."""
-
-
-def _from_hex(value: object) -> object:
-    return bytes.fromhex(value) if isinstance(value, str) else value
-
-
-def _to_wire(value: bytes, info: SerializationInfo) -> bytes | str:
-    return value.hex() if info.mode == "json" else value
-
-
-Raw = Annotated[bytes, BeforeValidator(_from_hex), PlainSerializer(_to_wire)]
-Digest = Annotated[Raw, Field(min_length=32, max_length=32)]
-Id = Annotated[str, Field(pattern=r"^[a-z0-9]{6,12}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Count = Annotated[int, Field(ge=0, lt=1 << 63)]
-Metrics = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], float], Field(max_length=12)]
-Role = Literal["client", "evaluator", "operator"]
-Verdict = Literal["accepted", "duplicate", "late", "refused"]
-RunState = Literal["pending", "running", "paused", "finished"]
-RunOutcome = Literal["completed", "failed", "stopped"]
-
-
-class Message(BaseModel):
-    """Base of all control messages."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants"
-    )
+MAX_MESSAGE_BYTES: Final = 1 << 18
+"""No control message, its inline payloads included, is larger."""
 
 
 class Problem(Message):
-    """The one shape of every error. `reason`: of the closed table; `model`: the final model's digest (`run-finished`)."""
+    """The one shape of every error. `reason`: of the closed table; `model`: the final model (`run-finished`)."""
 
     reason: str
     detail: str
@@ -92,6 +82,22 @@ class Invite(Message):
     uses: int
 
 
+class ClientView(Message):
+    """A client as operators see it. `seen_at`: of its last request, Unix seconds."""
+
+    client: Name
+    group: Name
+    role: Role
+    revoked: bool = False
+    seen_at: float | None = None
+
+
+class ClientList(Message):
+    """`GET /v1/clients`, by an operator, by name."""
+
+    clients: list[ClientView]
+
+
 # -- exchanges ------------------------------------------------------------------------------------------------
 
 
@@ -103,7 +109,7 @@ class Registration(Message):
     """
 
     wire: int = WIRE_VERSION
-    spec: Annotated[Raw, Field(min_length=8, max_length=8)] | None = None
+    spec: SpecDigest | None = None
     holds: dict[Id, Count] | None = Field(None, max_length=16)
 
 
@@ -115,10 +121,17 @@ class PartMessage(Message):
     """
 
     form: Literal["full", "delta", "held"] = "full"
-    inline: Raw | None = Field(None, max_length=MAX_INLINE_BYTES)
+    inline: Inline | None = None
     digest: Digest | None = None
     size: Count | None = None
-    spec: dict[str, Any] | None = None
+    spec: Plain | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        sources = (self.inline is not None) + (self.digest is not None)
+        if sources != (self.form != "held") or (self.size is None) != (self.digest is None):
+            raise ValueError("a part is held, or inline, or has a digest and a size")
+        return self
 
 
 class TaskMessage(Message):
@@ -132,16 +145,16 @@ class TaskMessage(Message):
     step: Count
     options: dict[str, bool | int | float | str] | None = None
     parts: list[PartMessage] = Field(max_length=4096)
-    deadline_s: float | None = None
+    deadline_s: float | None = Field(None, ge=0)
 
 
 class ChainsMessage(Message):
     """Chains as lists of `{"name", "configuration"}`."""
 
-    down: list[dict[str, Any]]
-    up: list[dict[str, Any]]
-    full: list[dict[str, Any]]
-    private: list[dict[str, Any]]
+    down: list[Plain]
+    up: list[Plain]
+    full: list[Plain]
+    private: list[Plain]
 
 
 class Plan(Message):
@@ -154,15 +167,15 @@ class Plan(Message):
     wire: int = WIRE_VERSION
     run: Id
     method: str
-    settings: dict[str, Any]
+    settings: Plain
     kind: str
     seed: Count
     rounds: Count
-    parts: dict[str, dict[str, Any]]
-    reply: dict[str, Any]
+    parts: dict[str, Plain]
+    reply: Plain
     chains: ChainsMessage
     max_examples: Count
-    model: Annotated[Raw, Field(min_length=8, max_length=8)] | None = None
+    model: SpecDigest | None = None
 
 
 class AnswerMessage(Message):
@@ -173,9 +186,15 @@ class AnswerMessage(Message):
 
     examples: Count
     metrics: Metrics = Field(default_factory=dict)
-    payload: Raw | None = Field(None, max_length=MAX_INLINE_BYTES)
+    payload: Inline | None = None
     upload: Id | None = None
-    link: tuple[Count, Count] | None = None
+    link: Pair | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.payload is not None and self.upload is not None:
+            raise ValueError("the payload is inline or an upload, not both")
+        return self
 
 
 class VerdictMessage(Message):
@@ -187,6 +206,20 @@ class VerdictMessage(Message):
 
 
 # -- runs -----------------------------------------------------------------------------------------------------
+
+
+class StoredModel(Message):
+    """The answer to `POST /v1/models`, whose body is a safetensors file: what the runs to come call it."""
+
+    digest: Digest
+    parameters: Count
+
+
+class RunRequest(Message):
+    """`POST /v1/runs`, by an operator. `model`: the digest of a stored model, whose arrays the run starts from."""
+
+    settings: RunSettings
+    model: Digest
 
 
 class RunView(Message):
@@ -208,7 +241,13 @@ class RunView(Message):
     model: Digest | None = None
     created_at: float
     finished_at: float | None = None
-    settings: dict[str, Any]
+    settings: Plain
+
+
+class RunList(Message):
+    """`GET /v1/runs`, the newest first."""
+
+    runs: list[RunView]
 
 
 class RunCommand(Message):
@@ -238,10 +277,14 @@ class ExchangeMetrics(Message):
     downlink_bytes_before: Count
 
 
+class RunMetrics(Message):
+    """`GET /v1/runs/{run}/metrics`, in order."""
+
+    exchanges: list[ExchangeMetrics]
+
+
 LedgerKind = Literal["connect", "enrol", "register", "plan", "payload", "answer", "evaluate", "idle", "other"]
-LEDGER_KINDS: tuple[LedgerKind, ...] = (
-    "connect", "enrol", "register", "plan", "payload", "answer", "evaluate", "idle", "other",
-)  # fmt: skip
+LEDGER_KINDS: Final[tuple[LedgerKind, ...]] = get_args(LedgerKind)
 
 
 class LedgerRow(Message):
@@ -252,9 +295,9 @@ class LedgerRow(Message):
 
     run: str
     client: str
-    exchange: int | None
-    round: int | None
-    step: int | None
+    exchange: Count | None = None
+    round: Count | None = None
+    step: Count | None = None
     kind: LedgerKind
     requests: Count
     uplink_payload_bytes: Count

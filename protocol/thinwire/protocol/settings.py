@@ -19,6 +19,7 @@ class Settings(BaseModel):
         frozen=True,
         validate_by_name=True,
         validate_by_alias=True,
+        serialize_by_alias=True,
         alias_generator=kebab,
         allow_inf_nan=False,
     )
