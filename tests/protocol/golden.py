@@ -1,0 +1,85 @@
+"""Golden messages: written once, read for ever. `python -m tests.protocol.golden` adds those that are missing.
+
+`tests/protocol/vectors/messages.json` maps the name of a kind to its msgpack body in hex and its JSON body as text; it
+is what a client in another language is tested against.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from thinwire.protocol import messages as m
+from thinwire.protocol.encoding import JSON, encode_message
+from thinwire.protocol.settings import RunSettings
+
+VECTORS: Final = Path(__file__).parent / "vectors" / "messages.json"
+_DIGEST: Final = bytes(range(32))
+
+
+def samples() -> list[m.Message]:
+    """One message of each kind, every field set that JSON can say."""
+    part = m.PartMessage(form="delta", digest=_DIGEST, size=70_000, spec={"private": ["f32", [{"max": 9}, 2], True]})
+    task = m.TaskMessage(
+        task="task01", run="run001", plan=_DIGEST, exchange=300, round=5, step=1,
+        options={"lr": 0.05, "last": False, "epochs": 2, "rule": "cosine"},
+        parts=[m.PartMessage(form="held"), part], deadline_s=12.5,
+    )  # fmt: skip
+    codec = {"name": "zstd", "configuration": {"level": 9}}
+    chains = m.ChainsMessage(down=[{"name": "delta"}, codec], up=[codec], full=[], private=[codec])
+    client = m.ClientView(client="client-00", group="default", role="client", revoked=True, seen_at=1.7e9)
+    run = m.RunView(
+        id="run001", name="night", method="fedavg", state="finished", outcome="completed", reason="done", round=10,
+        step=0, rounds=10, exchange=11, answers=8, cohort=8, parameters=4810, model=_DIGEST, created_at=1.7e9,
+        finished_at=1.7e9 + 60, settings={"rounds": 10},
+    )  # fmt: skip
+    exchange = m.ExchangeMetrics(
+        exchange=0, round=1, step=0, kind="train", answers=8, offers=1, metrics={"accuracy": 0.5}, seconds=1.25,
+        uplink_bytes=1, downlink_bytes=2, payload_bytes=3, uplink_bytes_before=4, downlink_bytes_before=5,
+    )  # fmt: skip
+    row = m.LedgerRow(
+        run="run001", client="client-00", exchange=0, round=1, step=0, kind="answer", requests=2,
+        uplink_payload_bytes=1, uplink_framing_bytes=2, downlink_payload_bytes=3, downlink_framing_bytes=4,
+        resumed_bytes=5, seconds=0.5,
+    )  # fmt: skip
+    link = m.LinkRow(client="client-00", sent_bytes=1, received_bytes=2, uplink_bytes=3, downlink_bytes=4)
+    return [
+        m.Problem(reason="run-finished", detail="The run is over.", retry=False, model=_DIGEST),
+        m.Enrolment(invite="invite", name="client-00"),
+        m.Enrolled(client="client-00", token="token", group="default", role="client"),  # noqa: S106
+        m.InviteRequest(group="ward", role="evaluator", uses=5, expires_in_s=3600.0),
+        m.Invite(invite="invite", group="ward", role="evaluator", uses=5),
+        client,
+        m.ClientList(clients=[client]),
+        m.Registration(spec=_DIGEST[:8], holds={"run001": 299}),
+        part,
+        task,
+        chains,
+        m.Plan(
+            run="run001", method="fedavg", settings={"lr": 0.1, "decay": None}, kind="train", seed=7, rounds=10,
+            parts={"model": {"w": ["f32", [2, 3]]}}, reply={"w": ["f32", [2, 3]]}, chains=chains,
+            max_examples=65536, model=_DIGEST[:8],
+        ),
+        m.AnswerMessage(examples=180, metrics={"loss": 0.5, "mine": -1.0}, upload="upload01", link=(1 << 40, 9)),
+        m.VerdictMessage(verdict="accepted", detail="counted", next=task),
+        m.StoredModel(digest=_DIGEST, parameters=4810),
+        m.RunRequest(settings=RunSettings(rounds=3, chains={"*": {"up": "zstd"}}), model=_DIGEST),  # type: ignore[dict-item]
+        run,
+        m.RunList(runs=[run]),
+        m.RunCommand(open="drop"),
+        exchange,
+        m.RunMetrics(exchanges=[exchange]),
+        row,
+        link,
+        m.Ledger(rows=[row], links=[link]),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    found: dict[str, Any] = json.loads(VECTORS.read_text()) if VECTORS.exists() else {}
+    for message in samples():
+        bodies = {"msgpack": encode_message(message).hex(), "json": encode_message(message, JSON).decode()}
+        found.setdefault(type(message).__name__, bodies)
+    VECTORS.parent.mkdir(exist_ok=True)
+    VECTORS.write_text(json.dumps(found, indent=1) + "\n")
