@@ -1,0 +1,119 @@
+"""What an operator is given fits the project: files, extras, commands, exit codes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.command_options import check_command
+from thinwire.protocol.exit_codes import Exit
+
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+UNITS = sorted(DEPLOY.glob("systemd/*.service"))
+CONTAINERFILES = sorted(DEPLOY.glob("*.Containerfile"))
+EACH_UNIT = pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+EACH_CONTAINER = pytest.mark.parametrize("path", CONTAINERFILES, ids=lambda path: path.name)
+
+
+def _instructions(path: Path) -> list[tuple[str, str]]:
+    """(instruction, arguments) in order, continued lines joined."""
+    text = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", path.read_text(), flags=re.MULTILINE))
+    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in text.splitlines() if line.strip()]
+
+
+def _settings(unit: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in unit.read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_there_is_a_container_file_and_a_unit_for_each_role() -> None:
+    assert [path.stem for path in CONTAINERFILES] == ["client", "coordinator"]
+    assert [path.stem for path in UNITS] == ["thinwire-client", "thinwire-coordinator"]
+
+
+@EACH_CONTAINER
+def test_what_is_copied_exists_and_is_all_that_the_build_needs(path: Path, root: Path) -> None:
+    copied: set[str] = set()
+    for instruction, arguments in _instructions(path):
+        if instruction == "COPY" and not arguments.startswith("--from"):
+            copied |= {source.removeprefix("./") for source in arguments.split()[:-1]}
+    assert all((root / source).exists() for source in copied)
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {package.split("/")[0] for package in packages} <= copied
+    assert {"pyproject.toml", "constraints.txt", project["project"]["readme"], "LICENSE"} <= copied
+
+
+@EACH_CONTAINER
+def test_the_image_installs_its_roles_extra_under_constraints(path: Path) -> None:
+    (install,) = (
+        arguments for instruction, arguments in _instructions(path) if instruction == "RUN" and "pip" in arguments
+    )
+    assert f"'.[{path.stem}]'" in install
+    assert "-c constraints.txt" in install
+
+
+@EACH_CONTAINER
+def test_the_image_does_not_run_as_root_and_starts_a_command_there_is(path: Path, root: Path) -> None:
+    steps = _instructions(path)
+    user = next(arguments for instruction, arguments in reversed(steps) if instruction == "USER")
+    assert int(user) >= 1000
+    entry = next(arguments for instruction, arguments in steps if instruction == "ENTRYPOINT")
+    command = [part.strip('", ') for part in entry.strip("[]").split(",")]
+    check_command([Path(command[0]).name, *command[1:]])
+
+
+@EACH_UNIT
+def test_the_unit_starts_a_command_there_is(unit: Path) -> None:
+    (line,) = _settings(unit)["ExecStart"]
+    command = shlex.split(line)
+    check_command([Path(command[0]).name, *command[1:]])
+
+
+@EACH_UNIT
+def test_the_unit_restarts_what_may_pass_and_nothing_else(unit: Path) -> None:
+    settings = _settings(unit)
+    assert settings["Restart"] == ["on-failure"]
+    assert settings["SuccessExitStatus"] == [str(int(Exit.INTERRUPTED))]
+    prevented = {Exit(int(code)) for code in settings["RestartPreventExitStatus"][0].split()}
+    assert Exit.USAGE in prevented
+    assert not prevented & {Exit.FAILED, Exit.UNREACHABLE}
+
+
+@EACH_UNIT
+def test_the_unit_has_a_user_and_a_folder_of_its_own(unit: Path) -> None:
+    settings = _settings(unit)
+    assert settings["DynamicUser"] == ["yes"]
+    (folder,) = settings["StateDirectory"]
+    assert f"--data-dir %S/{folder}" in settings["ExecStart"][0]
+
+
+def test_the_clients_unit_gives_no_secret_as_an_argument() -> None:
+    settings = _settings(DEPLOY / "systemd" / "thinwire-client.service")
+    assert settings["LoadCredential"] == ["invite:/etc/thinwire/invite"]
+    assert "%d/invite" in settings["ExecStart"][0]
+
+
+@EACH_UNIT
+def test_systemd_finds_no_fault_in_the_unit_and_little_exposure(unit: Path, tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not on this machine")
+    # The command is not installed where the tests run.
+    here = tmp_path / unit.name
+    here.write_text(re.sub(r"/opt/thinwire/bin/\S+", "/bin/true", unit.read_text()))
+    for arguments in (["verify"], ["security", "--offline=true", "--threshold=20", "--no-pager"]):
+        done = subprocess.run(
+            [analyze, *arguments, str(here)], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
