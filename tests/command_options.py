@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, Final
 
 import click
 from typer.main import get_command
 
-_MODULES = {"thinwire": "thinwire.coordinator.cli", "thinwire-client": "thinwire.edge_client.cli"}
+COMMANDS: Final = {"thinwire": "thinwire.coordinator.cli", "thinwire-client": "thinwire.edge_client.cli"}
 
 
 def click_command(name: str) -> click.Command:
     """The command behind `thinwire` or `thinwire-client`. Raises: `KeyError`."""
-    app: Any = importlib.import_module(_MODULES[name]).app
+    app: Any = importlib.import_module(COMMANDS[name]).app
     return get_command(app)
 
 
