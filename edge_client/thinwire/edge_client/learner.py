@@ -1,0 +1,148 @@
+"""The learner: a user's model, loss and data on one device, as the client halves of the methods see them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
+from thinwire.methods.interface import Answer
+from thinwire.methods.learning import Samples, load_arrays, model_arrays, model_spec, model_tensors
+from thinwire.methods.payloads import decoded_answer
+
+from .data import ClientInfo
+from .tasks.segmentation import dice
+from .tasks.task_file import LearningTask, TaskFileError
+
+PERMISSIONS: Final = ("sample-knowledge",)
+"""What a person may allow their client to reveal, with `--allow`."""
+_EVALUATION_ELEMENTS: Final = 1 << 21
+"""Input elements in one batch of an evaluation: 8 MiB of float32, so that U-Nets evaluate on small devices."""
+
+
+class Learner:
+    """See `thinwire.methods.interface.Learner`, which this is. `prepare` it for each task.
+
+    The model starts from `client.seed`, so that parts that never travel (frozen weights) are the same on all clients.
+    Raises: `TaskFileError`.
+    """
+
+    def __init__(
+        self, task: LearningTask, client: ClientInfo, *, device: str = "cpu", allow: Collection[str] = ()
+    ) -> None:
+        self.name = client.name
+        self.seed = client.seed
+        self.device = torch.device(device)
+        self.loss = task.loss
+        torch.manual_seed(client.seed)
+        self.model = task.model()
+        if not isinstance(self.model, nn.Module):
+            raise TaskFileError(f"model() returned a {type(self.model).__name__}, not a torch.nn.Module")
+        self.model.to(self.device)
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(self.device)
+        try:
+            self._spec = model_spec(self.model)
+        except CodecError as error:
+            raise TaskFileError(error.detail) from None
+        data = task.data(client)
+        self.train: Samples = self._required(data.train)
+        self.evaluation = self._samples("evaluation", data.evaluation)
+        self.personal = self._samples("personal", data.personal)
+        self.proxy = self._samples("proxy", data.proxy)
+        self._allowed = frozenset(allow)
+        # Counters of normalisation layers, say: part of no answer, so no trace of earlier tasks may stay in them.
+        travels = {id(tensor) for tensor in model_tensors(self.model).values()}
+        self._kept = [(buffer, buffer.clone()) for buffer in self.model.buffers() if id(buffer) not in travels]
+        self._reply, self._uplink, self._reference = Spec(), Chain(), dict[str, Array]()
+
+    @property
+    def spec(self) -> Spec:
+        return self._spec
+
+    def prepare(
+        self, seed: int, *, reply: Spec | None = None, uplink: Chain | None = None, reference: Arrays | None = None
+    ) -> None:
+        """Begins a task: everything random follows from `seed`; `decoded` uses the other three."""
+        self.seed = seed
+        self._reply, self._uplink = reply or Spec(), uplink or Chain()
+        self._reference = dict(reference or {})
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for buffer, value in self._kept:
+                buffer.copy_(value)
+
+    def load(self, arrays: Arrays) -> None:
+        load_arrays(self.model, arrays)
+
+    def arrays(self) -> dict[str, Any]:
+        return model_arrays(self.model)
+
+    def decoded(self, answer: Arrays) -> Arrays:
+        return decoded_answer(
+            Answer(answer, len(self.train)), self._reply, self._uplink, reference=self._reference, seed=self.seed
+        )
+
+    def allows(self, permission: str) -> bool:
+        return permission in self._allowed
+
+    def evaluate(self, model: nn.Module | None = None, samples: Samples | None = None) -> dict[str, float]:
+        """`loss` and `examples`; `accuracy` for scores of classes; `dice`, the mean over images, for maps."""
+        model = self.model if model is None else model
+        samples = self.evaluation if samples is None else samples
+        if samples is None or samples.targets is None or not len(samples):
+            return {}
+        size = max(1, min(512, _EVALUATION_ELEMENTS // max(1, samples.inputs[0].numel())))
+        mode = model.training
+        model.eval()
+        sums: dict[str, float] = {}
+        with torch.no_grad():
+            for inputs, targets in samples.batches(size):
+                assert targets is not None  # noqa: S101
+                outputs = model(inputs)
+                found = {"loss": float(self.loss(outputs, targets)), **_score(outputs, targets)}
+                for name, value in found.items():
+                    sums[name] = sums.get(name, 0.0) + value * len(inputs)
+        model.train(mode)
+        return {**{name: value / len(samples) for name, value in sums.items()}, "examples": float(len(samples))}
+
+    def _required(self, given: Any) -> Samples:
+        samples = self._samples("train", given)
+        if samples is None or not len(samples) or samples.targets is None:
+            raise TaskFileError("data() returned no training examples with targets")
+        return samples
+
+    def _samples(self, which: str, given: Any) -> Samples | None:
+        if given is None:
+            return None
+        if not isinstance(given, tuple):
+            given = _stacked(given, which)
+        if not 1 <= len(given) <= 2 or not all(isinstance(part, torch.Tensor) for part in given):
+            raise TaskFileError(f"data().{which} is a tuple (inputs, targets) of tensors, or a Dataset of such pairs")
+        if len({len(part) for part in given}) != 1:
+            raise TaskFileError(f"data().{which}: inputs and targets are not of one length")
+        return Samples(*(part.to(self.device) for part in given))
+
+
+def _stacked(dataset: Any, which: str) -> tuple[torch.Tensor, ...]:
+    """A Dataset's examples in memory: shuffling by index, the same on every device, needs them there."""
+    try:
+        if isinstance(dataset, torch.utils.data.TensorDataset):
+            return dataset.tensors
+        rows = [dataset[index] for index in range(len(dataset))]
+        pairs = [row if isinstance(row, tuple) else (row,) for row in rows]
+        return tuple(torch.stack([torch.as_tensor(item) for item in column]) for column in zip(*pairs, strict=True))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TaskFileError(f"data().{which} cannot be stacked into tensors: {error}") from error
+
+
+def _score(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+    if outputs.ndim == 4 and targets.ndim == 3:
+        return {"dice": float(dice(outputs, targets).mean())}
+    whole = not targets.is_floating_point()
+    if whole and outputs.ndim == targets.ndim + 1 and outputs.shape[0] == targets.shape[0]:
+        return {"accuracy": float((outputs.argmax(1) == targets).double().mean())}
+    return {}
