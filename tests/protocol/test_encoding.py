@@ -200,14 +200,16 @@ def test_a_problem_carries_a_reason_and_a_sentence_that_say_what_to_do(media_typ
     assert "many" not in caught.value.detail  # what was sent may be a secret
 
 
-def test_the_digest_of_a_spec_depends_on_names_dtypes_shapes_and_order() -> None:
+def test_the_digest_of_a_spec_depends_on_names_dtypes_and_shapes_but_not_on_order() -> None:
     specs = [
         Spec({"a": ArraySpec("f32", (2,)), "b": ArraySpec("f32", ())}),
-        Spec({"b": ArraySpec("f32", ()), "a": ArraySpec("f32", (2,))}),
+        Spec({"a": ArraySpec("f32", (2,)), "c": ArraySpec("f32", ())}),
         Spec({"a": ArraySpec("f64", (2,)), "b": ArraySpec("f32", ())}),
         Spec({"a": ArraySpec("f32", (3,)), "b": ArraySpec("f32", ())}),
         Spec({"a": ArraySpec("f32", (Open(2),)), "b": ArraySpec("f32", ())}),
     ]
     assert len({spec_digest(spec) for spec in specs}) == len(specs)
     assert all(len(spec_digest(spec)) == 8 for spec in specs)
+    # A model file keeps its arrays in another order than the model.
+    assert all(spec_digest(Spec(reversed(list(spec.items())))) == spec_digest(spec) for spec in specs)
     assert spec_digest(specs[0]).hex() == "5ee62058d74505f7"

@@ -62,9 +62,9 @@ def documented_endpoints() -> set[tuple[str, str]]:
 
 def test_the_endpoints_are_those_of_the_service(tmp_path: Path) -> None:
     from thinwire.coordinator.app import create_app
-    from thinwire.coordinator.settings import Settings
+    from thinwire.coordinator.settings import ServeSettings
 
-    app = create_app(Settings(data_dir=tmp_path))
+    app = create_app(ServeSettings(data_dir=tmp_path))
     offered = {
         (method, re.sub(r"\{(\w+)(:\w+)?\}", r"{\1}", route.path))
         for route in app.routes

@@ -99,5 +99,8 @@ def _check_depth(plain: object) -> None:
 
 
 def spec_digest(spec: Spec) -> bytes:
-    """The first 8 bytes of the digest of a spec's msgpack form."""
-    return digest_of(bytes(msgpack.packb(spec.to_plain())))[:8]
+    """The first 8 bytes of the digest of a spec's msgpack form, names in order of their code points.
+
+    Sorted, because a model file keeps its arrays in another order than the model.
+    """
+    return digest_of(bytes(msgpack.packb(dict(sorted(spec.to_plain().items())))))[:8]
