@@ -1,0 +1,7 @@
+"""`python -m thinwire.edge_client`."""
+
+from __future__ import annotations
+
+from .cli import main
+
+main()

@@ -1,0 +1,214 @@
+"""What `thinwire-client join` does, from its options to its exit code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import Final, NoReturn
+
+import torch
+
+from thinwire.codecs import CodecError
+from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.reasons import ProblemError
+
+from .agent import Agent, Limits, TaskTooLongError, enrol
+from .console import speaker
+from .data import ClientInfo
+from .learner import PERMISSIONS, Learner
+from .link import Pacer, parse_link
+from .memory import Folder, FolderInUseError
+from .model import model_bytes
+from .plans import TaskRefusedError
+from .records import TornRecordError, write_file
+from .resumable import download as download_payload
+from .sockets import CountingBackend
+from .tasks import LearningTask, TaskFileError, TaskOptions, find_task
+from .transfer import BadPeerError, FinishedError, Patience, Transfer, UnreachableError
+
+_MAX_INVITE_BYTES: Final = 1000
+_MAX_MODEL_HEADER_BYTES: Final = 1 << 20
+
+
+class UsageError(Exception):
+    """An option that cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOptions:
+    """The command line of `join`; see its help."""
+
+    url: str
+    task: str
+    folder: Path
+    invite_file: Path | None = None
+    name: str | None = None
+    split: str = "iid"
+    share: str = "0/1"
+    seed: int = 0
+    data: Path | None = None
+    download: bool = False
+    architecture: str | None = None
+    limit: str | None = None
+    threads: int | None = None
+    device: str = "cpu"
+    link: str | None = None
+    allow: tuple[str, ...] = ()
+    max_task_seconds: float | None = None
+    max_task_bytes: int = 1 << 33
+    keep_model: Path | None = None
+    forever: bool = False
+    give_up_after_s: float | None = None
+    stalled_after_s: float = 60.0
+    ca_file: Path | None = None
+    stats: Path | None = None
+    quiet: bool = False
+
+
+def serve(options: JoinOptions) -> tuple[Exit, str]:
+    """Joins and works; returns the exit code and what to tell the user, "" for nothing."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _serve(options)
+    except (UsageError, TaskFileError, LookupError) as error:
+        return Exit.USAGE, str(error.args[0])
+    except UnreachableError as error:
+        return Exit.UNREACHABLE, str(error)
+    except (BadPeerError, TaskRefusedError) as error:
+        return Exit.REFUSED, str(error)
+    except ProblemError as error:
+        return (Exit.FAILED if error.status >= 500 else Exit.REFUSED), str(error)
+    except (TaskTooLongError, CodecError) as error:
+        return Exit.FAILED, str(error)
+    except (FolderInUseError, TornRecordError, OSError) as error:
+        return Exit.LOCAL, str(error)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED, "interrupted; the work is parked"
+
+
+def _serve(options: JoinOptions) -> tuple[Exit, str]:
+    index, clients = _share(options.share)
+    unknown = sorted(set(options.allow) - set(PERMISSIONS))
+    if unknown:
+        raise UsageError(f"--allow {unknown[0]}: there are {', '.join(PERMISSIONS)}")
+    try:
+        rates = None if options.link is None else parse_link(options.link)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = _device(options.device)
+
+    # Before anything is said to a coordinator, what is wrong at home shows.
+    task = learning_task(options.task, options.data, options.download, options.architecture, options.limit)
+    invite = _invite(options.invite_file)
+    folder = Folder(options.folder)
+    before = folder.link()
+    say = speaker(options.name or options.folder.name, quiet=options.quiet)
+    rng = Random(hashlib.sha256(f"{options.seed}/{options.name}".encode()).digest())  # noqa: S311
+    backend = CountingBackend(None if rates is None else Pacer(rates, rng))
+    transfer = Transfer(
+        options.url,
+        backend,
+        rng=rng if rates is not None else Random(),  # noqa: S311
+        say=say,
+        patience=Patience(options.stalled_after_s, options.give_up_after_s),
+        tls=_tls(options.ca_file),
+    )
+    try:
+        credentials = enrol(transfer, folder, invite, options.name)
+        client = ClientInfo(credentials.client, index, clients, options.seed, options.split)
+        learner = Learner(task, client, device=device, allow=options.allow)
+        say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
+        limits = Limits(options.max_task_seconds, options.max_task_bytes)
+        agent = Agent(transfer, folder, learner, say=say, limits=limits)
+        ended = agent.serve(forever=options.forever)
+        if options.keep_model is not None:
+            _keep_model(options.keep_model, ended, transfer, folder, learner)
+            say(f"the final model is in {options.keep_model}")
+        return Exit.OK, ""
+    finally:
+        kernel = backend.kernel()
+        folder.keep_link(before[0] + kernel.sent, before[1] + kernel.received)
+        if options.stats is not None:
+            write_file(options.stats, [json.dumps(_stats(backend)).encode()], mode=0o644)
+        transfer.close()
+        folder.close()
+
+
+def learning_task(
+    text: str, data: Path | None, download: bool, architecture: str | None, limit: str | None
+) -> LearningTask:
+    """The task of these options. Raises: `TaskFileError`."""
+    train, _, test = (limit or "").partition("/")
+    try:
+        sizes = int(train) if train else None, int(test) if test else None
+    except ValueError:
+        raise TaskFileError(f"--limit {limit!r}: write TRAIN or TRAIN/TEST") from None
+    downloads = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thinwire" if download else None
+    return find_task(text, TaskOptions(data, downloads, architecture, *sizes))
+
+
+def _keep_model(path: Path, ended: FinishedError, transfer: Transfer, folder: Folder, learner: Learner) -> None:
+    """The final global model; for a method that has none, this client's own as it now is."""
+    if ended.model is None:
+        write_file(path, [model_bytes(learner.arrays())], mode=0o644)
+        return
+    most = learner.spec.max_bytes + _MAX_MODEL_HEADER_BYTES
+    write_file(path, [download_payload(transfer, ended.model, None, folder.partial, most=most)], mode=0o644)
+
+
+def _stats(backend: CountingBackend) -> dict[str, object]:
+    kernel = backend.kernel()
+    return {
+        "kernel": {"sent": kernel.sent, "received": kernel.received},
+        "process": {"sent": backend.process.sent, "received": backend.process.received},
+        "connections": backend.connections,
+    }
+
+
+def _share(text: str) -> tuple[int, int]:
+    try:
+        index, clients = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise UsageError(f"--share {text!r}: write which part of how many, for example 3/8") from None
+    if not 0 <= index < clients:
+        raise UsageError(f"--share {text!r}: parts are counted from 0 to {clients - 1}")
+    return index, clients
+
+
+def _device(text: str) -> str:
+    try:
+        torch.zeros(1, device=torch.device(text))
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {text}: {error}") from None
+    return text
+
+
+def _invite(path: Path | None) -> str | None:
+    if path is None:
+        return os.environ.get("THINWIRE_INVITE", "").strip() or None
+    try:
+        with path.open() as file:
+            return file.read(_MAX_INVITE_BYTES).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--invite-file {path}: {error}") from None
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"--ca-file {ca_file}: {error}") from None
+
+
+def _interrupt(_: int, __: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

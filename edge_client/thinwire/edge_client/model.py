@@ -1,0 +1,92 @@
+"""`thinwire-client model`: what is done to models where torch is. Files are safetensors.
+
+The order of a model's arrays, which such a file does not keep, travels in its metadata under `order`, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from thinwire.codecs import Array, Arrays, CodecError
+from thinwire.methods.learning import load_arrays, model_arrays
+
+from .records import write_file
+from .tasks.task_file import LearningTask, TaskFileError
+
+ORDER: Final = "order"
+
+
+def model_bytes(arrays: Arrays) -> bytes:
+    """The safetensors file of these arrays; the same arrays give the same bytes."""
+    return save({name: array.copy() for name, array in arrays.items()}, metadata={ORDER: json.dumps(list(arrays))})
+
+
+def read_model(path: Path) -> dict[str, Array]:
+    """The arrays of a safetensors file, in the order of the model they came from. Raises: `ValueError`, `OSError`."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+            order = json.loads(metadata.get(ORDER, "[]"))
+            names = list(file.keys())
+            names.sort(key=lambda name: order.index(name) if name in order else len(order))
+            return {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+
+
+def first_model(task: LearningTask, seed: int) -> dict[str, Array]:
+    """The arrays of a fresh model: a function of the seed, for one version of torch. Raises: `TaskFileError`."""
+    return model_arrays(fresh_model(task, seed))
+
+
+def fresh_model(task: LearningTask, seed: int) -> torch.nn.Module:
+    """Raises: `TaskFileError`."""
+    torch.manual_seed(seed)
+    model = task.model()
+    if not isinstance(model, torch.nn.Module):
+        raise TaskFileError(f"model() returned a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def export_state(task: LearningTask, arrays: Arrays, seed: int, path: Path) -> None:
+    """Writes the trained model's `state_dict` in plain torch names, frozen parameters and all buffers included.
+
+    `path`: `.safetensors`, or `.pt` for `torch.load(..., weights_only=True)`. Raises: `ValueError`, `TaskFileError`.
+    """
+    model = fresh_model(task, seed)
+    try:
+        load_arrays(model, arrays)
+    except CodecError as error:
+        raise ValueError(f"the model file does not fit the task: {error.detail}") from None
+    state = model.state_dict()
+    if path.suffix == ".pt":
+        with path.open("wb") as file:
+            torch.save(state, file)
+    elif path.suffix == ".safetensors":
+        write_file(path, [model_bytes({name: tensor.numpy() for name, tensor in state.items()})], mode=0o644)
+    else:
+        raise ValueError(f"{path}: a file ends in .safetensors or .pt")
+
+
+def write_out(data: bytes, out: Path | None) -> None:
+    """To the file in one step, or to standard output. Raises: `OSError`."""
+    if out is not None:
+        write_file(out, [data], mode=0o644)
+        return
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(1, rest) :]
+
+
+def described(arrays: Mapping[str, Any]) -> str:
+    """One line per array: name, dtype, shape; and the number of parameters."""
+    lines = [f"{name}  {array.dtype}  {'x'.join(map(str, array.shape)) or 'scalar'}" for name, array in arrays.items()]
+    return "\n".join([*lines, f"{sum(array.size for array in arrays.values())} parameters"])

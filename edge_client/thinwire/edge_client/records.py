@@ -1,0 +1,94 @@
+"""Files that are whole or are not there: written aside, flushed, renamed; a torn one is recognised and never loaded.
+
+Layout of a record: a magic line, the SHA-256 of all that follows, the header's length (4 bytes, little-endian), a
+msgpack header, then the sections it names, nothing between them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from thinwire.codecs import Array, Arrays, CodecError, Spec, pack_arrays, unpack_arrays
+
+_MAGIC: Final = b"thinwire-record-1\n"
+_START: Final = len(_MAGIC) + 32
+
+
+class TornRecordError(Exception):
+    """A file that is not a whole record. It is as good as not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`facts`: plain values; `blobs`: bytes by name; `bundles`: named arrays by name (read-only when loaded)."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
+    bundles: Mapping[str, Arrays] = field(default_factory=dict)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Replaces the file in one step; when this returns, it survives a power cut. Raises: `OSError`."""
+    sections = list(record.blobs.values())
+    specs = {}
+    for name, arrays in record.bundles.items():
+        spec = Spec.of(arrays)
+        specs[name] = spec.to_plain()
+        sections.append(pack_arrays(arrays, spec))
+    sizes = [len(section) for section in sections]
+    header = msgpack.packb([dict(record.facts), list(record.blobs), specs, sizes])
+    body = [len(header).to_bytes(4, "little"), header, *sections]
+    digest = hashlib.sha256()
+    for piece in body:
+        digest.update(piece)
+    write_file(path, [_MAGIC, digest.digest(), *body])
+
+
+def read_record(path: Path) -> Record:
+    """The record. Raises: `TornRecordError`, `FileNotFoundError`."""
+    data = path.read_bytes()
+    if not data.startswith(_MAGIC) or hashlib.sha256(memoryview(data)[_START:]).digest() != data[len(_MAGIC) : _START]:
+        raise TornRecordError(f"{path} is torn, or not a record of this version")
+    try:
+        start = _START + 4
+        length = int.from_bytes(data[_START:start], "little")
+        facts, blob_names, specs, sizes = msgpack.unpackb(data[start : start + length])
+        sections = []
+        offset = start + length
+        for size in sizes:
+            sections.append(data[offset : offset + size])
+            offset += size
+        blobs = dict(zip(blob_names, sections, strict=False))
+        bundles: dict[str, dict[str, Array]] = {
+            name: unpack_arrays(section, Spec.from_plain(spec))
+            for (name, spec), section in zip(specs.items(), sections[len(blobs) :], strict=True)
+        }
+    except (ValueError, TypeError, CodecError, msgpack.UnpackException) as error:
+        raise TornRecordError(f"{path}: {error}") from None
+    return Record(facts, blobs, bundles)
+
+
+def write_file(path: Path, pieces: list[bytes], *, mode: int = 0o600) -> None:
+    """Replaces the file in one step, durably. Raises: `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    aside = path.with_name(f".{path.name}.new")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with open(descriptor, "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    # The rename itself is only durable once the folder is.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,195 @@
+"""Large bodies that go on where they stopped: downloads by Range into a partial file, uploads by tus 1.0."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import httpcore
+
+from thinwire.protocol.identity import digest_of
+from thinwire.protocol.reasons import ProblemError
+
+from .transfer import BadPeerError, Reply, Transfer, check, plain_headers, read_bounded
+
+_PIECE: Final = 1 << 16
+_TUS: Final = {"Tus-Resumable": "1.0.0"}
+_BROKEN: Final = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
+_MAX_ERROR_BYTES: Final = 1 << 16
+_TIMES_WRONG: Final = 3
+
+
+def download(transfer: Transfer, digest: bytes, size: int | None, folder: Path, *, most: int = 1 << 36) -> bytes:
+    """The payload of this digest and size; None: the size is not known, and at most `most`.
+
+    What has arrived stays in `folder/DIGEST` until the rest has.
+
+    Raises: `ProblemError` (`payload-not-found`, or `digest-mismatch` where it comes wrong again and again).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / digest.hex()
+    for _ in range(_TIMES_WRONG):
+        _fetch(transfer, f"/v1/payloads/{digest.hex()}", path, size, most)
+        payload = path.read_bytes()
+        path.unlink()
+        if digest_of(payload) == digest:
+            return payload
+    raise ProblemError("digest-mismatch", f"payload {digest.hex()} arrived wrong {_TIMES_WRONG} times")
+
+
+def _fetch(transfer: Transfer, address: str, path: Path, size: int | None, most: int) -> None:
+    tries = 0
+    while True:
+        before = path.stat().st_size if path.exists() else 0
+        if size is not None and before > size:
+            path.unlink()
+            before = 0
+        if before == size and path.exists():
+            return
+        why = "the connection broke"
+        asked_s = None
+        try:
+            size = _fetch_from(transfer, address, path, before, most if size is None else size)
+        except _BROKEN as error:
+            why = f"{type(error).__name__}: {error}"
+        except ProblemError as error:
+            if error.reason == "range-not-satisfiable":
+                path.unlink(missing_ok=True)
+            elif not error.retry:
+                raise
+            why, asked_s = str(error), error.retry_after_s
+        after = path.stat().st_size if path.exists() else 0
+        if after == size:
+            continue
+        if after > before:
+            # It moves: go on at once, however often it is cut.
+            transfer.progressed()
+            tries = 0
+        else:
+            tries += 1
+            transfer.pause(tries, why, asked_s)
+
+
+def _fetch_from(transfer: Transfer, address: str, path: Path, offset: int, most: int) -> int:
+    """Appends what comes; returns the size of the whole payload once it is there."""
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    with transfer.open("GET", address, headers) as response:
+        if response.status not in (200, 206):
+            check(Reply(response.status, plain_headers(response), read_bounded(response, _MAX_ERROR_BYTES)))
+            raise BadPeerError(f"status {response.status} to a download")
+        if response.status == 206 and not plain_headers(response).get("content-range", "").startswith(
+            f"bytes {offset}-"
+        ):
+            raise BadPeerError("a range was asked for and another one came")
+        with path.open("ab" if response.status == 206 else "wb", buffering=0) as file:
+            arrived = offset if response.status == 206 else 0
+            for piece in response.iter_stream():
+                arrived += len(piece)
+                if arrived > most:
+                    raise BadPeerError(f"a payload larger than its {most} bytes")
+                file.write(piece)
+    # A body that ends early breaks the protocol, so what has ended is whole.
+    return arrived
+
+
+def upload(
+    transfer: Transfer, task: str, payload: bytes, *, known: str | None, remember: Callable[[str | None], None]
+) -> str:
+    """The id of the finished upload of this answer. `known`: of one begun before; `remember`: is told of a new one.
+
+    Raises: `ProblemError` (`task-not-found`, `upload-too-large`).
+    """
+    tries = 0
+    offset = -1
+    while True:
+        before = offset
+        why = "the connection broke"
+        asked_s = None
+        try:
+            if known is None:
+                known, offset = _create(transfer, task, payload), 0
+                remember(known)
+            elif offset < 0:
+                offset = _offset(transfer, known)
+            if offset == len(payload):
+                return known
+            offset = _send_from(transfer, known, payload, offset)
+        except _BROKEN as error:
+            why, offset = f"{type(error).__name__}: {error}", -1
+            if known is not None:
+                offset = _offset_if_there(transfer, known, before)
+        except ProblemError as error:
+            if error.reason == "upload-not-found" and known is not None:
+                known, offset, before = None, -1, -1
+                remember(None)
+            elif error.reason == "upload-offset":
+                offset = -1
+            elif not error.retry:
+                raise
+            why, asked_s = str(error), error.retry_after_s
+        if offset > before:
+            transfer.progressed()
+            tries = 0
+        else:
+            tries += 1
+            transfer.pause(tries, why, asked_s)
+
+
+def _create(transfer: Transfer, task: str, payload: bytes) -> str:
+    named = {"task": task.encode(), "digest": hashlib.sha256(payload).digest()}
+    metadata = ",".join(f"{name} {base64.b64encode(value).decode()}" for name, value in named.items())
+    headers = {**_TUS, "Upload-Length": str(len(payload)), "Upload-Metadata": metadata}
+    reply = _exchange(transfer, "POST", "/v1/uploads", headers)
+    upload_id = reply.headers.get("location", "").rstrip("/").rpartition("/")[2]
+    if not upload_id:
+        raise BadPeerError("an upload was created without a Location")
+    return upload_id
+
+
+def _offset(transfer: Transfer, upload_id: str) -> int:
+    return _upload_offset(_exchange(transfer, "HEAD", f"/v1/uploads/{upload_id}", _TUS))
+
+
+def _offset_if_there(transfer: Transfer, upload_id: str, before: int) -> int:
+    """Where the upload stands after a cut; -1, to ask again later, where nobody answers."""
+    try:
+        return _offset(transfer, upload_id)
+    except (*_BROKEN, ProblemError):
+        return -1
+
+
+def _send_from(transfer: Transfer, upload_id: str, payload: bytes, offset: int) -> int:
+    headers = {
+        **_TUS,
+        "Upload-Offset": str(offset),
+        "Content-Type": "application/offset+octet-stream",
+        "Content-Length": str(len(payload) - offset),
+    }
+    return _upload_offset(_exchange(transfer, "PATCH", f"/v1/uploads/{upload_id}", headers, _pieces(payload, offset)))
+
+
+def _pieces(payload: bytes, offset: int) -> Iterator[bytes]:
+    for start in range(offset, len(payload), _PIECE):
+        yield payload[start : start + _PIECE]
+
+
+def _upload_offset(reply: Reply) -> int:
+    try:
+        return int(reply.headers["upload-offset"])
+    except (KeyError, ValueError):
+        raise BadPeerError("an upload without an Upload-Offset") from None
+
+
+def _exchange(
+    transfer: Transfer, method: str, path: str, headers: dict[str, str], body: Iterator[bytes] | None = None
+) -> Reply:
+    with transfer.open(method, path, headers, body) as response:
+        reply = Reply(response.status, plain_headers(response), read_bounded(response, _MAX_ERROR_BYTES))
+    if method == "HEAD" and reply.status == 404:
+        # A response to HEAD has no body that could name the reason.
+        raise ProblemError("upload-not-found")
+    check(reply)
+    return reply
