@@ -104,15 +104,19 @@ def upload(
     """
     tries = 0
     offset = -1
+    created = False
     while True:
         before = offset
         why = "the connection broke"
         asked_s = None
         try:
             if known is None:
-                known, offset = _create(transfer, task, payload), 0
+                # Where an earlier request was heard but not its answer, this is an upload that has begun.
+                offset, created = -1 if created else 0, True
+                known = _create(transfer, task, payload)
                 remember(known)
-            elif offset < 0:
+                continue
+            if offset < 0:
                 offset = _offset(transfer, known)
             if offset == len(payload):
                 return known
@@ -120,7 +124,7 @@ def upload(
         except _BROKEN as error:
             why, offset = f"{type(error).__name__}: {error}", -1
             if known is not None:
-                offset = _offset_if_there(transfer, known, before)
+                offset = _offset_if_there(transfer, known)
         except ProblemError as error:
             if error.reason == "upload-not-found" and known is not None:
                 known, offset, before = None, -1, -1
@@ -153,7 +157,7 @@ def _offset(transfer: Transfer, upload_id: str) -> int:
     return _upload_offset(_exchange(transfer, "HEAD", f"/v1/uploads/{upload_id}", _TUS))
 
 
-def _offset_if_there(transfer: Transfer, upload_id: str, before: int) -> int:
+def _offset_if_there(transfer: Transfer, upload_id: str) -> int:
     """Where the upload stands after a cut; -1, to ask again later, where nobody answers."""
     try:
         return _offset(transfer, upload_id)

@@ -1,0 +1,55 @@
+"""Fixtures of the client's tests: a server that cuts, and transfers to it that do not wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+
+import pytest
+
+from tests.edge_client.cutting_server import CuttingServer, running
+from thinwire.edge_client.sockets import CountingBackend
+from thinwire.edge_client.transfer import Patience, Transfer
+
+MakeTransfer = Callable[..., Transfer]
+
+
+@pytest.fixture
+def server() -> Iterator[CuttingServer]:
+    with running() as found:
+        yield found
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What the client told its user."""
+    return []
+
+
+@pytest.fixture
+def slept() -> list[float]:
+    """How long the client would have waited, pause by pause."""
+    return []
+
+
+@pytest.fixture
+def make_transfer(said: list[str], slept: list[float]) -> Iterator[MakeTransfer]:
+    """A transfer whose clock is its own pauses."""
+    made: list[Transfer] = []
+
+    def make(address: str, patience: Patience | None = None, backend: CountingBackend | None = None) -> Transfer:
+        transfer = Transfer(
+            address,
+            backend or CountingBackend(),
+            rng=Random(0),
+            say=said.append,
+            patience=patience or Patience(stalled_after_s=20),
+            clock=lambda: sum(slept),
+            sleep=slept.append,
+        )
+        made.append(transfer)
+        return transfer
+
+    yield make
+    for transfer in made:
+        transfer.close()
