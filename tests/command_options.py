@@ -5,16 +5,24 @@ from __future__ import annotations
 import importlib
 from typing import Any, Final
 
-import click
 from typer.main import get_command
 
 COMMANDS: Final = {"thinwire": "thinwire.coordinator.cli", "thinwire-client": "thinwire.edge_client.cli"}
 
 
-def click_command(name: str) -> click.Command:
-    """The command behind `thinwire` or `thinwire-client`. Raises: `KeyError`."""
-    app: Any = importlib.import_module(COMMANDS[name]).app
-    return get_command(app)
+def click_command(name: str) -> Any:
+    """The click command behind `thinwire` or `thinwire-client`. Raises: `KeyError`."""
+    return get_command(importlib.import_module(COMMANDS[name]).app)
+
+
+def sub_commands(command: Any) -> dict[str, Any]:
+    """By name; none for a command that has none."""
+    return getattr(command, "commands", {})
+
+
+def parameters(command: Any, kind: str) -> list[Any]:
+    """Those of this kind, "option" or "argument"."""
+    return [item for item in command.params if item.param_type_name == kind]
 
 
 def check_command(line: list[str]) -> None:
@@ -24,12 +32,11 @@ def check_command(line: list[str]) -> None:
     """
     command = click_command(line[0])
     words = line[1:]
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        assert words[0] in command.commands, f"{' '.join(line)}: there is no command {words[0]!r}"
-        command = command.commands[words[0]]
+    while words and not words[0].startswith("-") and sub_commands(command):
+        assert words[0] in sub_commands(command), f"{' '.join(line)}: there is no command {words[0]!r}"
+        command = sub_commands(command)[words[0]]
         words = words[1:]
-    options = {name: option for option in command.params if isinstance(option, click.Option) for name in option.opts}
-    options |= {name: option for option in options.values() for name in option.secondary_opts}
+    options = {name: item for item in parameters(command, "option") for name in (*item.opts, *item.secondary_opts)}
     operands = 0
     while words:
         word = words.pop(0)
@@ -41,7 +48,7 @@ def check_command(line: list[str]) -> None:
             if not equals and not options[name].is_flag:
                 assert words, f"{' '.join(line)}: {name} needs a value"
                 words.pop(0)
-    known = [item for item in command.params if isinstance(item, click.Argument)]
+    known = parameters(command, "argument")
     most = sum(item.nargs if item.nargs > 0 else 1000 for item in known)
     least = sum(item.nargs if item.nargs > 0 else 1 for item in known if item.required)
     if "--help" not in line:

@@ -5,33 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import click
-
-from tests.command_options import COMMANDS, click_command
+from tests.command_options import COMMANDS, click_command, parameters, sub_commands
 
 TEXT: Final = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 
 
-def _leaves(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    if isinstance(command, click.Group):
-        for word, inner in command.commands.items():
-            if not inner.hidden:
-                yield from _leaves(f"{name} {word}", inner)
-    else:
+def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    inside = sub_commands(command)
+    for word, inner in inside.items():
+        if not inner.hidden:
+            yield from _leaves(f"{name} {word}", inner)
+    if not inside:
         yield name, command
 
 
-def _section(name: str, command: click.Command) -> str:
-    operands = [
-        item.make_metavar(click.Context(command)) for item in command.params if isinstance(item, click.Argument)
-    ]
-    options = [item for item in command.params if isinstance(item, click.Option) and not item.hidden]
+def _section(name: str, command: Any) -> str:
+    operands = [(item.metavar or item.name).upper() for item in parameters(command, "argument")]
+    options = [item for item in parameters(command, "option") if not item.hidden and "--help" not in item.opts]
     rows = [
         f"| {', '.join(f'`{word}`' for word in (*item.opts, *item.secondary_opts))} | {_escape(item.help or '')} |"
         for item in options
-        if "--help" not in item.opts
     ]
     table = ["", "| option | meaning |", "|---|---|", *rows] if rows else []
     summary = re.sub(r"\s+", " ", (command.help or "").split("\n\n")[0].replace("\b", "")).strip()
