@@ -1,0 +1,81 @@
+"""Invites, enrolment, revocation."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from thinwire.coordinator.accounting import account_of
+from thinwire.coordinator.documentation import describe
+from thinwire.coordinator.negotiation import empty, read_message, respond
+from thinwire.protocol.messages import ClientList, ClientView, Enrolled, Enrolment, Invite, InviteRequest
+
+from .parts import coordinator_of
+
+router = APIRouter(tags=["clients"])
+
+
+@router.post(
+    "/v1/clients",
+    **describe(
+        "Enrol with an invite; the answer holds the session token",
+        takes=Enrolment,
+        gives=Enrolled,
+        status=201,
+        token=False,
+        problems=("invite-invalid", "name-taken", "too-many-requests"),
+    ),
+)
+async def enrol(request: Request) -> Response:
+    account = account_of(request)
+    account.kind = "enrol"
+    enrolled = await coordinator_of(request).access.enrol(await read_message(request, Enrolment))
+    account.client = enrolled.client
+    return respond(request, enrolled, 201)
+
+
+@router.get("/v1/clients", **describe("All clients, by name", gives=ClientList, problems=("not-allowed",)))
+async def clients(request: Request) -> Response:
+    coordinator = coordinator_of(request)
+    coordinator.access.operator(request)
+    views = []
+    for name, client in sorted(coordinator.access.clients.items()):
+        seen = coordinator.presence.find(name)
+        views.append(
+            ClientView(
+                client=name,
+                group=client.group,
+                role=client.role,
+                revoked=client.revoked,
+                seen_at=None if seen is None else seen.wall,
+            )
+        )
+    return respond(request, ClientList(clients=views))
+
+
+@router.delete(
+    "/v1/clients/{name}",
+    **describe(
+        "Revoke a client: its token is worth nothing from now on", status=204, problems=("not-allowed", "not-found")
+    ),
+)
+async def revoke(request: Request, name: str) -> Response:
+    coordinator = coordinator_of(request)
+    coordinator.access.operator(request)
+    await coordinator.revoke(name)
+    return empty(204)
+
+
+@router.post(
+    "/v1/invites",
+    **describe(
+        "Make an invite; its code is shown once",
+        takes=InviteRequest,
+        gives=Invite,
+        status=201,
+        problems=("not-allowed",),
+    ),
+)
+async def invite(request: Request) -> Response:
+    coordinator = coordinator_of(request)
+    coordinator.access.operator(request)
+    return respond(request, await coordinator.access.invite(await read_message(request, InviteRequest)), 201)

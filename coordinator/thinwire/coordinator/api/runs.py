@@ -1,0 +1,256 @@
+"""Models and runs: create, watch, command, read results."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import hashlib
+import io
+import os
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request, Response
+from safetensors.numpy import save
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+
+from thinwire.coordinator.accounting import account_of
+from thinwire.coordinator.coordinator import Coordinator
+from thinwire.coordinator.documentation import BYTES, describe, header
+from thinwire.coordinator.negotiation import empty, read_message, respond
+from thinwire.coordinator.plans import read_model
+from thinwire.coordinator.runs import Run
+from thinwire.protocol.messages import (
+    Ledger,
+    LedgerRow,
+    LinkRow,
+    RunCommand,
+    RunList,
+    RunMetrics,
+    RunRequest,
+    RunView,
+    StoredModel,
+)
+from thinwire.protocol.reasons import ProblemError
+
+from .files import is_unchanged, serve_file
+from .parts import RunKey, coordinator_of
+
+EVENTS = "text/event-stream"
+HEARTBEAT_S = 15.0
+MAX_PENDING_EVENTS = 1000
+router = APIRouter(tags=["runs"])
+
+
+@router.post(
+    "/v1/models",
+    **describe(
+        "Store a model: a safetensors file",
+        takes=BYTES,
+        gives=StoredModel,
+        status=201,
+        problems=("not-allowed", "message-too-large", "run-invalid", "storage-full", "storage-failed"),
+    ),
+)
+async def store_model(request: Request) -> Response:
+    coordinator = coordinator_of(request)
+    coordinator.access.operator(request)
+    most = coordinator.settings.max_model_bytes
+    path, digest, size = coordinator.folder.temporary("models"), hashlib.sha256(), 0
+    try:
+        with path.open("wb") as file:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > most:
+                    raise ProblemError("message-too-large", f"a model of more than {most} bytes")
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            await coordinator.compute(os.fsync, file.fileno())
+        model = await coordinator.compute(read_model, path)
+        path.replace(coordinator.folder.model(digest.digest()))
+    except ClientDisconnect:
+        raise ProblemError("bad-request", "the body ended early") from None
+    finally:
+        path.unlink(missing_ok=True)
+    parameters = sum(array.size for array in model.values())
+    return respond(request, StoredModel(digest=digest.digest(), parameters=parameters), 201)
+
+
+@router.post(
+    "/v1/runs",
+    **describe(
+        "Create a run; it starts when its clients are there",
+        takes=RunRequest,
+        gives=RunView,
+        status=201,
+        problems=("not-allowed", "run-exists", "run-invalid", "too-many-requests"),
+    ),
+)
+async def create(request: Request) -> Response:
+    coordinator = coordinator_of(request)
+    coordinator.access.operator(request)
+    run = await coordinator.create_run(await read_message(request, RunRequest))
+    return respond(request, run.view(), 201)
+
+
+@router.get("/v1/runs", **describe("All runs, the newest first", gives=RunList))
+async def runs(request: Request) -> Response:
+    coordinator = coordinator_of(request)
+    coordinator.access.reader(request)
+    newest = sorted(coordinator.runs.values(), key=lambda run: run.created_at, reverse=True)
+    return respond(request, RunList(runs=[run.view() for run in newest]))
+
+
+def _read(request: Request, key: str) -> tuple[Coordinator, Run]:
+    coordinator = coordinator_of(request)
+    coordinator.access.reader(request)
+    run = coordinator.run(key)
+    return coordinator, run
+
+
+@router.get("/v1/runs/{run}", **describe("One run", gives=RunView, problems=("run-not-found",)))
+async def show(request: Request, run: RunKey) -> Response:
+    return respond(request, _read(request, run)[1].view())
+
+
+async def _command(request: Request, key: str, command: str) -> Response:
+    coordinator = coordinator_of(request)
+    coordinator.access.operator(request)
+    run = coordinator.run(key)
+    body = await read_message(request, RunCommand)
+    await coordinator.command(run, command, drop=body.open == "drop")
+    return respond(request, run.view())
+
+
+_COMMAND_PROBLEMS = ("not-allowed", "run-not-found", "run-state")
+
+
+@router.post(
+    "/v1/runs/{run}/pause",
+    **describe(
+        "Pause, behind the open exchange or at once", takes=RunCommand, gives=RunView, problems=_COMMAND_PROBLEMS
+    ),
+)
+async def pause(request: Request, run: RunKey) -> Response:
+    return await _command(request, run, "pause")
+
+
+@router.post(
+    "/v1/runs/{run}/resume",
+    **describe("Go on", takes=RunCommand, gives=RunView, problems=_COMMAND_PROBLEMS),
+)
+async def resume(request: Request, run: RunKey) -> Response:
+    return await _command(request, run, "resume")
+
+
+@router.post(
+    "/v1/runs/{run}/stop",
+    **describe(
+        "Stop, behind the open exchange or at once", takes=RunCommand, gives=RunView, problems=_COMMAND_PROBLEMS
+    ),
+)
+async def stop(request: Request, run: RunKey) -> Response:
+    return await _command(request, run, "stop")
+
+
+@router.get("/v1/runs/{run}/events", **describe("Server-sent events", gives=EVENTS, problems=("run-not-found",)))
+async def events(request: Request, run: RunKey) -> Response:
+    found = _read(request, run)[1]
+    return StreamingResponse(_events(found), headers={"cache-control": "no-store"}, media_type=EVENTS)
+
+
+async def _events(run: Run) -> AsyncIterator[bytes]:
+    queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_PENDING_EVENTS)
+    run.listeners.add(queue)
+    try:
+        queue.put_nowait(("run", run.view().model_dump_json(exclude_none=True)))
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    event, data = await queue.get()
+            except TimeoutError:
+                yield b":\n\n"
+                continue
+            yield f"event: {event}\ndata: {data}\n\n".encode()
+            if run.finished and queue.empty():
+                return
+    finally:
+        run.listeners.discard(queue)
+
+
+@router.get(
+    "/v1/runs/{run}/ledger",
+    **describe("All bytes of a run, as JSON, msgpack or text/csv", gives=Ledger, problems=("run-not-found",)),
+)
+async def ledger(request: Request, run: RunKey) -> Response:
+    coordinator, found = _read(request, run)
+    rows = coordinator.ledger.rows(found.id)
+    if "text/csv" in request.headers.get("accept", ""):
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(LedgerRow.model_fields)
+        writer.writerows(row.model_dump().values() for row in rows)
+        return Response(text.getvalue(), media_type="text/csv")
+    links = []
+    for name in coordinator.ledger.clients(found.id):
+        if name in coordinator.links:
+            tally, (sent, received) = coordinator.ledger.client(name), coordinator.links[name]
+            links.append(
+                LinkRow(
+                    client=name,
+                    sent_bytes=sent,
+                    received_bytes=received,
+                    uplink_bytes=tally.uplink,
+                    downlink_bytes=tally.downlink,
+                )
+            )
+    return respond(request, Ledger(rows=rows, links=links))
+
+
+@router.get(
+    "/v1/runs/{run}/metrics",
+    **describe("Every closed exchange, in order", gives=RunMetrics, problems=("run-not-found",)),
+)
+async def metrics(request: Request, run: RunKey) -> Response:
+    coordinator, found = _read(request, run)
+    return respond(request, RunMetrics(exchanges=[coordinator.with_bytes(found, one) for one in found.closed]))
+
+
+@router.get(
+    "/v1/runs/{run}/model",
+    **describe(
+        "The global model as it stands, a safetensors file",
+        gives=BYTES,
+        also={206: "The range that was asked for", 304: "Unchanged"},
+        parameters=[header("Range", "one range of bytes", required=False)],
+        problems=("run-not-found", "no-global-model", "range-not-satisfiable"),
+    ),
+)
+async def model(request: Request, run: RunKey) -> Response:
+    coordinator = coordinator_of(request)
+    found = coordinator.run(run)
+    with contextlib.suppress(ProblemError):
+        client = coordinator.access.client(request)
+        account_of(request).client = client.name
+        if client.group == found.definition.run.group:
+            return await _model(request, coordinator, found)
+    coordinator.access.reader(request)
+    return await _model(request, coordinator, found)
+
+
+async def _model(request: Request, coordinator: Coordinator, run: Run) -> Response:
+    account = account_of(request)
+    account.run, account.kind = run.id, "other"
+    if run.model is not None:
+        return serve_file(request, coordinator.folder.payload(run.model), run.model, private=True)
+    arrays = None if run.finished else await coordinator.compute(run.definition.server.model, run.at)
+    if arrays is None:
+        raise ProblemError("no-global-model")
+    data = await coordinator.compute(save, dict(arrays))
+    tag = f'"{(await coordinator.compute(hashlib.sha256, data)).hexdigest()}"'
+    if is_unchanged(request, tag):
+        return empty(304, {"etag": tag})
+    account.downlink_payload = len(data)
+    return Response(data, 200, {"etag": tag, "cache-control": "no-store"}, BYTES)

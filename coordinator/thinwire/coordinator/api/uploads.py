@@ -1,0 +1,172 @@
+"""tus 1.0: creation, offset, appending, expiration, termination.
+
+Nothing is awaited before the first read of a body: the server throws away what has arrived of a request that is
+cut, so a link that always cuts early would never get on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+from email.utils import formatdate
+
+from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
+
+from thinwire.coordinator.accounting import account_of
+from thinwire.coordinator.documentation import describe, header
+from thinwire.coordinator.negotiation import empty
+from thinwire.coordinator.uploads import Upload
+from thinwire.protocol.identity import DIGEST_BYTES
+from thinwire.protocol.reasons import ProblemError
+
+from .parts import UploadId, client_of, coordinator_of
+
+TUS = "1.0.0"
+OFFSET_BYTES = "application/offset+octet-stream"
+_RESUMABLE = header("Tus-Resumable", "1.0.0")
+router = APIRouter(tags=["uploads"])
+
+
+def _headers(**extra: str) -> dict[str, str]:
+    return {"tus-resumable": TUS, **{name.replace("_", "-"): value for name, value in extra.items()}}
+
+
+def _check_version(request: Request) -> None:
+    if request.headers.get("tus-resumable") != TUS:
+        raise ProblemError("tus-version")
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.headers.get(name, "")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise ProblemError("bad-request", f"{name} is a whole number of bytes")
+    return int(text)
+
+
+def _metadata(request: Request) -> dict[str, bytes]:
+    found = {}
+    for item in request.headers.get("upload-metadata", "").split(","):
+        key, _, value = item.strip().partition(" ")
+        try:
+            found[key] = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            raise ProblemError("bad-request", f"Upload-Metadata: {key[:40]!r} is not base64") from None
+    return found
+
+
+def _attribute(request: Request, upload_task: str) -> None:
+    coordinator, account = coordinator_of(request), account_of(request)
+    found = coordinator.tasks.get(upload_task)
+    if found is not None:
+        run, opened, _ = found
+        account.run, account.exchange = run.id, opened.index
+        account.round, account.step = opened.task.round, opened.task.step
+
+
+@router.options("/v1/uploads", **describe("What of tus is spoken", status=204, token=False))
+async def options() -> Response:
+    return empty(204, _headers(tus_version=TUS, tus_extension="creation,expiration,termination"))
+
+
+@router.post(
+    "/v1/uploads",
+    **describe(
+        "Begin an upload; begun already, the same one", status=201,
+        parameters=[_RESUMABLE, header("Upload-Length", "bytes in all"),
+                    header("Upload-Metadata", "`task` and `digest` (32 raw bytes), each in base64")],
+        problems=("tus-version", "bad-request", "task-not-found", "upload-too-large", "too-many-requests"),
+    ),
+)  # fmt: skip
+async def create(request: Request) -> Response:
+    client = client_of(request, "answer")
+    _check_version(request)
+    coordinator = coordinator_of(request)
+    length, metadata = _number(request, "upload-length"), _metadata(request)
+    digest = metadata.get("digest", b"")
+    if len(digest) != DIGEST_BYTES:
+        raise ProblemError("bad-request", f"Upload-Metadata: digest is {DIGEST_BYTES} bytes in base64")
+    task = metadata.get("task", b"").decode("ascii", "replace")
+    found = coordinator.tasks.get(task)
+    if found is None or found[1].exchange.slots[found[2]].client != client.name:
+        raise ProblemError("task-not-found")
+    _attribute(request, task)
+    if length > found[1].max_payload_bytes:
+        raise ProblemError("upload-too-large", f"{length} bytes; this task takes {found[1].max_payload_bytes}")
+    upload = await coordinator.uploads.create(client.name, task, length, digest)
+    return empty(201, {**_headers(location=f"/v1/uploads/{upload.id}"), "upload-expires": _expires(request, upload)})
+
+
+def _expires(request: Request, upload: Upload) -> str:
+    return formatdate(upload.touched_at + coordinator_of(request).uploads.expires_s, usegmt=True)
+
+
+def _upload(request: Request, upload_id: str) -> Upload:
+    client = client_of(request, "answer")
+    _check_version(request)
+    upload = coordinator_of(request).uploads.find(upload_id, client.name)
+    _attribute(request, upload.task)
+    return upload
+
+
+@router.head(
+    "/v1/uploads/{upload}",
+    **describe("Where to go on", parameters=[_RESUMABLE], problems=("tus-version", "upload-not-found")),
+)
+async def offset(request: Request, upload: UploadId) -> Response:
+    found = _upload(request, upload)
+    here = coordinator_of(request).uploads.cut(found)
+    headers = _headers(upload_offset=str(here), upload_length=str(found.length), cache_control="no-store")
+    return empty(200, headers)
+
+
+@router.patch(
+    "/v1/uploads/{upload}",
+    **describe(
+        "Append", takes=OFFSET_BYTES, status=204,
+        parameters=[_RESUMABLE, header("Upload-Offset", "where these bytes begin")],
+        problems=("tus-version", "bad-request", "unsupported-media-type", "upload-not-found", "upload-offset",
+                  "upload-too-large", "storage-full", "storage-failed"),
+    ),
+)  # fmt: skip
+async def append(request: Request, upload: UploadId) -> Response:
+    found = _upload(request, upload)
+    coordinator, account = coordinator_of(request), account_of(request)
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != OFFSET_BYTES:
+        raise ProblemError("unsupported-media-type", f"send {OFFSET_BYTES}")
+    begins = _number(request, "upload-offset")
+    if begins != found.offset:
+        raise ProblemError("upload-offset", f"the upload stands at {found.offset}, not at {begins}")
+    if (declared := request.headers.get("content-length", "")).isdecimal() and begins + int(declared) > found.length:
+        raise ProblemError("upload-too-large", f"more than the {found.length} bytes that were announced")
+    descriptor, reader = coordinator.uploads.open(found)
+    try:
+        chunks = request.stream()
+        while True:
+            async with asyncio.timeout(coordinator.settings.stalled_after_s):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                break
+            if chunk:
+                coordinator.uploads.append(found, descriptor, reader, chunk)
+                account.uplink_payload += len(chunk)
+    except TimeoutError:
+        error = ProblemError("upload-incomplete", "no byte came for too long; go on with another request")
+        raise error from None
+    except ClientDisconnect:
+        return empty(400)  # nobody reads it; what has arrived is kept
+    finally:
+        os.close(descriptor)
+    return empty(204, {**_headers(upload_offset=str(found.offset)), "upload-expires": _expires(request, found)})
+
+
+@router.delete(
+    "/v1/uploads/{upload}",
+    **describe("Give an upload up", parameters=[_RESUMABLE], status=204, problems=("tus-version", "upload-not-found")),
+)
+async def terminate(request: Request, upload: UploadId) -> Response:
+    found = _upload(request, upload)
+    await coordinator_of(request).uploads.forget(found.id)
+    return empty(204, _headers())

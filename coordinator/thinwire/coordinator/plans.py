@@ -1,0 +1,154 @@
+"""What a run is made of: method, settings, chains, plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
+from thinwire.methods.interface import (
+    EVALUATE,
+    Bounds,
+    Chains,
+    Method,
+    MethodSettings,
+    RunFacts,
+    ServerHalf,
+    State,
+    Task,
+)
+from thinwire.methods.registry import find_method, server_half
+from thinwire.protocol.encoding import spec_digest
+from thinwire.protocol.messages import ChainsMessage, Plan
+from thinwire.protocol.reasons import ProblemError
+from thinwire.protocol.settings import RunSettings
+
+EVALUATION_CHAINS = Chains.parse("byte_shuffle, zstd")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A run's constant side. `spec`: the model's digest where all clients must have the same model."""
+
+    id: str
+    run: RunSettings
+    method: Method
+    settings: MethodSettings
+    server: ServerHalf[Any]
+    spec: bytes | None
+    parameters: int
+
+    def chains(self, kind: str) -> Chains:
+        """The chains in force for a kind of exchange."""
+        return resolve_chains(self.run, self.method, self.settings, kind)
+
+    def plan(self, task: Task, parts: Mapping[str, Spec]) -> Plan:
+        """What is constant for this kind of exchange."""
+        chains = self.chains(task.kind)
+        return Plan(
+            run=self.id,
+            method=self.method.id,
+            settings=self.settings.model_dump(mode="json", by_alias=True),
+            kind=task.kind,
+            seed=self.run.seed,
+            rounds=self.run.rounds,
+            parts={name: spec.to_plain() for name, spec in parts.items()},
+            reply=task.reply.to_plain(),
+            chains=ChainsMessage(
+                down=chains.down.to_plain(),
+                up=chains.up.to_plain(),
+                full=chains.full.to_plain(),
+                private=chains.private.to_plain(),
+            ),
+            max_examples=self.run.max_examples,
+            model=self.spec,
+        )
+
+
+def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, parameters: int = 0) -> Definition:
+    """The run these settings mean. Raises: `run-invalid`, with what does not go together."""
+    try:
+        method = find_method(run.method)
+        settings = method.settings.model_validate(run.settings)
+        facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value))
+        server = server_half(run.method)(settings, facts)
+        definition = Definition(run_id, run, method, settings, server, spec, parameters)
+        definition.chains(EVALUATE)  # whatever is written wrongly shows here
+    except KeyError as error:
+        raise ProblemError("run-invalid", str(error.args[0])) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise ProblemError("run-invalid", f"settings of {run.method}: {where}: {first['msg']}") from None
+    except (CodecError, ValueError) as error:
+        raise ProblemError("run-invalid", str(error)) from None
+    return definition
+
+
+def first_state(definition: Definition, model: Arrays) -> State:
+    """The state before the first exchange, whose chains are proved on it. Raises: `run-invalid`."""
+    try:
+        state = definition.server.start(model, definition.run.seed)
+        task = definition.server.task(state)
+        if task is not None:
+            chains = definition.chains(task.kind)
+            for arrays in task.parts.values():
+                chains.down.check(Spec.of(arrays))
+                chains.whole.check(Spec.of(arrays))
+            chains.up.check(task.reply)
+    except (CodecError, ValueError) as error:
+        raise ProblemError("run-invalid", str(error)) from None
+    return state
+
+
+def resolve_chains(run: RunSettings, method: Method, settings: MethodSettings, kind: str) -> Chains:
+    """The method's default chains, or raw ones, with what the run says put over them. Raises: `CodecError`."""
+    plain = run.chains == "plain"
+    defaults = {} if plain else method.chains(settings)
+    chains = Chains.plain() if plain else defaults.get(kind, EVALUATION_CHAINS if kind == EVALUATE else Chains())
+    written = run.chains if isinstance(run.chains, dict) else {}
+    unknown = [name for name in written if name not in {"*", EVALUATE, *method.chains(settings)}]
+    if unknown:
+        raise CodecError("bad-chain", f"{method.id} has no exchanges of kind {unknown[0]!r}")
+    for over in [written[name] for name in ("*", kind) if name in written and not (kind == EVALUATE and name == "*")]:
+        chains = _put_over(chains, over.down, over.up, over.private)
+    if kind != EVALUATE:
+        chains = _put_over(chains, run.downlink, run.uplink, None)
+    if chains.private.needs_reference:
+        raise CodecError("bad-chain", "the chain of private parts cannot have a reference")
+    return chains
+
+
+def _put_over(chains: Chains, down: str | None, up: str | None, private: str | None) -> Chains:
+    return Chains(
+        chains.down if down is None else Chain.parse(down),
+        chains.up if up is None else Chain.parse(up),
+        chains.full,
+        chains.private if private is None else Chain.parse(private),
+    )
+
+
+def read_model(path: Path) -> dict[str, Array]:
+    """The arrays of a safetensors file, floating ones finite. Raises: `run-invalid`."""
+    try:
+        arrays: dict[str, Array] = load_file(path)
+        Spec.of(arrays)
+    except (SafetensorError, CodecError, ValueError, TypeError, KeyError) as error:
+        raise ProblemError("run-invalid", f"not a model file (safetensors): {error}") from None
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ProblemError("run-invalid", f"array {name!r} of the model holds a value that is not finite")
+    return arrays
+
+
+def model_facts(method: Method, model: Arrays) -> tuple[bytes | None, int]:
+    """The digest that clients' models must have (None: any), and the number of parameters."""
+    spec = spec_digest(Spec.of(model)) if method.shared_model else None
+    return spec, sum(array.size for array in model.values())

@@ -1,0 +1,60 @@
+"""What `thinwire serve` is told: place, limits, durability."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from thinwire.protocol.settings import Settings
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class ServeSettings(Settings):
+    """One coordinator. Everything it remembers lies in `data_dir`."""
+
+    data_dir: Path = Field(default=Path("thinwire-data"), description="folder of database, payloads, checkpoints")
+    host: str = Field(default="127.0.0.1", max_length=255)
+    port: int = Field(default=8080, ge=0, le=65535, description="0: a free one")
+    certificate: Path | None = Field(default=None, description="TLS certificate chain, PEM")
+    key: Path | None = Field(default=None, description="TLS private key, PEM")
+    insecure: bool = Field(default=False, description="plain HTTP beyond loopback")
+    public_read: bool = Field(default=False, description="reading runs, ledger and models needs no token")
+
+    stalled_after_s: float = Field(
+        default=60.0, gt=0, le=3600, description="a transfer without a byte for this long is cut"
+    )
+    present_for_s: float = Field(
+        default=180.0, gt=0, description="a client counts as present this long after its last request"
+    )
+    durability: Literal["process", "fsync"] = Field(
+        default="process", description="acknowledged answers survive the death of the process, or of the machine"
+    )
+    max_model_bytes: int = Field(default=1 << 32, ge=1, description="of a submitted model")
+    max_clients: int = Field(default=100_000, ge=1)
+    max_uploads_per_client: int = Field(default=4, ge=1)
+    max_runs: int = Field(default=10_000, ge=1)
+    upload_expires_s: float = Field(
+        default=86_400.0, gt=0, description="an upload without a byte for this long is deleted"
+    )
+    workers: int = Field(default=2, ge=1, le=64, description="threads that decode, hash and sum")
+
+    @model_validator(mode="after")
+    def _transport(self) -> ServeSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a certificate needs its key and a key its certificate")
+        if not self.loopback and self.certificate is None and not self.insecure:
+            raise ValueError(f"{self.host} is reachable from outside: give a certificate and key, or insecure")
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host in LOOPBACK
+
+    @property
+    def open_reads(self) -> bool:
+        """Whether reading needs no token."""
+        return self.loopback or self.public_read
