@@ -18,6 +18,7 @@ from thinwire.methods.payloads import PRIVATE, encode_answer, merge_parts, recei
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
 from thinwire.protocol.identity import broadcast_seed, client_seed
 from thinwire.protocol.messages import (
+    MAX_INLINE_BYTES,
     AnswerMessage,
     Enrolled,
     Enrolment,
@@ -137,7 +138,8 @@ class NumpyClient:
 
     async def answer(self, task: str, data: bytes, examples: int, **extra: Any) -> httpx.Response:
         metrics = {"loss": 1.0, "accuracy": 0.5, "examples": 10.0}
-        upload = await self.upload(task, data) if self.through_upload and data else None
+        large = self.through_upload or len(data) > MAX_INLINE_BYTES
+        upload = await self.upload(task, data) if data and large else None
         payload = data if data and upload is None else None
         message = AnswerMessage(examples=examples, metrics=metrics, payload=payload, upload=upload, **extra)
         while True:
@@ -197,13 +199,18 @@ def examples_of(name: str) -> int:
 
 
 def simulate(
-    arrays: Mapping[str, Array], seed: int, contributors: list[list[str]], settings: dict[str, Any], rounds: int
+    arrays: Mapping[str, Array],
+    seed: int,
+    contributors: list[list[str]],
+    settings: dict[str, Any],
+    rounds: int,
+    cohort: int = 2,
 ) -> dict[str, Array]:
     """What the toy run must end in: the plain loop, in process."""
     from thinwire.methods.interface import Bounds, Contribution, RunFacts
     from thinwire.methods.registry import find_method, server_half
 
-    facts = RunFacts(rounds, seed, Bounds(2))
+    facts = RunFacts(rounds, seed, Bounds(cohort))
     server = server_half("toy")(find_method("toy").settings.model_validate(settings), facts)
     state = server.start(arrays, seed)
     for names in contributors:

@@ -27,8 +27,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await coordinator.start()
         try:
+            await coordinator.start()
             yield
         finally:
             await coordinator.stop()

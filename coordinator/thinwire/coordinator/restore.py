@@ -53,14 +53,14 @@ async def _restore(coordinator: Coordinator, row: Row[Any], definition: Definiti
     run = Run(
         definition,
         state,
-        row.state,
-        row.outcome,
-        row.reason,
-        row.command,
-        row.exchange,
-        row.model,
-        row.created_at,
-        row.finished_at,
+        state=row.state,
+        outcome=row.outcome,
+        reason=row.reason,
+        command=row.command,
+        index=row.exchange,
+        model=row.model,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
     )
     exchanges, tasks = tables.exchanges, tables.tasks
     rows = await store.read(select(exchanges).where(exchanges.c.run == run.id).order_by(exchanges.c.exchange))
