@@ -1,0 +1,96 @@
+"""`thinwire client`: invite, list, revoke."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+from pydantic import ValidationError
+
+from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.messages import ClientList, Invite, InviteRequest
+
+from .cli_options import DATA_DIR, AsFormat, CaFile, DataDir, Format, Url, fail, invalid, operator, print_json
+from .console import console, in_time, table
+
+app = typer.Typer(help="Invite, list and revoke clients.", no_args_is_help=True)
+
+
+class RoleName(StrEnum):
+    """What an invited client may do."""
+
+    CLIENT = "client"
+    EVALUATOR = "evaluator"
+    OPERATOR = "operator"
+
+
+@app.command()
+def invite(
+    uses: Annotated[int, typer.Option(min=1, help="how many clients may enrol with it")] = 1,
+    group: Annotated[str, typer.Option(help="group that the clients belong to")] = "default",
+    role: Annotated[RoleName, typer.Option(help="client, evaluator or operator")] = RoleName.CLIENT,
+    expires_in: Annotated[float | None, typer.Option(help="seconds until it is worth nothing")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the code to this file, mode 0600")] = None,
+    data_dir: DataDir = DATA_DIR,
+    url: Url = None,
+    ca_file: CaFile = None,
+    format_: AsFormat = Format.TABLE,
+) -> None:
+    """Make an invite; its code is shown once."""
+    try:
+        request = InviteRequest(group=group, role=role.value, uses=uses, expires_in_s=expires_in)
+    except ValidationError as error:
+        fail(invalid(error), Exit.USAGE)
+    with operator(data_dir, url, ca_file) as coordinator:
+        made = coordinator.ask("POST", "/v1/invites", Invite, request)
+        if out is not None:
+            write_secret(out, made.invite)
+    if format_ is Format.JSON:
+        print_json(made)
+    elif out is None:
+        print(made.invite)
+    else:
+        print(f"{out}: for {made.uses} client(s) of group {made.group}")
+
+
+@app.command("list")
+def list_(
+    data_dir: DataDir = DATA_DIR, url: Url = None, ca_file: CaFile = None, format_: AsFormat = Format.TABLE
+) -> None:
+    """All clients, by name."""
+    with operator(data_dir, url, ca_file) as coordinator:
+        found = coordinator.ask("GET", "/v1/clients", ClientList)
+    if format_ is Format.JSON:
+        print_json(found)
+        return
+    columns = ("client", "group", "role", "last request", "state")
+    shown = table(None, columns, text=columns)
+    for client in found.clients:
+        state = "revoked" if client.revoked else ""
+        shown.add_row(client.client, client.group, client.role, in_time(client.seen_at), state)
+    console().print(shown)
+
+
+@app.command()
+def revoke(
+    client: Annotated[str, typer.Argument(help="the client's name")],
+    data_dir: DataDir = DATA_DIR,
+    url: Url = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Make a client's token worth nothing."""
+    with operator(data_dir, url, ca_file) as coordinator:
+        coordinator.delete(f"/v1/clients/{quote(client, safe='')}")
+    print(f"{client} is revoked")
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Into a file that only its owner can read. Raises: `OSError`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(f"{text}\n")

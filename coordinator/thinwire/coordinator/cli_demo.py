@@ -1,0 +1,103 @@
+"""`thinwire demo`."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.reasons import ProblemError
+
+from .cli_options import AsFormat, Format, Set, exit_of, fail, print_json, run_settings
+from .console import console, in_bytes, in_figure, in_percent
+from .demo import Fleet, Result, run_demo
+from .operate import UnreachableError
+from .processes import ChildFailedError
+from .watch import Step, shown
+
+EXTRA = {"matplotlib": "draws the report", "sklearn": "holds the digits", "torch": "trains"}
+
+
+def demo(
+    method: Annotated[str, typer.Option(help="see `thinwire methods`")] = "fedavg",
+    rounds: Annotated[int, typer.Option(min=1)] = 10,
+    clients: Annotated[int, typer.Option(min=1, max=1000, help="processes; all answer in every round")] = 8,
+    task: Annotated[str, typer.Option(help="as for `thinwire-client join`")] = "digits",
+    split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, classes:K or natural")] = "dirichlet:0.3",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    link: Annotated[str | None, typer.Option(help="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")] = None,
+    set_: Set = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="keep all data and logs here; default: a temporary folder")
+    ] = None,
+    report: Annotated[Path, typer.Option(help="folder for the report")] = Path("thinwire-report"),
+    format_: AsFormat = Format.TABLE,
+) -> None:
+    """Start a coordinator and clients on this machine, train, and report accuracy against bytes."""
+    defaults: dict[str, Any] = {"name": "demo", "method": method, "rounds": rounds, "cohort": clients, "seed": seed}
+    settings = run_settings(None, set_ or [], defaults)
+    for module, purpose in EXTRA.items():
+        if importlib.util.find_spec(module) is None:
+            fail(f"{module}, which {purpose}, is missing: pip install 'thinwire[demo]'", Exit.LOCAL)
+    signal.signal(signal.SIGTERM, _interrupt)
+    screen = console(stderr=format_ is Format.JSON)
+    folder = data_dir or Path(tempfile.mkdtemp(prefix="thinwire-demo-"))
+    fleet = Fleet(clients, task, split, seed, link)
+    display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(_ignore)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with display as step:
+            result = run_demo(fleet, settings, folder, lambda line: screen.print(line, style="dim"), step)
+        _tell(result, fleet, report, screen, format_)
+    except KeyboardInterrupt:
+        fail("interrupted; all processes have ended", Exit.INTERRUPTED)
+    except ChildFailedError as error:
+        fail(str(error), Exit.FAILED)
+    except ProblemError as error:
+        fail(f"{error.reason}: {error.detail}", exit_of(error))
+    except UnreachableError as error:
+        fail(str(error), Exit.UNREACHABLE)
+    except OSError as error:
+        fail(str(error), Exit.LOCAL)
+    finally:
+        if data_dir is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    if result.view.outcome != "completed":
+        fail(f"the run is {result.view.state}: {result.view.reason or result.view.outcome}", Exit.FAILED)
+
+
+def _tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Format) -> None:
+    from .report import summary, write_report
+
+    facts = summary(result, fleet)
+    write_report(result, fleet, facts, folder)
+    if format_ is Format.JSON:
+        print_json(facts | {"report": str(folder)})
+        return
+    wire = facts["uplink_bytes"] + facts["downlink_bytes"]
+    screen.print(
+        f"accuracy {in_figure(facts['accuracy'])} after {in_bytes(wire)} on the wire "
+        f"({in_bytes(facts['uplink_bytes'])} up, {in_bytes(facts['downlink_bytes'])} down, "
+        f"{in_percent(facts['framing_bytes'], wire)} framing), {facts['seconds']:.0f} s"
+    )
+    screen.print(
+        f"{facts['bits_per_parameter_up']:.1f} bits per parameter up and {facts['bits_per_parameter_down']:.1f} down, "
+        f"per client and round; the clients' kernels counted {facts['unaccounted_bytes']:+d} B beside the ledger"
+    )
+    screen.print(f"report: {folder / 'report.html'}")
+
+
+def _ignore(_view: object, _rounds: object) -> None:
+    """Nothing is shown while a JSON answer is in the making."""
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

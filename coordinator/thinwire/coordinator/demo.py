@@ -1,0 +1,188 @@
+"""One coordinator and N clients as processes of this machine, and a run of theirs from first model to last."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from thinwire.protocol.messages import (
+    ExchangeMetrics,
+    Invite,
+    InviteRequest,
+    Ledger,
+    RunList,
+    RunMetrics,
+    RunRequest,
+    RunView,
+    StoredModel,
+)
+from thinwire.protocol.reasons import ProblemError
+from thinwire.protocol.settings import RunSettings
+
+from .cli_clients import write_secret
+from .operate import ADDRESS_FILE, Operator, find_token
+from .processes import Child, ChildFailedError, Children, finish
+from .rounds import Round, rounds_of
+from .watch import Step
+
+COORDINATOR: Final = "thinwire.coordinator"
+EDGE_CLIENT: Final = "thinwire.edge_client"
+START_TIMEOUT_S: Final = 60.0
+END_TIMEOUT_S: Final = 60.0
+POLL_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The clients of a demo. `link`: emulated by every client on its own socket."""
+
+    clients: int
+    task: str
+    split: str
+    seed: int
+    link: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run that is over. `kernel`: client -> (sent, received) bytes as its kernel counted, to the last one."""
+
+    view: RunView
+    exchanges: list[ExchangeMetrics]
+    ledger: Ledger
+    kernel: Mapping[str, tuple[int, int]]
+    model: Path | None
+    seconds: float
+
+    @property
+    def rounds(self) -> list[Round]:
+        return rounds_of(self.exchanges)
+
+
+def run_demo(fleet: Fleet, settings: RunSettings, folder: Path, say: Callable[[str], None], step: Step) -> Result:
+    """The run's result; all processes have ended. `folder`: holds data folders and logs of all of them.
+
+    Raises: `ChildFailedError`, `ProblemError`, `UnreachableError`, `OSError`.
+    """
+    began = time.monotonic()
+    with Children(folder / "logs") as children:
+        operator = _start_coordinator(children, folder, say)
+        try:
+            clients = _start_clients(children, operator, fleet, folder)
+            say(f"{fleet.clients} clients start, logs in {folder / 'logs'}")
+            view = _create_run(children, operator, fleet, settings, folder)
+            view = _follow(children, operator, view, step)
+            if view.outcome == "completed":
+                for child in clients:
+                    finish(child, END_TIMEOUT_S)
+            return _result(operator, view, clients, folder, time.monotonic() - began)
+        finally:
+            operator.close()
+
+
+def _environment() -> dict[str, str]:
+    # Many small processes on few cores: threads of theirs would only get in each other's way.
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _start_coordinator(children: Children, folder: Path, say: Callable[[str], None]) -> Operator:
+    place = folder / "coordinator"
+    address = place / ADDRESS_FILE
+    # That of a coordinator that was killed would mislead us.
+    address.unlink(missing_ok=True)
+    arguments = ["serve", "--port", "0", "--data-dir", str(place)]
+    child = children.start("coordinator", COORDINATOR, arguments, _environment())
+    _until(children, address.exists, child, "does not listen")
+    url = json.loads(address.read_text())["url"]
+    say(f"coordinator at {url}")
+    return Operator(url, find_token(place))
+
+
+def _start_clients(children: Children, operator: Operator, fleet: Fleet, folder: Path) -> list[Child]:
+    invite = operator.ask("POST", "/v1/invites", Invite, InviteRequest(uses=fleet.clients, expires_in_s=None))
+    invite_file = folder / "invite"
+    write_secret(invite_file, invite.invite)
+    clients = []
+    for index in range(fleet.clients):
+        name = client_name(index)
+        arguments = [
+            "join", operator.url, "--invite-file", str(invite_file), "--name", name, "--task", fleet.task,
+            "--split", fleet.split, "--share", f"{index}/{fleet.clients}", "--seed", str(fleet.seed), "--threads", "1",
+            "--data-dir", str(folder / name), "--stats", str(folder / f"{name}.json"),
+        ]  # fmt: skip
+        if fleet.link is not None:
+            arguments += ["--link", fleet.link]
+        clients.append(children.start(name, EDGE_CLIENT, arguments, _environment()))
+    return clients
+
+
+def client_name(index: int) -> str:
+    """The stable name of the demo's clients: randomness is derived from it."""
+    return f"client-{index:02d}"
+
+
+def _create_run(children: Children, operator: Operator, fleet: Fleet, settings: RunSettings, folder: Path) -> RunView:
+    first = folder / "first-model.safetensors"
+    arguments = ["model", "init", "--task", fleet.task, "--seed", str(fleet.seed), "--out", str(first)]
+    child = children.start("model-init", EDGE_CLIENT, arguments, _environment())
+    _until(children, lambda: child.process.poll() == 0, child, "makes no model")
+    stored = operator.send_file("/v1/models", first, StoredModel)
+    taken = {view.name for view in operator.ask("GET", "/v1/runs", RunList).runs}
+    number = 1
+    while (name := settings.name if number == 1 else f"{settings.name}-{number}") in taken:
+        number += 1
+    request = RunRequest(settings=settings.model_copy(update={"name": name}), model=stored.digest)
+    return operator.ask("POST", "/v1/runs", RunView, request)
+
+
+def _follow(children: Children, operator: Operator, view: RunView, step: Step) -> RunView:
+    """The run when it is over or paused. Asking, instead of listening, leaves time to look after the processes."""
+    path, shown = f"/v1/runs/{view.id}", None
+    while True:
+        view = operator.ask("GET", path, RunView)
+        now = (view.state, view.exchange, view.answers)
+        if now != shown:
+            step(view, rounds_of(operator.ask("GET", f"{path}/metrics", RunMetrics).exchanges))
+            shown = now
+        if view.state in ("finished", "paused"):
+            return view
+        children.check()
+        time.sleep(POLL_S)
+
+
+def _result(operator: Operator, view: RunView, clients: list[Child], folder: Path, seconds: float) -> Result:
+    path = f"/v1/runs/{view.id}"
+    model = folder / "model.safetensors"
+    try:
+        operator.fetch_file(f"{path}/model", model)
+    except ProblemError as error:
+        if error.reason not in ("no-global-model", "model-not-ready"):
+            raise
+    kernel = {child.name: _kernel(folder / f"{child.name}.json") for child in clients if child.process.poll() == 0}
+    return Result(
+        view=view,
+        exchanges=operator.ask("GET", f"{path}/metrics", RunMetrics).exchanges,
+        ledger=operator.ask("GET", f"{path}/ledger", Ledger),
+        kernel=kernel,
+        model=model if model.exists() else None,
+        seconds=seconds,
+    )
+
+
+def _kernel(stats: Path) -> tuple[int, int]:
+    counted: dict[str, Any] = json.loads(stats.read_text())["kernel"]
+    return counted["sent"], counted["received"]
+
+
+def _until(children: Children, reached: Callable[[], bool], child: Child, what: str) -> None:
+    ends = time.monotonic() + START_TIMEOUT_S
+    while not reached():
+        children.check()
+        if time.monotonic() > ends:
+            raise ChildFailedError(child, what)
+        time.sleep(0.05)

@@ -1,0 +1,149 @@
+"""The coordinator as a process: socket, signals, the file that says where it listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from .app import create_app
+from .coordinator import Coordinator
+from .metering import metered_protocol
+from .operate import ADDRESS_FILE
+from .settings import ServeSettings
+
+KEEP_ALIVE_S: Final = 660
+"""Longer than any poll: a new connection costs a handshake, under TLS of 2 kB or more."""
+GRACE_S: Final = 10
+"""For requests that are being served when the process is told to stop."""
+BACKLOG: Final = 2048
+LOCK_FILE: Final = "coordinator.lock"
+
+
+class CannotServeError(Exception):
+    """This machine or folder cannot; the text says why."""
+
+
+class _Server(uvicorn.Server):
+    """Stops by SIGINT or SIGTERM without dying of it, and lets parked polls go first."""
+
+    def __init__(self, config: uvicorn.Config, coordinator: Coordinator, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._coordinator = coordinator
+        self._announce = started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._coordinator.ready = False
+        self._coordinator.presence.wake_all()
+        await super().shutdown(sockets)
+
+
+def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
+    """Serves until a signal comes; `announce` is called with the URL once requests are taken. False where the
+    coordinator could not start (its log says why).
+
+    Raises: `CannotServeError`.
+    """
+    with _alone(settings.data_dir), _listening(settings) as listener:
+        url = _url(settings, listener)
+        address = settings.data_dir / ADDRESS_FILE
+        app = create_app(settings)
+        coordinator: Coordinator = app.state.coordinator
+
+        def started() -> None:
+            beside = address.with_suffix(".tmp")
+            beside.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+            beside.replace(address)
+            announce(url)
+
+        config = uvicorn.Config(
+            app,
+            http=metered_protocol(coordinator.ledger),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+            ssl_certfile=settings.certificate,
+            ssl_keyfile=settings.key,
+        )
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            raise CannotServeError(f"certificate {settings.certificate}, key {settings.key}: {error}") from None
+        server = _Server(config, coordinator, started)
+        try:
+            server.run(sockets=[listener])
+        finally:
+            address.unlink(missing_ok=True)
+        return server.started
+
+
+@contextlib.contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """No second coordinator serves this folder."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (data_dir / LOCK_FILE).open("w")
+    except OSError as error:
+        raise CannotServeError(f"the folder {data_dir} cannot be used: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotServeError(f"another coordinator serves the folder {data_dir}") from None
+        yield
+
+
+@contextlib.contextmanager
+def _listening(settings: ServeSettings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            if error.errno == errno.EADDRINUSE:
+                raise CannotServeError(f"{where} is in use: choose another --port, or 0 for a free one") from None
+            raise CannotServeError(f"cannot listen at {where}: {error.strerror or error}") from None
+        yield listener
+
+
+def _url(settings: ServeSettings, listener: socket.socket) -> str:
+    scheme = "http" if settings.certificate is None else "https"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{scheme}://{host}:{listener.getsockname()[1]}"
