@@ -12,6 +12,9 @@ from torch import nn
 
 from thinwire.codecs import Array, Arrays, CodecError, Spec
 
+from .interface import Learner, Task
+from .local_training import LocalTraining
+
 Penalty = Callable[[nn.Module], torch.Tensor]
 
 
@@ -115,3 +118,36 @@ def train_epochs(
             optimizer.step()
             summed += value.detach() * len(inputs)
     return float(summed) / max(len(samples), 1)
+
+
+def proximal(model: nn.Module, mu: float) -> Penalty | None:
+    """mu/2 ||w - w0||^2 over what is trained, w0 being the model's present parameters; None for mu = 0."""
+    if mu == 0:
+        return None
+    anchors = [(parameter, parameter.detach().clone()) for parameter in model.parameters() if parameter.requires_grad]
+
+    def penalty(_: nn.Module) -> torch.Tensor:
+        return 0.5 * mu * torch.stack([(now - anchor).square().sum() for now, anchor in anchors]).sum()
+
+    return penalty
+
+
+def train_locally(learner: Learner, settings: LocalTraining, task: Task, penalty: Penalty | None = None) -> float:
+    """Trains the learner's model as the settings say, in place; the mean loss of the last epoch."""
+    lr = float(task.options.get("lr", settings.lr))
+    optimiser = Sgd(lr, settings.momentum, settings.weight_decay).build(learner.model)
+    return train_epochs(
+        learner.model,
+        learner.train,
+        learner.loss,
+        optimiser,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=learner.seed,
+        penalty=penalty,
+    )
+
+
+def change(learner: Learner, received: Arrays) -> dict[str, Array]:
+    """The model's arrays minus those received, in their own dtypes."""
+    return {name: array - received[name] for name, array in learner.arrays().items()}

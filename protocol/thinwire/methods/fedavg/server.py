@@ -1,0 +1,39 @@
+"""The server half: w <- w + step(sum of p_k (w_k - w))."""
+
+from __future__ import annotations
+
+from thinwire.codecs import Arrays, Spec
+from thinwire.methods.fedavg import FedavgSettings
+from thinwire.methods.interface import RunFacts, ServerHalf, State, Task
+from thinwire.methods.local_training import check_floating, headed, under
+from thinwire.methods.sums import ExactSum, Total
+
+
+class Server(ServerHalf[FedavgSettings]):
+    """State: `model/NAME`, and the optimiser's `first/NAME`, `second/NAME`."""
+
+    def __init__(self, settings: FedavgSettings, facts: RunFacts) -> None:
+        super().__init__(settings, facts)
+        self.reducer = ExactSum(facts.bounds, settings.weighting)
+        self._optimiser = settings.optimiser()
+
+    def start(self, model: Arrays, seed: int) -> State:
+        """Raises: `bad-spec`."""
+        check_floating(model)
+        return State(1, 0, headed("model", model))
+
+    def task(self, state: State) -> Task | None:
+        if state.round > self.facts.rounds:
+            return None
+        model = self.model(state)
+        options = self.settings.lr_options(state.round)
+        return Task(state.round, 0, "train", {"model": model}, Spec.of(model), options=options)
+
+    def advance(self, state: State, total: Total) -> State:
+        model = self.model(state)
+        mean = {name: total.mean(name) for name in model}
+        after, moments = self._optimiser.step(model, mean, state.arrays, count=state.round)
+        return State(state.round + 1, 0, {**headed("model", after), **moments})
+
+    def model(self, state: State) -> Arrays:
+        return under("model", state.arrays)

@@ -1,0 +1,55 @@
+"""Settings of local training that several methods share, and the arrays of a state under their headings."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import Field
+
+from thinwire.codecs import Array, Arrays, CodecError, Spec
+
+from .interface import MethodSettings
+
+_STATISTICS: Final = ("running_mean", "running_var")
+
+
+class LocalTraining(MethodSettings):
+    """What a client does to the arrays it has received: SGD, its state fresh in every task."""
+
+    epochs: int = Field(1, ge=1, le=1000, description="passes over the client's own examples per task")
+    batch_size: int = Field(16, ge=1, le=1 << 20)
+    lr: float = Field(0.05, gt=0, le=100, description="of the clients' SGD")
+    lr_decay: float = Field(1.0, gt=0, le=1, description="the clients' rate in round t is lr * lr-decay**(t - 1)")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, le=10)
+    weighting: Literal["examples", "uniform"] = Field("examples", description="p_k = n_k / sum n, or 1 / K")
+
+    def lr_options(self, round_: int) -> dict[str, bool | int | float | str]:
+        """The task's options that carry this round's rate; none where it never changes."""
+        return {} if self.lr_decay == 1 else {"lr": self.lr * self.lr_decay ** (round_ - 1)}
+
+
+def under(heading: str, arrays: Arrays) -> dict[str, Array]:
+    """The arrays of a state that stand under this heading, `heading/NAME`, by NAME."""
+    start = f"{heading}/"
+    return {name[len(start) :]: array for name, array in arrays.items() if name.startswith(start)}
+
+
+def headed(heading: str, arrays: Arrays) -> dict[str, Array]:
+    """The inverse of `under`."""
+    return {f"{heading}/{name}": array for name, array in arrays.items()}
+
+
+def check_floating(model: Arrays) -> None:
+    """Raises `bad-spec` unless the model is made of floating arrays, at least one."""
+    spec = Spec.of(model)
+    if not len(spec):
+        raise CodecError("bad-spec", "the model has no arrays")
+    for name, item in spec.items():
+        if not item.is_floating:
+            raise CodecError("bad-spec", f"array {name!r} of the model is {item.dtype}; this method averages floats")
+
+
+def is_statistic(name: str) -> bool:
+    """Whether an array is a running statistic of a normalisation layer: averaged, never optimised."""
+    return name.rpartition(".")[2] in _STATISTICS
