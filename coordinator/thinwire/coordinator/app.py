@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from . import documentation, problems
+from . import documentation, page, problems
 from .accounting import Accounting
 from .api import enrolment, exchanges, health, payloads, runs, uploads
 from .coordinator import Coordinator
@@ -41,7 +41,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.coordinator = coordinator
-    for router in (enrolment, exchanges, payloads, uploads, runs, health):
+    for router in (enrolment, exchanges, payloads, uploads, runs, health, page):
         app.include_router(router.router)
     problems.install(app)
     documentation.install(app)

@@ -63,6 +63,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._coordinator.ready = False
         self._coordinator.presence.wake_all()
+        for run in self._coordinator.runs.values():
+            run.tell_state()  # a stream of events ends with the next one
         await super().shutdown(sockets)
 
 
@@ -75,7 +77,10 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
     with _alone(settings.data_dir), _listening(settings) as listener:
         url = _url(settings, listener)
         address = settings.data_dir / ADDRESS_FILE
-        app = create_app(settings)
+        try:
+            app = create_app(settings)
+        except OSError as error:
+            raise CannotServeError(f"the folder {settings.data_dir} cannot be used: {error.strerror}") from None
         coordinator: Coordinator = app.state.coordinator
 
         def started() -> None:

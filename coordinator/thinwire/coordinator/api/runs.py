@@ -157,11 +157,11 @@ async def stop(request: Request, run: RunKey) -> Response:
 
 @router.get("/v1/runs/{run}/events", **describe("Server-sent events", gives=EVENTS, problems=("run-not-found",)))
 async def events(request: Request, run: RunKey) -> Response:
-    found = _read(request, run)[1]
-    return StreamingResponse(_events(found), headers={"cache-control": "no-store"}, media_type=EVENTS)
+    coordinator, found = _read(request, run)
+    return StreamingResponse(_events(coordinator, found), headers={"cache-control": "no-store"}, media_type=EVENTS)
 
 
-async def _events(run: Run) -> AsyncIterator[bytes]:
+async def _events(coordinator: Coordinator, run: Run) -> AsyncIterator[bytes]:
     queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_PENDING_EVENTS)
     run.listeners.add(queue)
     try:
@@ -174,7 +174,7 @@ async def _events(run: Run) -> AsyncIterator[bytes]:
                 yield b":\n\n"
                 continue
             yield f"event: {event}\ndata: {data}\n\n".encode()
-            if run.finished and queue.empty():
+            if (run.finished or not coordinator.ready) and queue.empty():
                 return
     finally:
         run.listeners.discard(queue)
