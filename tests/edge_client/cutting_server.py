@@ -13,8 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class CuttingServer(ThreadingHTTPServer):
     """`cut_after`: bytes of body, in either direction, after which a connection is closed; None: never.
 
-    `requests`: (method, path, headers) of all requests. `raw`: bytes of all requests' heads. `answers`: statuses and
-    headers to give before anything else, one per request. `connections`: how many were opened.
+    `requests`: (method, path, headers) of all requests; `bodies`: of those that the script answered, else empty.
+    `answers`: status, headers and body to give before anything else, one per request: a script. `connections`: how
+    many were opened.
     """
 
     daemon_threads = True
@@ -26,6 +27,7 @@ class CuttingServer(ThreadingHTTPServer):
         self.uploads: dict[str, bytearray] = {}
         self.lengths: dict[str, int] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: list[bytes] = []
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.body_bytes_received = 0
         self.connections = 0
@@ -59,9 +61,10 @@ class _Exchange(BaseHTTPRequestHandler):
         """Notes the request; True where it has been answered already."""
         self.server.requests.append((self.command, self.path, dict(self.headers)))
         if not self.server.answers:
+            self.server.bodies.append(b"")
             return False
         status, headers, body = self.server.answers.pop(0)
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.server.bodies.append(self.rfile.read(int(self.headers.get("content-length", 0))))
         self._reply(status, headers, body)
         return True
 
@@ -96,6 +99,10 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         if self._begin():
+            return
+        if self.path != "/v1/uploads":
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self._problem(401, "token-invalid")
             return
         upload = secrets.token_hex(4)
         self.server.uploads[upload] = bytearray()

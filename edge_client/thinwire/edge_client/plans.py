@@ -14,7 +14,7 @@ from thinwire.methods.registry import client_half, find_method
 from thinwire.protocol.encoding import decode_message
 from thinwire.protocol.identity import digest_of
 from thinwire.protocol.messages import Plan
-from thinwire.protocol.reasons import WIRE_VERSION, ProblemError
+from thinwire.protocol.reasons import ProblemError
 
 MAX_PLAN_BYTES: Final = 1 << 22
 """A plan names every array of a model: more than other messages, and still far from this."""
@@ -57,10 +57,11 @@ def check_plan(body: bytes, digest: bytes, own: bytes, max_task_bytes: int) -> C
         chains = Chains(*(Chain.from_plain(getattr(plan.chains, name)) for name in ("down", "up", "full", "private")))
     except KeyError as error:
         raise TaskRefusedError("run-invalid", str(error.args[0])) from None
-    except (ValidationError, CodecError, ProblemError) as error:
+    except ProblemError as error:
+        reason = error.reason if error.reason == "wire-version" else "run-invalid"
+        raise TaskRefusedError(reason, f"the plan cannot be read: {error.detail}") from None
+    except (ValidationError, CodecError) as error:
         raise TaskRefusedError("run-invalid", f"the plan cannot be followed: {error}") from None
-    if plan.wire != WIRE_VERSION:
-        raise TaskRefusedError("wire-version", f"the plan is of version {plan.wire}, this client of {WIRE_VERSION}")
     if plan.model is not None and plan.model != own:
         raise TaskRefusedError("model-mismatch", "the run's model is not this client's; use the task file of the run")
     suspect = _suspect(plan.settings)

@@ -1,0 +1,15 @@
+"""A toy: clients add their step count to the model, and remember how many of their answers counted."""
+
+from __future__ import annotations
+
+from thinwire.methods.interface import Chains, Method, MethodSettings
+
+
+class Settings(MethodSettings):
+    """`step`: what each client adds."""
+
+    step: float = 1.0
+    note: str = ""
+
+
+METHOD = Method("toy_steps", "Toy", "none", Settings, lambda settings: {"train": Chains()})

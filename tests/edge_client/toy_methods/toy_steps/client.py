@@ -1,0 +1,27 @@
+"""The client half of the toy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thinwire.codecs import Arrays
+from thinwire.methods.interface import Answer, ClientHalf, Learner, Outcome, Task
+from thinwire.methods.toy_steps import Settings
+
+
+class Client(ClientHalf[Settings]):
+    performed = 0
+
+    def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        """The model plus the step; the memory counts accepted and refused answers."""
+        type(self).performed += 1
+        counted = memory.get("counted", np.zeros(2, np.int64))
+        private = task.parts.get("private", {}).get("offset", np.zeros(1, np.float32))
+        answer = {
+            name: array + np.float32(self.settings.step) + private[0] for name, array in task.parts["model"].items()
+        }
+        return Outcome(
+            Answer(answer, len(learner.train), {"loss": float(counted[0]), "odd": float("nan")}),
+            {"counted": counted + np.array([1, 0])},
+            {"counted": counted + np.array([0, 1])},
+        )
