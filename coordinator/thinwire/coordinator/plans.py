@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
+from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.methods.interface import (
     EVALUATE,
     Bounds,
@@ -25,12 +25,11 @@ from thinwire.methods.interface import (
     Task,
 )
 from thinwire.methods.registry import find_method, server_half
+from thinwire.methods.run_chains import resolve_chains
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.messages import ChainsMessage, Plan
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
-
-EVALUATION_CHAINS = Chains.parse("byte_shuffle, zstd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,33 +105,6 @@ def first_state(definition: Definition, model: Arrays) -> State:
     except (CodecError, ValueError) as error:
         raise ProblemError("run-invalid", str(error)) from None
     return state
-
-
-def resolve_chains(run: RunSettings, method: Method, settings: MethodSettings, kind: str) -> Chains:
-    """The method's default chains, or raw ones, with what the run says put over them. Raises: `CodecError`."""
-    plain = run.chains == "plain"
-    defaults = {} if plain else method.chains(settings)
-    chains = Chains.plain() if plain else defaults.get(kind, EVALUATION_CHAINS if kind == EVALUATE else Chains())
-    written = run.chains if isinstance(run.chains, dict) else {}
-    unknown = [name for name in written if name not in {"*", EVALUATE, *method.chains(settings)}]
-    if unknown:
-        raise CodecError("bad-chain", f"{method.id} has no exchanges of kind {unknown[0]!r}")
-    for over in [written[name] for name in ("*", kind) if name in written and not (kind == EVALUATE and name == "*")]:
-        chains = _put_over(chains, over.down, over.up, over.private)
-    if kind != EVALUATE:
-        chains = _put_over(chains, run.downlink, run.uplink, None)
-    if chains.private.needs_reference:
-        raise CodecError("bad-chain", "the chain of private parts cannot have a reference")
-    return chains
-
-
-def _put_over(chains: Chains, down: str | None, up: str | None, private: str | None) -> Chains:
-    return Chains(
-        chains.down if down is None else Chain.parse(down),
-        chains.up if up is None else Chain.parse(up),
-        chains.full,
-        chains.private if private is None else Chain.parse(private),
-    )
 
 
 def read_model(path: Path) -> dict[str, Array]:

@@ -6,7 +6,7 @@ Heterogeneous Networks" (FedProx), MLSys 2020, arXiv 1812.06127, eq. (2), by `pr
 "Adaptive Federated Optimization", ICLR 2021, arXiv 2003.00295, Algorithm 2, by `server-optimizer`.
 
 Deviation: the answer is the update w_k - w^t against the arrays as decoded, not w_k: what a lossy downlink loses is
-then not lost to the model, and exact sums have a finer resolution. w^{t+1} = w^t + sum p_k (w_k - w^t) is the same average.
+then not lost to the model, and exact sums have a finer resolution. The average is the same.
 """
 
 from __future__ import annotations

@@ -1,0 +1,203 @@
+"""A run in one process: the same halves, payloads, seeds and sums as over the service, without the service.
+
+A run is a function of its settings, its seed and the list of its contributor sets: with the sets that a service's run
+had, `simulate` ends in the bit-identical state (training itself: for equal torch version, CPU type and thread count).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from thinwire.codecs import Arrays, Chain, Spec
+from thinwire.protocol.identity import broadcast_seed, client_seed, cohort_order
+from thinwire.protocol.settings import RunSettings
+
+from .interface import EVALUATE, Bounds, Chains, ClientHalf, Contribution, Learner, RunFacts, ServerHalf, State, Task
+from .payloads import PRIVATE, Part, decode_answer, encode_answer, merge_parts, publish, receive
+from .registry import find_method, server_half
+from .run_chains import resolve_chains
+
+
+class PreparedLearner(Learner, Protocol):
+    """A learner that is told of each task before the client half sees it; `thinwire.edge_client.learner` has one."""
+
+    def prepare(
+        self, seed: int, *, reply: Spec | None = None, uplink: Chain | None = None, reference: Arrays | None = None
+    ) -> None: ...
+
+
+@dataclass(slots=True)
+class Participant:
+    """A client: its half, its learner, its memory, and the parts of the last exchange it took part in."""
+
+    half: ClientHalf[Any]
+    learner: PreparedLearner
+    memory: Arrays = field(default_factory=dict)
+    held: Mapping[str, Arrays] = field(default_factory=dict)
+    held_exchange: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """One exchange that is over. `contributors`: sorted. Bytes are those of payloads alone, without any framing.
+
+    `metrics`: client -> what came with its answer. `given_up`: the quorum was missed and the method went on without.
+    """
+
+    round: int
+    step: int
+    kind: str
+    contributors: list[str]
+    uplink_bytes: int
+    downlink_bytes: int
+    metrics: Mapping[str, Mapping[str, float]]
+    given_up: bool = False
+
+    def mean(self, name: str) -> float:
+        """Of a metric, weighted by the examples that were evaluated."""
+        found = [(m["examples"], m[name]) for m in self.metrics.values() if name in m]
+        return sum(n * value for n, value in found) / sum(n for n, _ in found)
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """A run that is over: its final state, its model (None where there is none), its exchanges in order."""
+
+    state: State
+    model: Arrays | None
+    exchanges: list[Exchanged]
+
+
+def build_server(run: RunSettings) -> ServerHalf[Any]:
+    """The server half that these settings mean. Raises: `KeyError`, `pydantic.ValidationError`."""
+    settings = find_method(run.method).settings.model_validate(run.settings)
+    facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value))
+    return server_half(run.method)(settings, facts)
+
+
+def simulate(
+    run: RunSettings,
+    model: Arrays,
+    participants: Mapping[str, Participant],
+    *,
+    contributors: Sequence[Collection[str]] | None = None,
+) -> Simulated:
+    """The whole run. `contributors`: whose answers counted in each exchange, the one of evaluation included; without it
+    every exchange counts all it asks. Nobody else is asked, so an answer that came too late leaves no trace.
+
+    A set smaller than the quorum is an exchange that the method gave up. Raises: `CodecError` (an answer that the
+    service would refuse), `ValueError` (sets that do not fit the run).
+    """
+    simulation = _Simulation(run, participants)
+    state = simulation.server.start(model, run.seed)
+    counted: list[str] = []
+    while (task := simulation.server.task(state)) is not None:
+        wanted = simulation.cohort(task, counted, contributors)
+        state, counted = simulation.exchange(task, state, wanted)
+    if run.evaluate and (task := simulation.server.evaluation(state)) is not None:
+        simulation.exchange(task, state, simulation.cohort(task, counted, contributors))
+    return Simulated(state, simulation.server.model(state), simulation.exchanges)
+
+
+class _Simulation:
+    def __init__(self, run: RunSettings, participants: Mapping[str, Participant]) -> None:
+        self.run = run
+        self.participants = participants
+        self.server = build_server(run)
+        self.exchanges: list[Exchanged] = []
+        self._before: dict[str, Part] = {}
+
+    def cohort(self, task: Task, counted: list[str], contributors: Sequence[Collection[str]] | None) -> list[str]:
+        """Who contributes to the next exchange."""
+        index = len(self.exchanges)
+        if contributors is not None:
+            if index >= len(contributors):
+                raise ValueError(f"no contributors are given for exchange {index}")
+            return cohort_order(self.run.seed, task.round, contributors[index])
+        if task.cohort == "same":
+            return cohort_order(self.run.seed, task.round, counted)
+        return cohort_order(self.run.seed, task.round, self.participants)[: self.run.cohort]
+
+    def exchange(self, task: Task, state: State, cohort: list[str]) -> tuple[State, list[str]]:
+        """The state after one exchange, and whose answers counted."""
+        method = find_method(self.run.method)
+        chains = resolve_chains(self.run, method, self.server.settings, task.kind)
+        seed = broadcast_seed(self.run.seed, task.round, task.step)
+        bases = self._before if chains.down.needs_reference else {}
+        parts = {name: publish(arrays, chains, base=bases.get(name), seed=seed) for name, arrays in task.parts.items()}
+        total = self.server.reducer.zero()
+        up = down = 0
+        metrics: dict[str, Mapping[str, float]] = {}
+        for slot, name in enumerate(cohort):
+            received, size = self._receive(name, parts, chains, seed)
+            private, private_size = self._private(state, task, name, chains)
+            contribution, answer_size = self._ask(slot, name, task, {**received, **private}, chains)
+            up, down = up + answer_size, down + size + private_size
+            metrics[name] = contribution.metrics
+            if task.kind != EVALUATE:
+                self.server.reducer.check(contribution)
+                total = self.server.reducer.add(total, contribution)
+        self._before = parts
+        after: State | None = state
+        # A cohort "same" may be smaller than the quorum of the run.
+        needed = self.run.needed
+        if task.cohort == "same" and self.exchanges:
+            needed = min(needed, len(self.exchanges[-1].contributors))
+        given_up = task.kind != EVALUATE and len(cohort) < max(1, needed)
+        if given_up:
+            after = self.server.give_up(state)
+        elif task.kind != EVALUATE:
+            after = self.server.advance(state, total)
+        if after is None:
+            raise ValueError(f"round {task.round}, step {task.step}: {len(cohort)} of {needed} answers")
+        exchanged = Exchanged(task.round, task.step, task.kind, sorted(cohort), up, down, metrics, given_up)
+        self.exchanges.append(exchanged)
+        return after, exchanged.contributors
+
+    def _receive(
+        self, name: str, parts: Mapping[str, Part], chains: Chains, seed: int
+    ) -> tuple[dict[str, Arrays], int]:
+        """The parts as this client decodes them, and the bytes it needed."""
+        client, index = self.participants[name], len(self.exchanges)
+        held = client.held if client.held_exchange == index - 1 else {}
+        received: dict[str, Arrays] = {}
+        size = 0
+        for part_name, part in parts.items():
+            base = held.get(part_name)
+            if base is not None and self._before[part_name].full == part.full:
+                received[part_name] = base
+                continue
+            delta = None if base is None else part.delta
+            payload = part.full if delta is None else delta
+            size += len(payload)
+            known = None if delta is None else base
+            received[part_name] = receive(payload, part.spec, chains, base=known, seed=seed)
+        client.held, client.held_exchange = received, index
+        return received, size
+
+    def _private(self, state: State, task: Task, name: str, chains: Chains) -> tuple[dict[str, Arrays], int]:
+        arrays = self.server.private(state, task, name)
+        if arrays is None:
+            return {}, 0
+        seed, spec = client_seed(self.run.seed, task.round, task.step, name), Spec.of(arrays)
+        payload = chains.private.encode(arrays, spec, seed=seed)
+        return {PRIVATE: chains.private.decode(payload, spec, seed=seed)}, len(payload)
+
+    def _ask(
+        self, slot: int, name: str, task: Task, parts: dict[str, Arrays], chains: Chains
+    ) -> tuple[Contribution, int]:
+        """What the server decodes of this client's answer, and its bytes; the client's memory is the accepted one."""
+        client = self.participants[name]
+        seed = client_seed(self.run.seed, task.round, task.step, name)
+        reference = merge_parts(parts)
+        client.learner.prepare(seed, reply=task.reply, uplink=chains.up, reference=reference)
+        seen = Task(task.round, task.step, task.kind, parts, task.reply, options=task.options)
+        outcome = client.half.perform(seen, client.memory, client.learner)
+        answer = outcome.answer
+        payload = encode_answer(answer.arrays, task.reply, chains.up, reference=reference, seed=seed)
+        arrays = decode_answer(payload, task.reply, chains.up, reference=reference, seed=seed)
+        client.memory = outcome.memory_if_accepted
+        examples = min(answer.examples, self.run.max_examples)
+        return Contribution(slot, name, examples, arrays, answer.metrics), len(payload)
