@@ -81,6 +81,15 @@ def header(name: str, description: str, *, required: bool = True) -> dict[str, A
     }
 
 
+def _replace_validation_errors(document: dict[str, Any]) -> None:
+    """FastAPI's own shape for a bad parameter is never sent: it is a `Problem`, too."""
+    problem = {"description": f"`bad-message`: {REASONS['bad-message'].meaning}", "content": _both(messages.Problem)}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                operation["responses"]["422"] = problem
+
+
 def install(app: FastAPI) -> None:
     """Replaces the application's OpenAPI document by one with the messages' schemas."""
 
@@ -90,6 +99,7 @@ def install(app: FastAPI) -> None:
             kinds = [kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, Message)]
             wanted = [(kind, "validation") for kind in kinds if kind is not Message]
             _, schemas = models_json_schema(wanted, ref_template=_REFERENCE)  # type: ignore[arg-type]
+            _replace_validation_errors(plain)
             components = plain.setdefault("components", {})
             components["schemas"] = schemas.get("$defs", {})
             components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}

@@ -277,6 +277,7 @@ class Driver:
             uplink_bytes=0, downlink_bytes=0, payload_bytes=0, uplink_bytes_before=0, downlink_bytes_before=0,
         )  # fmt: skip
         run.at, run.index, run.open, run.before = state, opened.index + 1, None, opened.broadcast
+        run.plan_before = opened.plan
         run.counted, run.last_kind, run.reason = closed.contributors, opened.task.kind, None
         run.closed.append(result)
         ids = [opened.id_of(run.id, slot) for slot in closed.slots]
@@ -325,7 +326,7 @@ class Driver:
             opened.exchange = close(opened.exchange)
             self._forget(ids)
             run.open = None
-        run.before = None
+        run.before, run.plan_before = None, None
         run.broadcasts.clear()
         run.tell_state()
         await self._tell_waiting()

@@ -97,6 +97,7 @@ async def _restore(coordinator: Coordinator, row: Row[Any], definition: Definiti
         run.counted = sorted(client.client for client in await store.read(counted))
         run.before = await coordinator.compute(_broadcast, coordinator, run, last)
         run.broadcasts[run.index - 1] = names_of(last.parts)
+        run.plan_before = last.plan
     if (opened := by_index.get(run.index)) is not None:
         known = await store.read(select(tasks).where(tasks.c.run == run.id, tasks.c.exchange == run.index))
         await _reopen(coordinator, run, opened, known)

@@ -91,6 +91,7 @@ class Run:
     finished_at: float | None = None
     open: OpenExchange | None = None
     before: Broadcast | None = None
+    plan_before: bytes | None = None
     counted: list[str] = field(default_factory=list)
     last_kind: str | None = None
     broadcasts: dict[int, dict[str, bytes]] = field(default_factory=dict)
@@ -129,11 +130,16 @@ class Run:
             for digest in broadcast.digests()
         }
 
+    def plans(self) -> set[bytes]:
+        """Of the open exchange and the one before."""
+        found = {self.plan_before, None if self.open is None else self.open.plan}
+        return {digest for digest in found if digest is not None}
+
     def needs(self) -> set[bytes]:
         """The payloads that must stay: of the open exchange and the one before, and the final model."""
         kept = self.shared() | (set() if self.model is None else {self.model})
+        kept |= self.plans()
         if self.open is not None:
-            kept.add(self.open.plan)
             kept |= {made[1].digest for made in self.open.private.values() if made is not None}
         return kept
 

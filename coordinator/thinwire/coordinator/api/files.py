@@ -32,12 +32,14 @@ class Counted(FileResponse):
             media_type="application/octet-stream",
             stat_result=os.stat(path),
         )
-        del self.headers["last-modified"]
         self._account = account_of(request)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counting(message: Message) -> None:
-            if message["type"] == "http.response.body":
+            if message["type"] == "http.response.start":
+                # The tag says all that a date could.
+                message["headers"] = [pair for pair in message["headers"] if pair[0] != b"last-modified"]
+            elif message["type"] == "http.response.body":
                 self._account.downlink_payload += len(message.get("body", b""))
             await send(message)
 

@@ -29,11 +29,7 @@ async def plan(request: Request, digest: DigestHex) -> Response:
     coordinator = coordinator_of(request)
     name = digest_from(digest, "plan-not-found")
     run = next(
-        (
-            run
-            for run in coordinator.runs.values()
-            if run.open is not None and run.open.plan == name and run.definition.run.group == client.group
-        ),
+        (run for run in coordinator.runs.values() if name in run.plans() and run.definition.run.group == client.group),
         None,
     )
     if run is None:

@@ -1,0 +1,170 @@
+"""Quorum, deadlines, over-selection, offers; pause, resume, stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.coordinator.numpy_client import NumpyClient
+from tests.coordinator.served import Served
+from thinwire.protocol.encoding import decode_message
+from thinwire.protocol.messages import Problem, TaskMessage, VerdictMessage
+
+
+async def clients_of(http: httpx.AsyncClient, served: Served, count: int) -> list[NumpyClient]:
+    invite = served.invite()
+    clients = [NumpyClient(http, f"client-{index:02}") for index in range(count)]
+    for client in clients:
+        await client.enrol(invite)
+    return clients
+
+
+async def until(http: httpx.AsyncClient, run: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The run's view once the condition holds; bounded."""
+    for _ in range(1500):
+        view: dict[str, Any] = (await http.get(f"/v1/runs/{run}")).json()
+        if holds(view):
+            return view
+        await asyncio.sleep(0.02)
+    raise AssertionError(view)
+
+
+async def answered(client: NumpyClient, message: TaskMessage | None) -> str:
+    assert message is not None
+    data, examples = client.perform(await client.fetch(message))
+    response = await client.answer(message.task, data, examples)
+    return decode_message(VerdictMessage, response.content).verdict
+
+
+def test_over_selected_answers_beyond_the_cohort_are_late(served: Served) -> None:
+    served.run(cohort=2, rounds=1, evaluate=False, **{"over-select": 2.0, "min-clients": 4})
+
+    async def play() -> list[str]:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = await clients_of(http, served, 4)
+            tasks = await asyncio.gather(*(client.register() for client in clients))
+            received = [await client.fetch(task) for client, task in zip(clients, tasks, strict=True) if task]
+            verdicts = []
+            for client, one in zip(clients, received, strict=True):
+                response = await client.answer(one.message.task, *client.perform(one))
+                verdicts.append(decode_message(VerdictMessage, response.content).verdict)
+            return verdicts
+
+    assert asyncio.run(play()) == ["accepted", "accepted", "late", "late"]
+
+
+def test_a_deadline_with_a_quorum_closes_and_the_rest_is_late(served: Served) -> None:
+    run = served.run(cohort=2, rounds=1, evaluate=False, quorum=1, **{"deadline-s": 0.5})["id"]
+
+    async def play() -> tuple[str, str]:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = await clients_of(http, served, 2)
+            tasks = await asyncio.gather(*(client.register() for client in clients))
+            assert tasks[0] is not None
+            assert tasks[0].deadline_s is not None
+            first = await answered(clients[0], tasks[0])
+            await until(http, run, lambda view: view["state"] == "finished")
+            received = await clients[1].http.get(f"/v1/plans/{'0' * 64}", headers=clients[1].auth)
+            assert received.status_code == 404
+            assert tasks[1] is not None
+            response = await clients[1].answer(tasks[1].task, b"", 1)
+            return first, decode_message(VerdictMessage, response.content).verdict
+
+    assert asyncio.run(play()) == ("accepted", "late")
+
+
+def test_a_missed_quorum_is_offered_again_then_the_run_pauses_and_can_go_on(served: Served) -> None:
+    run = served.run(cohort=2, rounds=1, evaluate=False, **{"deadline-s": 0.3, "max-offers": 2})["id"]
+
+    async def play() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = await clients_of(http, served, 2)
+            first = await asyncio.gather(*(client.register() for client in clients))
+            view = await until(http, run, lambda view: view["state"] == "paused")
+            assert view["reason"] == "round 1: 0 of 2 answers after 2 offers"
+            resumed = await http.post(f"/v1/runs/{run}/resume", json={}, headers=served.operator)
+            assert resumed.json()["state"] == "running"
+            again = await asyncio.gather(*(client.register() for client in clients))
+            assert {one.task for one in first if one}.isdisjoint({one.task for one in again if one})
+            await asyncio.gather(*(answered(client, task) for client, task in zip(clients, again, strict=True)))
+            await until(http, run, lambda view: view["outcome"] == "completed" if "outcome" in view else False)
+
+    asyncio.run(play())
+
+
+def test_a_method_may_go_on_without_its_quorum(served: Served) -> None:
+    run = served.run(cohort=1, rounds=1, evaluate=False, settings={"give-up": True}, **{"deadline-s": 0.3})["id"]
+
+    async def play() -> dict[str, Any]:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            (client,) = await clients_of(http, served, 1)
+            assert await client.register() is not None
+            return await until(http, run, lambda view: view["state"] == "finished")
+
+    assert asyncio.run(play())["outcome"] == "completed"
+    assert served.get(f"/v1/runs/{run}/metrics").json()["exchanges"][0]["answers"] == 0
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_pause_and_resume(served: Served, drop: bool) -> None:
+    run = served.run(cohort=2, rounds=2, evaluate=False)["id"]
+    body = {"open": "drop" if drop else "finish"}
+
+    async def play() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = await clients_of(http, served, 2)
+            tasks = await asyncio.gather(*(client.register() for client in clients))
+            assert await answered(clients[0], tasks[0]) == "accepted"
+            paused = await http.post(f"/v1/runs/{run}/pause", json=body, headers=served.operator)
+            assert paused.json()["state"] == ("paused" if drop else "running")
+            assert await answered(clients[1], tasks[1]) == ("late" if drop else "accepted")
+            view = await until(http, run, lambda view: view["state"] == "paused")
+            assert view["exchange"] == (0 if drop else 1)
+            assert await clients[0].register(0) is None
+            await http.post(f"/v1/runs/{run}/resume", json={}, headers=served.operator)
+            await asyncio.gather(*(client.work() for client in clients))
+            view = await until(http, run, lambda view: view["state"] == "finished")
+            assert view["outcome"] == "completed"
+            wrong = await http.post(f"/v1/runs/{run}/resume", json={}, headers=served.operator)
+            assert decode_message(Problem, wrong.content, "application/json").reason == "run-state"
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_stop(served: Served, drop: bool) -> None:
+    run = served.run(cohort=1, rounds=5)["id"]
+
+    async def play() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            (client,) = await clients_of(http, served, 1)
+            task = await client.register()
+            body = {"open": "drop" if drop else "finish"}
+            await http.post(f"/v1/runs/{run}/stop", json=body, headers=served.operator)
+            assert task is not None
+            received = None if drop else await client.fetch(task)
+            if received is not None:
+                data, examples = client.perform(received)
+                await client.answer(task.task, data, examples)
+            view = await until(http, run, lambda view: view["state"] == "finished")
+            assert (view["outcome"], view["exchange"]) == ("stopped", 0 if drop else 1)
+            await client.work()  # 410: the run is over
+
+    asyncio.run(play())
+
+
+def test_two_runs_share_their_clients(served: Served) -> None:
+    for name in ("one", "two"):
+        served.run(name=name, cohort=2, rounds=2)
+
+    async def play() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = await clients_of(http, served, 2)
+            await asyncio.gather(*(client.work() for client in clients))
+
+    asyncio.run(play())
+    assert [run["outcome"] for run in served.get("/v1/runs").json()["runs"]] == ["completed", "completed"]
