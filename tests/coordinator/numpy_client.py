@@ -139,8 +139,15 @@ class NumpyClient:
     async def answer(self, task: str, data: bytes, examples: int, **extra: Any) -> httpx.Response:
         metrics = {"loss": 1.0, "accuracy": 0.5, "examples": 10.0}
         large = self.through_upload or len(data) > MAX_INLINE_BYTES
-        upload = await self.upload(task, data) if data and large else None
-        payload = data if data and upload is None else None
+        upload, payload = None, data or None
+        if data and large:
+            payload = None
+            try:
+                upload = await self.upload(task, data)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code not in (404, 409):
+                    raise
+                # Answered already, perhaps: the verdict on an empty answer tells.
         message = AnswerMessage(examples=examples, metrics=metrics, payload=payload, upload=upload, **extra)
         while True:
             response = await self.send(f"/v1/tasks/{task}/answer", message)
@@ -149,13 +156,17 @@ class NumpyClient:
             await asyncio.sleep(float(response.headers["retry-after"]))
 
     async def upload(self, task: str, data: bytes) -> str:
-        location = (await self.create_upload(task, data)).headers["location"]
-        headers = {
-            **self.auth, "tus-resumable": "1.0.0", "upload-offset": "0",
-            "content-type": "application/offset+octet-stream",
-        }  # fmt: skip
-        response = await self.http.patch(location, content=data, headers=headers)
-        assert response.status_code == 204, response.content
+        """The id of the finished upload. Raises `httpx.HTTPStatusError`, for example where the task is answered."""
+        created = await self.create_upload(task, data)
+        created.raise_for_status()
+        location = created.headers["location"]
+        tus = {**self.auth, "tus-resumable": "1.0.0"}
+        stands = await self.http.head(location, headers=tus)
+        stands.raise_for_status()
+        offset = stands.headers["upload-offset"]
+        headers = {**tus, "upload-offset": offset, "content-type": "application/offset+octet-stream"}
+        response = await self.http.patch(location, content=data[int(offset) :], headers=headers)
+        response.raise_for_status()
         return str(location).rsplit("/", 1)[1]
 
     async def create_upload(self, task: str, data: bytes) -> httpx.Response:
@@ -164,8 +175,10 @@ class NumpyClient:
         headers = {**self.auth, "tus-resumable": "1.0.0", "upload-length": str(len(data)), "upload-metadata": metadata}
         return await self.http.post("/v1/uploads", headers=headers)
 
-    async def work(self, exchanges: int | None = None) -> None:
-        """Answers tasks until the run is over, or for so many exchanges."""
+    async def work(self, exchanges: int | None = None, *, stubborn: bool = False) -> None:
+        """Answers tasks until the run is over, or for so many exchanges. `stubborn`: where something has become of
+        an upload meanwhile, the whole answer is sent again.
+        """
         message: TaskMessage | None = None
         while exchanges is None or len(self.verdicts) < exchanges:
             if message is None:
@@ -178,8 +191,10 @@ class NumpyClient:
                 if message is None:
                     continue
             received = await self.fetch(message)
-            data, examples = self.perform(received)
-            response = await self.answer(message.task, data, examples)
+            while True:
+                response = await self.answer(message.task, *self.perform(received))
+                if response.status_code == 200 or not stubborn:
+                    break
             assert response.status_code == 200, response.content
             verdict = decode_message(VerdictMessage, response.content)
             self.verdicts.append(verdict.verdict)

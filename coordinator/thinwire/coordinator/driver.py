@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from safetensors.numpy import save
-from sqlalchemy import insert, update
+from sqlalchemy import update
 
 from thinwire.codecs import CodecError
 from thinwire.methods.interface import State, Task
@@ -21,7 +21,7 @@ from thinwire.protocol.fields import RunOutcome
 from thinwire.protocol.messages import ExchangeMetrics
 from thinwire.protocol.reasons import ProblemError
 
-from . import tables
+from . import rows, tables
 from .broadcast import publish_task
 from .exchange import again, begin, close, due, offer
 from .problems import storage_problem
@@ -101,9 +101,9 @@ class Driver:
             return 0
         members = self._coordinator.members(run)
         match due(opened.exchange, now, present=self._coordinator.present(run), members=members):
+            case "close" | "missed" if opened.adding:
+                return LOOK_S  # the last addition wakes us
             case "close":
-                if opened.adding:
-                    return LOOK_S  # the last addition wakes us
                 await self._close(opened)
                 return 0
             case "missed":
@@ -149,13 +149,9 @@ class Driver:
         digest = await compute(folder.put_payload, encode_message(definition.plan(task, specs)))
         now = time.monotonic()
         exchange = begin(run.policy(task), definition.run.seed, task.round, now, run.counted)
-        row = {
-            "run": run.id, "exchange": run.index, "round": task.round, "step": task.step, "kind": task.kind,
-            "plan": digest, "parts": broadcast.to_plain(), "cohort": task.cohort, "offers": 1, "seconds": 0.0,
-            "left_s": exchange.policy.deadline_s, "closed": False, "answers": 0, "metrics": {},
-        }  # fmt: skip
-        await self._store.write((insert(tables.exchanges).prefix_with("OR REPLACE"), [row]))
-        return OpenExchange(run.index, task, chains, digest, broadcast, exchange, now)
+        opened = OpenExchange(run.index, task, chains, digest, broadcast, exchange, now)
+        await self._store.write(rows.opening(run, opened))
+        return opened
 
     def _next_task(self) -> Task | None:
         run, server = self._run, self._run.definition.server
@@ -184,14 +180,7 @@ class Driver:
         ]
         if not new:
             return
-        rows = [
-            {
-                "id": opened.id_of(run.id, slot), "run": run.id, "exchange": opened.index, "slot": slot.index,
-                "offer": slot.offer, "client": slot.client, "state": "open", "examples": 0,
-            }
-            for slot in new
-        ]  # fmt: skip
-        await self._store.write((insert(tables.tasks).prefix_with("OR REPLACE"), rows))
+        await self._store.write(rows.asking(run, opened, new))
         for slot in new:
             opened.stored.add((slot.index, slot.offer))
             run.took_part.add(slot.client)
@@ -218,6 +207,8 @@ class Driver:
             await self._settle(opened, run.at)
             return
         state = await self._coordinator.compute(run.definition.server.give_up, run.at)
+        if opened.exchange is not exchange:
+            return  # an answer came meanwhile: look again
         if state is not None:
             await self._settle(opened, state)
         elif exchange.offers >= exchange.policy.max_offers:
@@ -233,15 +224,9 @@ class Driver:
         run = self._run
         before = opened.exchange
         opened.exchange = again(before, time.monotonic(), drop=drop)
-        table, exchanges = tables.tasks, tables.exchanges
         unanswered = [slot for slot in before.slots if slot.state == "open" or (drop and slot.state == "accepted")]
         ids = [opened.id_of(run.id, slot) for slot in unanswered]
-        await self._store.write(
-            *(update(table).where(table.c.id == task).values(state="late") for task in ids),
-            update(exchanges)
-            .where(exchanges.c.run == run.id, exchanges.c.exchange == opened.index)
-            .values(offers=opened.exchange.offers, left_s=opened.exchange.policy.deadline_s),
-        )
+        await self._store.write(*rows.renewing(run, opened, ids))
         self._forget(ids)
         if drop:
             opened.told.clear()
@@ -253,29 +238,15 @@ class Driver:
     async def _settle(self, opened: OpenExchange, state: State) -> None:
         """Closes the exchange: durable first, then visible."""
         run, folder = self._run, self._coordinator.folder
-        closed = close(opened.exchange)
-        opened.exchange = closed
-        seconds = time.monotonic() - opened.opened_at
-        metrics = weighted_metrics(list(opened.told.values()))
-        await self._coordinator.compute(folder.put_state, run.id, opened.index + 1, state)
-        tasks, exchanges, runs = tables.tasks, tables.exchanges, tables.runs
-        await self._store.write(
-            update(tasks)
-            .where(tasks.c.run == run.id, tasks.c.exchange == opened.index, tasks.c.state == "open")
-            .values(state="late"),
-            update(exchanges)
-            .where(exchanges.c.run == run.id, exchanges.c.exchange == opened.index)
-            .values(closed=True, seconds=seconds, answers=len(opened.told), metrics=metrics, offers=closed.offers),
-            update(runs)
-            .where(runs.c.id == run.id)
-            .values(exchange=opened.index + 1, round=state.round, step=state.step, reason=None),
-            durable=True,
-        )
+        closed = opened.exchange = close(opened.exchange)
         result = ExchangeMetrics(
             exchange=opened.index, round=opened.task.round, step=opened.task.step, kind=opened.task.kind,
-            answers=len(opened.told), offers=closed.offers, metrics=metrics, seconds=seconds,
+            answers=len(opened.told), offers=closed.offers, metrics=weighted_metrics(list(opened.told.values())),
+            seconds=time.monotonic() - opened.opened_at,
             uplink_bytes=0, downlink_bytes=0, payload_bytes=0, uplink_bytes_before=0, downlink_bytes_before=0,
         )  # fmt: skip
+        await self._coordinator.compute(folder.put_state, run.id, opened.index + 1, state)
+        await self._store.write(*rows.closing(run, result, state.round, state.step), durable=True)
         run.at, run.index, run.open, run.before = state, opened.index + 1, None, opened.broadcast
         run.plan_before = opened.plan
         run.counted, run.last_kind, run.reason = closed.contributors, opened.task.kind, None
@@ -304,7 +275,7 @@ class Driver:
 
     async def finish(self, outcome: RunOutcome, reason: str | None) -> None:
         """The run is over; its final model is a payload."""
-        run, table = self._run, tables.runs
+        run = self._run
         opened = run.open
         arrays = run.definition.server.model(run.at)
         async with self._coordinator.publishing:
@@ -312,13 +283,8 @@ class Driver:
                 data = await self._coordinator.compute(save, dict(arrays))
                 run.model = await self._coordinator.compute(self._coordinator.folder.put_payload, data)
         now = time.time()
-        values = {"state": "finished", "outcome": outcome, "reason": reason, "model": run.model, "finished_at": now}
-        tasks = tables.tasks
-        await self._store.write(
-            update(table).where(table.c.id == run.id).values(**values, command=None),
-            update(tasks).where(tasks.c.run == run.id, tasks.c.state == "open").values(state="late"),
-            durable=True,
-        )
+        values = {"outcome": outcome, "reason": reason, "model": run.model, "finished_at": now}
+        await self._store.write(*rows.finishing(run, values), durable=True)
         run.state, run.outcome, run.reason, run.finished_at = "finished", outcome, reason, now
         ids = []
         if opened is not None:

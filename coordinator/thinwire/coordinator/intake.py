@@ -119,10 +119,7 @@ class Intake:
             try:
                 await self._keep(run, opened, slot, message, contribution, digest)
                 if not is_evaluation(opened.task):
-                    async with opened.summing:
-                        opened.total = await self._coordinator.compute(
-                            run.definition.server.reducer.add, opened.total, contribution
-                        )
+                    await self._add(run, opened, contribution)
             finally:
                 opened.adding -= 1
                 run.wake.set()
@@ -182,6 +179,12 @@ class Intake:
         opened.told[slot.index] = Told(contribution.examples, dict(message.metrics))
         if message.upload is not None:
             await coordinator.uploads.forget(message.upload)
+
+    async def _add(self, run: Run, opened: OpenExchange, contribution: Contribution) -> None:
+        async with opened.summing:
+            # A sum that failed half-way is worth nothing: without it the exchange cannot close, and the run fails.
+            total, opened.total = opened.total, None
+            opened.total = await self._coordinator.compute(run.definition.server.reducer.add, total, contribution)
 
     async def _refuse(self, run: Run, opened: OpenExchange, slot: Slot, reason: str, detail: str) -> ProblemError:
         """Closes the slot of an invalid answer; the same answer is refused with the same words again."""

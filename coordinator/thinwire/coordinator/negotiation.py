@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import TypeVar
 
 from fastapi import Request, Response
@@ -43,13 +45,26 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         raise ProblemError("message-too-large", f"{declared} bytes; at most {max_bytes}")
     body = bytearray()
     try:
-        async for chunk in request.stream():
+        async for chunk in chunks(request):
             body += chunk
             if len(body) > max_bytes:
                 raise ProblemError("message-too-large", f"more than {max_bytes} bytes")
-    except ClientDisconnect:
-        raise ProblemError("bad-request", "the body ended early") from None
+    except (ClientDisconnect, TimeoutError):
+        raise ProblemError("bad-request", "the body ended early, or stood still for too long") from None
     return bytes(body)
+
+
+async def chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it arrives. Raises: ClientDisconnect; TimeoutError where no byte comes for `stalled_after_s`."""
+    stalled_after_s: float = request.app.state.coordinator.settings.stalled_after_s
+    stream = request.stream()
+    while True:
+        async with asyncio.timeout(stalled_after_s):
+            chunk = await anext(stream, None)
+        if chunk is None:
+            return
+        if chunk:
+            yield chunk
 
 
 async def read_message(request: Request, kind: type[MessageT], *, max_bytes: int = MAX_MESSAGE_BYTES) -> MessageT:

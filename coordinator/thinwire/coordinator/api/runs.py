@@ -18,7 +18,7 @@ from starlette.responses import StreamingResponse
 from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.coordinator import Coordinator
 from thinwire.coordinator.documentation import BYTES, describe, header
-from thinwire.coordinator.negotiation import empty, read_message, respond
+from thinwire.coordinator.negotiation import chunks, empty, read_message, respond
 from thinwire.coordinator.plans import read_model
 from thinwire.coordinator.runs import Run
 from thinwire.protocol.messages import (
@@ -60,7 +60,7 @@ async def store_model(request: Request) -> Response:
     path, digest, size = coordinator.folder.temporary("models"), hashlib.sha256(), 0
     try:
         with path.open("wb") as file:
-            async for chunk in request.stream():
+            async for chunk in chunks(request):
                 size += len(chunk)
                 if size > most:
                     raise ProblemError("message-too-large", f"a model of more than {most} bytes")
@@ -70,8 +70,8 @@ async def store_model(request: Request) -> Response:
             await coordinator.compute(os.fsync, file.fileno())
         model = await coordinator.compute(read_model, path)
         path.replace(coordinator.folder.model(digest.digest()))
-    except ClientDisconnect:
-        raise ProblemError("bad-request", "the body ended early") from None
+    except (ClientDisconnect, TimeoutError):
+        raise ProblemError("bad-request", "the body ended early, or stood still for too long") from None
     finally:
         path.unlink(missing_ok=True)
     parameters = sum(array.size for array in model.values())

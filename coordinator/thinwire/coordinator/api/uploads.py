@@ -6,7 +6,6 @@ cut, so a link that always cuts early would never get on.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import os
@@ -17,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.documentation import describe, header
-from thinwire.coordinator.negotiation import empty
+from thinwire.coordinator.negotiation import chunks, empty
 from thinwire.coordinator.uploads import Upload
 from thinwire.protocol.identity import DIGEST_BYTES
 from thinwire.protocol.reasons import ProblemError
@@ -143,18 +142,11 @@ async def append(request: Request, upload: UploadId) -> Response:
         raise ProblemError("upload-too-large", f"more than the {found.length} bytes that were announced")
     descriptor, reader = coordinator.uploads.open(found)
     try:
-        chunks = request.stream()
-        while True:
-            async with asyncio.timeout(coordinator.settings.stalled_after_s):
-                chunk = await anext(chunks, None)
-            if chunk is None:
-                break
-            if chunk:
-                coordinator.uploads.append(found, descriptor, reader, chunk)
-                account.uplink_payload += len(chunk)
+        async for chunk in chunks(request):
+            coordinator.uploads.append(found, descriptor, reader, chunk)
+            account.uplink_payload += len(chunk)
     except TimeoutError:
-        error = ProblemError("upload-incomplete", "no byte came for too long; go on with another request")
-        raise error from None
+        raise ProblemError("upload-incomplete", "no byte came for too long; go on with another request") from None
     except ClientDisconnect:
         return empty(400)  # nobody reads it; what has arrived is kept
     finally:
