@@ -52,6 +52,7 @@ def demo(
     folder = data_dir or Path(tempfile.mkdtemp(prefix="thinwire-demo-"))
     fleet = Fleet(clients, task, split, seed, link)
     display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(_ignore)
+    keep = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with display as step:
@@ -60,7 +61,8 @@ def demo(
     except KeyboardInterrupt:
         fail("interrupted; all processes have ended", Exit.INTERRUPTED)
     except ChildFailedError as error:
-        fail(str(error), Exit.FAILED)
+        keep = True  # the log that the message names
+        fail(str(error), Exit(error.code) if error.code in set(Exit) else Exit.FAILED)
     except ProblemError as error:
         fail(f"{error.reason}: {error.detail}", exit_of(error))
     except UnreachableError as error:
@@ -68,7 +70,7 @@ def demo(
     except OSError as error:
         fail(str(error), Exit.LOCAL)
     finally:
-        if data_dir is None:
+        if data_dir is None and not keep:
             shutil.rmtree(folder, ignore_errors=True)
     if result.view.outcome != "completed":
         fail(f"the run is {result.view.state}: {result.view.reason or result.view.outcome}", Exit.FAILED)
@@ -83,15 +85,14 @@ def _tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Form
         print_json(facts | {"report": str(folder)})
         return
     wire = facts["uplink_bytes"] + facts["downlink_bytes"]
+    up, down = in_bytes(facts["uplink_bytes"]), in_bytes(facts["downlink_bytes"])
     screen.print(
-        f"accuracy {in_figure(facts['accuracy'])} after {in_bytes(wire)} on the wire "
-        f"({in_bytes(facts['uplink_bytes'])} up, {in_bytes(facts['downlink_bytes'])} down, "
-        f"{in_percent(facts['framing_bytes'], wire)} framing), {facts['seconds']:.0f} s"
+        f"accuracy {in_figure(facts['accuracy'])} after {in_bytes(wire)} on the wire, {facts['seconds']:.0f} s"
     )
-    screen.print(
-        f"{facts['bits_per_parameter_up']:.1f} bits per parameter up and {facts['bits_per_parameter_down']:.1f} down, "
-        f"per client and round; the clients' kernels counted {facts['unaccounted_bytes']:+d} B beside the ledger"
-    )
+    screen.print(f"{up} up, {down} down, {in_percent(facts['framing_bytes'], wire)} of it framing")
+    up, down = f"{facts['bits_per_parameter_up']:.1f}", f"{facts['bits_per_parameter_down']:.1f}"
+    screen.print(f"{up} bits per parameter up, {down} down, per client and round")
+    screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")
     screen.print(f"report: {folder / 'report.html'}")
 
 

@@ -54,8 +54,6 @@ def operator(data_dir: Path, url: str | None, ca_file: Path | None = None) -> It
         client = Operator(find_url(url, data_dir), find_token(data_dir), ca_file=ca_file)
     except NoAddressError as error:
         fail(str(error), Exit.USAGE)
-    except UnreachableError as error:
-        fail(str(error), Exit.UNREACHABLE)
     try:
         yield client
     except UnreachableError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -31,7 +32,7 @@ class UnreachableError(Exception):
 
 
 class NoAddressError(Exception):
-    """Nobody said where the coordinator is."""
+    """Where the coordinator is has not been said, or cannot be."""
 
 
 def find_url(url: str | None, data_dir: Path) -> str:
@@ -58,19 +59,23 @@ def find_token(data_dir: Path) -> str | None:
 
 
 class Operator:
-    """Requests to one coordinator. Everything may raise `ProblemError` and `UnreachableError`."""
+    """Requests to one coordinator. Everything may raise `ProblemError` and `UnreachableError`; making one:
+    `NoAddressError`.
+    """
 
     def __init__(self, url: str, token: str | None, *, ca_file: Path | None = None) -> None:
         self.url = url
         headers = {"accept": JSON} | ({"authorization": f"Bearer {token}"} if token else {})
         try:
             loopback = httpx.URL(url).host in LOOPBACK
-            verify: Any = True if ca_file is None else str(ca_file)
+            verify = ssl.create_default_context(cafile=ca_file)
             self._http = httpx.Client(
                 base_url=url, headers=headers, verify=verify, timeout=30.0, trust_env=not loopback
             )
-        except (httpx.InvalidURL, OSError) as error:
-            raise UnreachableError(f"{url}: {error}") from None
+        except httpx.InvalidURL as error:
+            raise NoAddressError(f"{url}: {error}") from None
+        except OSError as error:
+            raise NoAddressError(f"{ca_file}: {error}") from None
 
     def close(self) -> None:
         self._http.close()

@@ -29,9 +29,10 @@ class Child:
 
 
 class ChildFailedError(Exception):
-    """A process ended with an error; the text ends with the tail of its log."""
+    """A process ended with an error; the text ends with the tail of its log. `code`: None for one that hangs."""
 
-    def __init__(self, child: Child, what: str) -> None:
+    def __init__(self, child: Child, what: str, code: int | None = None) -> None:
+        self.code = code
         super().__init__(f"{child.name} {what}; its log {child.log} ends:\n{child.tail()}")
 
 
@@ -70,7 +71,11 @@ class Children:
         for child in self._children:
             code = child.process.poll()
             if code:
-                raise ChildFailedError(child, f"ended with exit code {code}")
+                raise ChildFailedError(child, f"ended with exit code {code}", code)
+
+    def forget(self, child: Child) -> None:
+        """Its end is no error."""
+        self._children.remove(child)
 
     def stop(self) -> None:
         """Ends those that still run."""
@@ -89,7 +94,7 @@ def finish(child: Child, timeout_s: float) -> None:
     except subprocess.TimeoutExpired:
         raise ChildFailedError(child, f"has not ended after {timeout_s:.0f} s") from None
     if code:
-        raise ChildFailedError(child, f"ended with exit code {code}")
+        raise ChildFailedError(child, f"ended with exit code {code}", code)
 
 
 def _end(process: subprocess.Popen[Any]) -> None:

@@ -31,6 +31,7 @@ def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
     evaluation = evaluation_of(result.exchanges)
     # The ledger and the kernels count everything the clients ever said: enrolment and evaluation too.
     kernel = sum(sent + received for sent, received in result.kernel.values())
+    theirs = total(row for row in result.ledger.rows if row.client)
     return {
         "thinwire": version("thinwire"),
         "method": result.view.method,
@@ -51,7 +52,7 @@ def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
         "bits_per_parameter_down": 8 * downlink / turns,
         "ledger_bytes": sums.uplink + sums.downlink,
         "kernel_bytes": kernel,
-        "unaccounted_bytes": kernel - sums.uplink - sums.downlink if result.kernel else 0,
+        "unaccounted_bytes": kernel - theirs.uplink - theirs.downlink,
         "seconds": result.seconds,
     }
 

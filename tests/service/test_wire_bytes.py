@@ -1,0 +1,102 @@
+"""The number is the wire: ledger, proxy and kernels count the same bytes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.counting_proxy import CountingProxy
+from thinwire.coordinator.ledger_tables import total
+from thinwire.coordinator.processes import Children
+from thinwire.protocol.settings import RunSettings
+
+from .conftest import Service, until
+
+CLIENTS = 2
+SETTINGS = RunSettings(name="wire", rounds=3, cohort=CLIENTS)
+
+
+def _train(service: Service, proxy: CountingProxy, model: Path, settings: RunSettings = SETTINGS) -> str:
+    """The id of a run that is over, its clients gone."""
+    for index in range(CLIENTS):
+        service.join(index, CLIENTS, proxy.url)
+    run = service.start_run(model, settings).id
+    until(lambda: service.view(run).state == "finished", service.children)
+    until(service.clients_have_ended, service.children)
+    assert service.view(run).outcome == "completed"
+    return run
+
+
+def test_over_plain_http_all_three_counts_are_equal_to_the_byte(service: Service, digits_model: Path) -> None:
+    with CountingProxy(service.url) as proxy:
+        run = _train(service, proxy, digits_model)
+        rows = [row for row in service.ledger(run).rows if row.client]
+    counted = total(rows)
+    assert (counted.uplink, counted.downlink) == proxy.total
+    for name in service.clients:
+        own = total(row for row in rows if row.client == name)
+        assert (own.uplink, own.downlink) == service.kernel(name)
+    assert {row.kind for row in rows} >= {"enrol", "register", "plan", "answer", "evaluate"}
+    assert "connect" not in {row.kind for row in rows}
+
+
+def test_the_ledger_outlives_the_coordinator(service: Service, digits_model: Path) -> None:
+    with CountingProxy(service.url) as proxy:
+        run = _train(service, proxy, digits_model)
+    before = service.ledger(run).rows
+    assert service.process is not None
+    service.process.process.terminate()
+    service.process.process.wait()
+    service.children.forget(service.process)
+    service.serve()
+    assert [row for row in service.ledger(run).rows if row.client] == [row for row in before if row.client]
+
+
+def test_what_an_exchange_cost_is_the_sum_of_its_rows(service: Service, digits_model: Path) -> None:
+    with CountingProxy(service.url) as proxy:
+        run = _train(service, proxy, digits_model)
+    rows, exchanges = service.ledger(run).rows, service.metrics(run).exchanges
+    assert [one.kind for one in exchanges] == ["train", "train", "train", "evaluate"]
+    spent_up = spent_down = 0
+    for one in exchanges:
+        own = total(row for row in rows if row.exchange == one.exchange and row.run == run)
+        assert (one.uplink_bytes, one.downlink_bytes) == (own.uplink, own.downlink)
+        assert one.payload_bytes == own.uplink_payload + own.downlink_payload
+        assert (one.uplink_bytes_before, one.downlink_bytes_before) == (spent_up, spent_down)
+        spent_up, spent_down = spent_up + own.uplink, spent_down + own.downlink
+
+
+@pytest.fixture
+def tls_service(tmp_path: Path) -> Iterator[Service]:
+    """A coordinator with a certificate of its own for `localhost`."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the test's certificate, is not on this machine")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with Children(tmp_path / "logs") as children:
+        made = Service(tmp_path, children, ["--certificate", str(certificate), "--key", str(key)], certificate)
+        made.serve()
+        yield made
+
+
+def test_over_tls_the_difference_is_a_kind_of_its_own(tls_service: Service, digits_model: Path) -> None:
+    with CountingProxy(tls_service.url) as proxy:
+        run = _train(tls_service, proxy, digits_model)
+        rows = [row for row in tls_service.ledger(run).rows if row.client]
+        uplink, downlink = proxy.total
+        connections = proxy.connections
+    plain = total(row for row in rows if row.kind != "connect")
+    connect = total(row for row in rows if row.kind == "connect")
+    # Handshakes and records cost bytes that the transport above TLS does not see.
+    assert connect.requests == connections
+    assert connect.uplink > 0
+    assert connect.downlink > 0
+    assert (plain.uplink + connect.uplink, plain.downlink + connect.downlink) == (uplink, downlink)
