@@ -17,7 +17,7 @@ class LocalTraining(MethodSettings):
     """What a client does to the arrays it has received: SGD, its state fresh in every task."""
 
     epochs: int = Field(1, ge=1, le=1000, description="passes over the client's own examples per task")
-    batch_size: int = Field(16, ge=1, le=1 << 20)
+    batch_size: int = Field(8, ge=1, le=1 << 20)
     lr: float = Field(0.05, gt=0, le=100, description="of the clients' SGD")
     lr_decay: float = Field(1.0, gt=0, le=1, description="the clients' rate in round t is lr * lr-decay**(t - 1)")
     momentum: float = Field(0.9, ge=0, lt=1)

@@ -43,8 +43,8 @@ class Total:
 class ExactSum:
     """The reducer of every method whose answer is summed. Floats are summed in fixed point, integers and bools as such.
 
-    Fixed point: with s = floor(62 - log2(clients * weight * value)) no sum overflows, and each contribution is
-    rounded once, by at most 2**-(s + 1).
+    Fixed point: with s = floor(62 - log2(clients * weight * value)) no sum overflows, and each product n_k * x is
+    rounded once, by at most 2**-(s + 1); of a float64 x also to 53 bits.
     """
 
     def __init__(self, bounds: Bounds, weighting: Weighting = "examples") -> None:
@@ -65,8 +65,10 @@ class ExactSum:
             )
         for name, array in contribution.arrays.items():
             bound = self._bounds.value if array.dtype.kind == "f" else self._largest_integer
-            # A NaN fails both comparisons.
-            if array.dtype.kind != "b" and array.size and not (array.min() >= -bound and array.max() <= bound):
+            if array.dtype.kind == "b" or not array.size:
+                continue
+            # As Python numbers: a float16 is not to be compared in float16. A NaN fails both comparisons.
+            if not (array.min().item() >= -bound and array.max().item() <= bound):
                 raise CodecError("out-of-range", f"array {name!r} holds a value that is not within +-{bound:g}")
 
     def zero(self) -> Total:

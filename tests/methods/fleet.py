@@ -1,0 +1,62 @@
+"""Small fleets of real learners on the digits, and whole runs of them in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from thinwire.codecs import Arrays
+from thinwire.edge_client.data import ClientInfo
+from thinwire.edge_client.learner import Learner
+from thinwire.edge_client.tasks import TaskOptions, find_task
+from thinwire.methods.interface import ClientHalf, Method
+from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.simulation import Participant, Simulated, simulate
+from thinwire.protocol.settings import RunSettings
+
+
+def learners(
+    count: int = 3,
+    *,
+    examples: int = 150,
+    split: str = "iid",
+    architecture: str | None = None,
+    seed: int = 0,
+    allow: Collection[str] = (),
+) -> dict[str, Learner]:
+    """`client-00`, ... with their shares of the first `examples` digits."""
+    task = find_task("digits", TaskOptions(architecture=architecture, train=examples, test=60))
+    clients = [ClientInfo(f"client-{index:02d}", index, count, seed, split) for index in range(count)]
+    return {client.name: Learner(task, client, allow=allow) for client in clients}
+
+
+def client_of(method_id: str, settings: Mapping[str, Any] | None = None) -> ClientHalf[Any]:
+    """The configured client half."""
+    method: Method = find_method(method_id)
+    return client_half(method_id)(method.settings.model_validate(dict(settings or {})))
+
+
+def first_model(fleet: Mapping[str, Learner]) -> Arrays:
+    """The arrays all learners of a fleet begin with."""
+    learner = next(iter(fleet.values()))
+    learner.prepare(0)
+    return learner.arrays()
+
+
+def run_settings(method_id: str, settings: Mapping[str, Any] | None = None, **run: Any) -> RunSettings:
+    """Two rounds of three clients unless `run` says otherwise."""
+    chosen = {"rounds": 2, "cohort": 3, **run}
+    return RunSettings(method=method_id, settings=dict(settings or {}), **chosen)
+
+
+def simulated(
+    run: RunSettings,
+    fleet: Mapping[str, Learner],
+    model: Arrays,
+    *,
+    contributors: Sequence[Collection[str]] | None = None,
+) -> Simulated:
+    """A whole run with fresh memories."""
+    half = client_of(run.method, run.settings)
+    participants = {name: Participant(half, learner) for name, learner in fleet.items()}
+    return simulate(run, model, participants, contributors=contributors)
