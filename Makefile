@@ -36,6 +36,10 @@ test-long: $(VENV)/installed-dev ## the tests that take minutes
 fuzz: $(VENV)/installed-dev ## the property tests, each with fifty times as many examples
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz --timeout=3600 $(TESTS)
 
+.PHONY: chaos
+chaos: $(VENV)/installed-dev ## the tests that kill coordinators and clients at random instants
+	$(BIN)/python -m pytest $$(find $(TESTS) -name test_chaos.py)
+
 .PHONY: check
 check: $(VENV)/installed-dev ## style, types and import rules
 	$(BIN)/ruff check .
