@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from tests.coordinator.served import Served, free_port
 from tests.edge_client.cutting_server import CuttingServer, running
+from tests.edge_client.fleet import Fleet
 from thinwire.edge_client.sockets import CountingBackend
 from thinwire.edge_client.transfer import Patience, Transfer
 
@@ -53,3 +56,21 @@ def make_transfer(said: list[str], slept: list[float]) -> Iterator[MakeTransfer]
     yield make
     for transfer in made:
         transfer.close()
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[Served]:
+    """A real coordinator in a process of its own."""
+    served = Served(tmp_path / "coordinator", free_port())
+    served.data_dir.mkdir()
+    served.start()
+    yield served
+    served.kill()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """Starts `thinwire-client` processes; none outlives the test."""
+    found = Fleet(tmp_path)
+    yield found
+    found.end()

@@ -73,14 +73,16 @@ def test_natural_keeps_an_owner_whole() -> None:
 @pytest.mark.parametrize(
     ("rule", "what"),
     [
-        ("", "not one of the rules"),
-        ("shards", "not one of the rules"),
-        ("dirichlet", "dirichlet"),
-        ("dirichlet:0", "not one of the rules"),
+        ("", "no split is"),
+        ("shards", "no split is"),
+        ("dirichlet", "no split is"),
+        ("dirichlet:0", "no split is"),
+        ("dirichlet:nan", "no split is"),
         ("classes:11", "only 10 classes"),
-        ("classes:x", "classes:x"),
+        ("classes:1.5", "no split is"),
+        ("classes:x", "no split is"),
         ("natural", "whose each example is"),
-        ("iid:3", "not one of the rules"),
+        ("iid:3", "no split is"),
     ],
 )
 def test_a_rule_that_cannot_be_followed_is_named(rule: str, what: str) -> None:

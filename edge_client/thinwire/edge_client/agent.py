@@ -189,7 +189,7 @@ class Agent:
             )
         )
         self._say(
-            f"round {message.round}/{plan.rounds} {plan.kind}  {in_words(metrics)}  {metrics['seconds']:.1f} s  "
+            f"{_what(message, checked)}  {in_words(metrics)}  {metrics['seconds']:.1f} s  "
             f"answer {in_bytes(len(payload))}"
         )
 
@@ -323,6 +323,11 @@ def enrol(transfer: Transfer, folder: Folder, invite: str | None, name: str | No
         folder.keep_credentials(found)
     transfer.use_token(found.token)
     return found
+
+
+def _what(message: TaskMessage, checked: CheckedPlan) -> str:
+    plan = checked.message
+    return "evaluation" if plan.kind == EVALUATE else f"round {message.round}/{plan.rounds} {plan.kind}"
 
 
 def _is_small(payload: bytes | None) -> bool:

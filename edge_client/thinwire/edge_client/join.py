@@ -30,6 +30,7 @@ from .plans import TaskRefusedError
 from .records import TornRecordError, write_file
 from .resumable import download as download_payload
 from .sockets import CountingBackend
+from .splits import parse_rule
 from .tasks import LearningTask, TaskFileError, TaskOptions, find_task
 from .transfer import BadPeerError, FinishedError, Patience, Transfer, UnreachableError
 
@@ -100,6 +101,7 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
         raise UsageError(f"--allow {unknown[0]}: there are {', '.join(PERMISSIONS)}")
     try:
         rates = None if options.link is None else parse_link(options.link)
+        parse_rule(options.split)
     except ValueError as error:
         raise UsageError(str(error)) from None
     if options.threads is not None:

@@ -29,25 +29,35 @@ def split(
 
     Raises: `ValueError` for an unknown rule or one that these data cannot follow.
     """
-    kind, _, argument = rule.partition(":")
+    kind, argument = parse_rule(rule)
     if not 1 <= clients <= count:
         raise ValueError(f"{count} examples cannot be shared among {clients} clients")
     rng = np.random.default_rng([seed, clients])
     try:
-        if kind == "iid" and not argument:
+        if kind == "iid":
             shares = np.array_split(rng.permutation(count), clients)
-        elif kind == "natural" and not argument:
+        elif kind == "natural":
             shares = _natural(owners, clients, rng)
-        elif kind == "dirichlet" and float(argument) > 0:
-            shares = _dirichlet(_classes(labels), clients, float(argument), rng)
-        elif kind == "classes" and int(argument) > 0:
-            shares = _by_classes(_classes(labels), clients, int(argument), rng)
+        elif kind == "dirichlet":
+            shares = _dirichlet(_classes(labels), clients, argument, rng)
         else:
-            raise ValueError("it is not one of the rules")
+            shares = _by_classes(_classes(labels), clients, int(argument), rng)
     except ValueError as error:
-        known = "iid, dirichlet:ALPHA, classes:K, natural"
-        raise ValueError(f"the split {rule!r} cannot be made ({error}); there are {known}") from None
+        raise ValueError(f"the split {rule!r} cannot be made: {error}") from None
     return [np.sort(share).astype(np.int64) for share in shares]
+
+
+def parse_rule(rule: str) -> tuple[str, float]:
+    """The rule's kind and its number, 0 where it has none. Raises: `ValueError`."""
+    kind, _, text = rule.partition(":")
+    try:
+        argument = float(text) if text else 0.0
+    except ValueError:
+        argument = -1.0
+    numbered = kind == "dirichlet" or (kind == "classes" and argument == int(argument))
+    if argument > 0 if numbered else (kind in ("iid", "natural") and not text):
+        return kind, argument
+    raise ValueError(f"no split is {rule!r}; there are iid, dirichlet:ALPHA, classes:K, natural")
 
 
 def _classes(labels: NDArray[np.integer] | None) -> NDArray[np.integer]:

@@ -1,0 +1,239 @@
+"""Whole runs: a real coordinator, clients as processes, and what a person at a device meets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from tests.coordinator.served import Served
+from tests.edge_client.fleet import Fleet
+from thinwire.codecs import Arrays
+from thinwire.edge_client.join import JoinOptions, serve
+from thinwire.edge_client.model import export_state, first_model, model_bytes, read_model
+from thinwire.edge_client.tasks import find_task
+from thinwire.methods.payloads import same_bits
+from thinwire.protocol.exit_codes import Exit
+
+ROUNDS = 4
+
+
+def _digits() -> Arrays:
+    return first_model(find_task("digits"), 0)
+
+
+def _start(coordinator: Served, model: Arrays, **settings: object) -> str:
+    wanted = {"method": "fedavg", "rounds": ROUNDS, "settings": {}, **settings}
+    return str(coordinator.run(dict(model), **wanted)["id"])
+
+
+def _final(path: Path) -> Arrays:
+    return load_file(path)
+
+
+def test_the_example_learns_and_everybody_keeps_the_same_model(coordinator: Served, fleet: Fleet, root: Path) -> None:
+    task = str(root / "docs" / "examples" / "breast_cancer.py")
+    run = _start(coordinator, first_model(find_task(task), 0), cohort=3, rounds=12)
+    invite = coordinator.invite()
+    members = [
+        fleet.join(
+            coordinator.url,
+            f"c{index}",
+            f"{index}/3",
+            invite=invite,
+            task=task,
+            keep_model=fleet.folder / f"{index}.safetensors",
+        )
+        for index in range(3)
+    ]
+    for member in members:
+        code, said = member.end()
+        assert code == Exit.OK, said
+        assert "round 12/12 train" in said
+        assert invite not in said
+    kept = [_final(fleet.folder / f"{index}.safetensors") for index in range(3)]
+    assert same_bits(kept[0], kept[1])
+    assert same_bits(kept[0], kept[2])
+    last = coordinator.get(f"/v1/runs/{run}/metrics").json()["exchanges"][-1]
+    assert last["kind"] == "evaluate"
+    assert last["metrics"]["accuracy"] > 0.9
+    for index in range(3):
+        stats = json.loads((fleet.folder / f"c{index}.json").read_text())
+        assert stats["connections"] == 1
+        if hasattr(socket, "TCP_INFO"):
+            assert stats["kernel"] == stats["process"]
+
+
+def _disturbed(fleet: Fleet, coordinator: Served, keep: Path) -> int:
+    """Serves as client `one`, ended in turn by SIGKILL and SIGTERM after each line about a round; how often."""
+    for ends in range(20):
+        member = fleet.join(coordinator.url, "one", "0/2", keep_model=keep)
+        try:
+            member.until("joined" if ends == 0 else f"round {1 + ends // 2}/")
+        except AssertionError:
+            code, said = member.end()
+            assert code == Exit.OK, said
+            return ends
+        code, said = member.end(signal.SIGKILL if ends % 2 else signal.SIGTERM)
+        assert code in (-signal.SIGKILL, Exit.INTERRUPTED), said
+    raise AssertionError("the run does not end")
+
+
+def test_a_client_that_dies_again_and_again_changes_no_bit_of_the_model(coordinator: Served, fleet: Fleet) -> None:
+    invite = coordinator.invite()
+    finals = []
+    for name in ("quiet", "disturbed"):
+        _start(coordinator, _digits(), name=name, cohort=2)
+        keep = fleet.folder / f"{name}.safetensors"
+        other = fleet.join(coordinator.url, "two", "1/2", invite=invite)
+        if name == "quiet":
+            code, said = fleet.join(coordinator.url, "one", "0/2", invite=invite, keep_model=keep).end()
+            assert code == Exit.OK, said
+        else:
+            assert _disturbed(fleet, coordinator, keep) >= 3
+        code, said = other.end()
+        assert code == Exit.OK, said
+        finals.append(_final(keep))
+    assert same_bits(*finals)
+
+
+def test_a_thin_link_changes_times_and_nothing_else(coordinator: Served, fleet: Fleet) -> None:
+    invite = coordinator.invite()
+    finals = []
+    for name, options in (("plain", {}), ("thin", {"link": "8mbit,2ms,5%"})):
+        _start(coordinator, _digits(), name=name, cohort=1, rounds=2)
+        keep = fleet.folder / f"{name}.safetensors"
+        code, said = fleet.join(coordinator.url, "one", "0/1", invite=invite, keep_model=keep, **options).end()
+        assert code == Exit.OK, said
+        finals.append(_final(keep))
+    assert same_bits(*finals)
+
+
+def test_sigterm_parks_the_work(coordinator: Served, fleet: Fleet) -> None:
+    member = fleet.join(coordinator.url, "one", "0/1", invite=coordinator.invite())
+    member.until("joined")
+    code, said = member.end(signal.SIGTERM)
+    assert code == Exit.INTERRUPTED
+    assert "parked" in said
+    assert "Traceback" not in said
+
+
+def test_another_model_than_the_run_s_is_told_so(coordinator: Served, fleet: Fleet) -> None:
+    _start(coordinator, _digits(), cohort=1)
+    code, said = fleet.join(coordinator.url, "one", "0/1", invite=coordinator.invite(), architecture="mlp").end()
+    assert code == Exit.REFUSED, said
+    assert "model-mismatch" in said
+
+
+def test_a_wrong_invite_is_refused_and_never_shown(coordinator: Served, fleet: Fleet) -> None:
+    code, said = fleet.join(coordinator.url, "one", "0/1", invite="wrong-invite").end()
+    assert code == Exit.REFUSED
+    assert "invite-invalid" in said
+    assert "wrong-invite" not in said
+
+
+def test_nobody_there_is_said_and_given_up_as_asked(fleet: Fleet, free_port: int) -> None:
+    member = fleet.join(f"http://127.0.0.1:{free_port}", "one", "0/1", invite="any", give_up_after=0.2)
+    code, said = member.end()
+    assert code == Exit.UNREACHABLE
+    assert "trying again" in said
+    assert "gave up after 0.2 s" in said
+
+
+def test_a_folder_of_another_process_is_left_alone(coordinator: Served, fleet: Fleet) -> None:
+    invite = coordinator.invite()
+    first = fleet.join(coordinator.url, "one", "0/1", invite=invite)
+    first.until("joined")
+    code, said = fleet.join(coordinator.url, "one", "0/1", invite=invite).end()
+    assert code == Exit.LOCAL
+    assert "another client works in" in said
+
+
+@pytest.fixture
+def _kept_settings() -> Iterator[None]:
+    """What a client process sets for itself is undone in this one."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_kept_settings")
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"task": "digit"}, "no task is named 'digit'"),
+        ({"share": "8/8"}, "counted from 0 to 7"),
+        ({"share": "x"}, "which part of how many"),
+        ({"split": "even"}, "no split is 'even'"),
+        ({"link": "5h"}, "no link is '5h'"),
+        ({"allow": ("everything",)}, "sample-knowledge"),
+        ({"device": "abacus"}, "abacus"),
+        ({"invite_file": Path("absent")}, "absent"),
+        ({"architecture": "brain"}, "no architecture is named 'brain'"),
+        ({"limit": "many"}, "TRAIN/TEST"),
+        ({"ca_file": Path("absent.pem")}, "absent.pem"),
+        ({}, "--invite-file"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_sent(
+    options: dict[str, Any], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("THINWIRE_INVITE", raising=False)
+    given = {"url": "http://127.0.0.1:9", "task": "digits", "folder": tmp_path / "c", **options}
+    code, message = serve(JoinOptions(**given))
+    assert code == Exit.USAGE
+    assert what in message
+
+
+def test_a_task_file_with_an_error_shows_its_own_traceback(fleet: Fleet) -> None:
+    path = fleet.folder / "task.py"
+    path.write_text("import torch\n\n\ndef model():\n    return torch.nn.Liner(1, 1)\n\n\ndef data(client): ...\n")
+    code, said = fleet.command("model", "init", "--task", str(path)).end()
+    assert code == Exit.USAGE
+    assert f'File "{path}", line 5, in model' in said
+    assert "has no attribute 'Liner'" in said
+    assert said.count("File ") == 1
+
+
+def test_a_first_model_is_a_function_of_its_seed(fleet: Fleet) -> None:
+    out = fleet.folder / "first.safetensors"
+    code, said = fleet.command("model", "init", "--task", "digits", "--seed", "1", "--out", str(out)).end()
+    assert code == Exit.OK, said
+    assert out.read_bytes() == model_bytes(first_model(find_task("digits"), 1))
+    assert out.read_bytes() != model_bytes(first_model(find_task("digits"), 2))
+    assert list(read_model(out)) == list(first_model(find_task("digits"), 1))
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_an_exported_model_is_a_plain_state_dict(suffix: str, tmp_path: Path) -> None:
+    task, out = find_task("digits"), tmp_path / f"m.{suffix}"
+    arrays = first_model(task, 5)
+    export_state(task, arrays, 0, out)
+    found = torch.load(out, weights_only=True) if suffix == "pt" else read_model(out)
+    assert list(found) == list(task.model().state_dict())
+    assert all(np.array_equal(np.asarray(found[name]), array) for name, array in arrays.items())
+
+
+@pytest.mark.parametrize("arguments", [["-V"], ["--help"], ["join", "--help"], ["model", "--help"]])
+def test_help_and_version_do_without_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom thinwire.edge_client.cli import app\n"
+        f"try:\n    app({arguments!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert not {'torch', 'fastapi', 'sqlalchemy', 'numpy'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}
+    )
+    assert done.returncode == 0, done.stderr
