@@ -49,12 +49,14 @@ def demo(
             fail(f"{module}, which {purpose}, is missing: pip install 'thinwire[demo]'", Exit.LOCAL)
     signal.signal(signal.SIGTERM, _interrupt)
     screen = console(stderr=format_ is Format.JSON)
-    folder = data_dir or Path(tempfile.mkdtemp(prefix="thinwire-demo-"))
     fleet = Fleet(clients, task, split, seed, link)
     display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(_ignore)
     keep = False
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _fresh_folder(data_dir)
+    except OSError as error:
+        fail(str(error), Exit.LOCAL)
+    try:
         with display as step:
             result = run_demo(fleet, settings, folder, lambda line: screen.print(line, style="dim"), step)
         _tell(result, fleet, report, screen, format_)
@@ -74,6 +76,17 @@ def demo(
             shutil.rmtree(folder, ignore_errors=True)
     if result.view.outcome != "completed":
         fail(f"the run is {result.view.state}: {result.view.reason or result.view.outcome}", Exit.FAILED)
+
+
+def _fresh_folder(data_dir: Path | None) -> Path:
+    """A temporary folder, or `demo-1`, `demo-2`, ... in the given one: clients never meet data of an older demo."""
+    if data_dir is None:
+        return Path(tempfile.mkdtemp(prefix="thinwire-demo-"))
+    number = 1
+    while (folder := data_dir / f"demo-{number}").exists():
+        number += 1
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Format) -> None:

@@ -15,7 +15,6 @@ from thinwire.protocol.messages import (
     Invite,
     InviteRequest,
     Ledger,
-    RunList,
     RunMetrics,
     RunRequest,
     RunView,
@@ -65,7 +64,7 @@ class Result:
 
 
 def run_demo(fleet: Fleet, settings: RunSettings, folder: Path, say: Callable[[str], None], step: Step) -> Result:
-    """The run's result; all processes have ended. `folder`: holds data folders and logs of all of them.
+    """The run's result; all processes have ended. `folder`: empty; data folders and logs of all of them go there.
 
     Raises: `ChildFailedError`, `ProblemError`, `UnreachableError`, `OSError`.
     """
@@ -93,8 +92,6 @@ def _environment() -> dict[str, str]:
 def _start_coordinator(children: Children, folder: Path, say: Callable[[str], None]) -> Operator:
     place = folder / "coordinator"
     address = place / ADDRESS_FILE
-    # That of a coordinator that was killed would mislead us.
-    address.unlink(missing_ok=True)
     arguments = ["serve", "--port", "0", "--data-dir", str(place)]
     child = children.start("coordinator", COORDINATOR, arguments, _environment())
     _until(children, address.exists, child, "does not listen")
@@ -132,12 +129,7 @@ def _create_run(children: Children, operator: Operator, fleet: Fleet, settings: 
     child = children.start("model-init", EDGE_CLIENT, arguments, _environment())
     _until(children, lambda: child.process.poll() == 0, child, "makes no model")
     stored = operator.send_file("/v1/models", first, StoredModel)
-    taken = {view.name for view in operator.ask("GET", "/v1/runs", RunList).runs}
-    number = 1
-    while (name := settings.name if number == 1 else f"{settings.name}-{number}") in taken:
-        number += 1
-    request = RunRequest(settings=settings.model_copy(update={"name": name}), model=stored.digest)
-    return operator.ask("POST", "/v1/runs", RunView, request)
+    return operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest))
 
 
 def _follow(children: Children, operator: Operator, view: RunView, step: Step) -> RunView:

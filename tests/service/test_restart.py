@@ -1,0 +1,55 @@
+"""A coordinator that is killed and started again goes on where it was, and its clients with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from thinwire.protocol.settings import RunSettings
+
+from .conftest import Service, until
+
+CLIENTS = 2
+SETTINGS = RunSettings(name="killed", rounds=12, cohort=CLIENTS)
+
+
+def _model(service: Service, run: str, path: Path) -> Path:
+    operator = service.operator()
+    operator.fetch_file(f"/v1/runs/{run}/model", path)
+    operator.close()
+    return path
+
+
+def _finish(service: Service, run: str) -> None:
+    until(lambda: service.view(run).state == "finished", service.children)
+    until(service.clients_have_ended, service.children)
+    assert service.view(run).outcome == "completed"
+
+
+def test_killed_and_started_again_it_ends_in_the_same_model(service: Service, digits_model: Path) -> None:
+    for index in range(CLIENTS):
+        service.join(index, CLIENTS, service.url)
+    run = service.start_run(digits_model, SETTINGS).id
+    until(lambda: service.view(run).exchange >= 2, service.children)
+    exchange = service.view(run).exchange
+    service.serve(service.kill())
+    assert service.view(run).exchange >= exchange
+    _finish(service, run)
+    killed = load_file(_model(service, run, service.folder / "killed.safetensors"))
+
+    # The clients' folders are new: nothing but seed and contributors is the same.
+    service.clients.clear()
+    quiet = Service(service.folder / "quiet", service.children)
+    quiet.folder.mkdir()
+    quiet.serve()
+    for index in range(CLIENTS):
+        quiet.join(index, CLIENTS, quiet.url)
+    again = quiet.start_run(digits_model, SETTINGS).id
+    _finish(quiet, again)
+    undisturbed = load_file(_model(quiet, again, service.folder / "undisturbed.safetensors"))
+    assert killed.keys() == undisturbed.keys()
+    assert all(killed[name].tobytes() == undisturbed[name].tobytes() for name in killed)
+    assert [one.metrics["accuracy"] for one in service.metrics(run).exchanges] == [
+        one.metrics["accuracy"] for one in quiet.metrics(again).exchanges
+    ]
