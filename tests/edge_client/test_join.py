@@ -22,7 +22,7 @@ from tests.edge_client.fleet import Fleet
 from thinwire.codecs import Arrays
 from thinwire.edge_client.join import JoinOptions, serve
 from thinwire.edge_client.model import export_state, first_model, model_bytes, read_model
-from thinwire.edge_client.tasks import find_task
+from thinwire.edge_client.tasks import TaskOptions, find_task
 from thinwire.methods.payloads import same_bits
 from thinwire.protocol.exit_codes import Exit
 
@@ -106,6 +106,29 @@ def test_a_client_that_dies_again_and_again_changes_no_bit_of_the_model(coordina
         assert code == Exit.OK, said
         finals.append(_final(keep))
     assert same_bits(*finals)
+
+
+def test_large_payloads_survive_the_death_of_the_coordinator(coordinator: Served, fleet: Fleet) -> None:
+    invite = coordinator.invite()
+    model = first_model(find_task("digits", TaskOptions(architecture="mlp")), 0)
+    finals = []
+    for name in ("quiet", "disturbed"):
+        run = _start(coordinator, model, name=name, cohort=1, chains="plain")
+        keep = fleet.folder / f"{name}.safetensors"
+        member = fleet.join(coordinator.url, "one", "0/1", invite=invite, architecture="mlp", keep_model=keep)
+        if name == "disturbed":
+            for round_ in (1, 2, 3):
+                member.until(f"round {round_}/")
+                coordinator.kill()
+                coordinator.start()
+        code, said = member.end()
+        assert code == Exit.OK, said
+        finals.append(_final(keep))
+        assert coordinator.get(f"/v1/runs/{run}").json()["outcome"] == "completed"
+    assert same_bits(*finals)
+    # 340 kB each way: by digest and by upload, not inline.
+    kinds = {row["kind"] for row in coordinator.get(f"/v1/runs/{run}/ledger").json()["rows"]}
+    assert "payload" in kinds
 
 
 def test_a_thin_link_changes_times_and_nothing_else(coordinator: Served, fleet: Fleet) -> None:

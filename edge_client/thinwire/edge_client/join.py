@@ -29,7 +29,7 @@ from .model import model_bytes
 from .plans import TaskRefusedError
 from .records import TornRecordError, write_file
 from .resumable import download as download_payload
-from .sockets import CountingBackend
+from .sockets import CountingBackend, UntrustedError
 from .splits import parse_rule
 from .tasks import LearningTask, TaskFileError, TaskOptions, find_task
 from .transfer import BadPeerError, FinishedError, Patience, Transfer, UnreachableError
@@ -82,7 +82,7 @@ def serve(options: JoinOptions) -> tuple[Exit, str]:
         return Exit.USAGE, str(error.args[0])
     except UnreachableError as error:
         return Exit.UNREACHABLE, str(error)
-    except (BadPeerError, TaskRefusedError) as error:
+    except (BadPeerError, UntrustedError, TaskRefusedError) as error:
         return Exit.REFUSED, str(error)
     except ProblemError as error:
         return (Exit.FAILED if error.status >= 500 else Exit.REFUSED), str(error)

@@ -23,6 +23,10 @@ _STATE, _RECEIVED, _SENT, _RETRANSMITTED = 0, 128, 200, 208
 _CLOSE_WAIT: Final = 8
 
 
+class UntrustedError(Exception):
+    """The peer's certificate is not one of those this client trusts. Asking again cannot help."""
+
+
 @dataclass(slots=True)
 class Counts:
     """Bytes in each direction."""
@@ -190,6 +194,9 @@ class TlsStream(httpcore.NetworkStream):
         )
         try:
             self._run(self._tls.do_handshake, timeout)
+        except ssl.SSLCertVerificationError as error:
+            stream.close()
+            raise UntrustedError(f"the certificate of {host} is not trusted: {error.verify_message}") from error
         except ssl.SSLError as error:
             stream.close()
             raise httpcore.ConnectError(str(error)) from error
