@@ -54,10 +54,8 @@ class Account:
 
 @dataclass(slots=True)
 class Tally:
-    """What one row counts, in bytes and seconds."""
+    """What a row, or a sum of rows, counts: bytes and seconds."""
 
-    round: int | None = None
-    step: int | None = None
     requests: int = 0
     uplink_payload: int = 0
     uplink_framing: int = 0
@@ -79,8 +77,6 @@ class Tally:
         return self.uplink_payload + self.downlink_payload
 
     def add(self, other: Tally) -> None:
-        if other.round is not None:
-            self.round, self.step = other.round, other.step
         self.requests += other.requests
         self.uplink_payload += other.uplink_payload
         self.uplink_framing += other.uplink_framing
@@ -96,6 +92,7 @@ class Ledger:
     def __init__(self) -> None:
         self._rows: dict[Key, Tally] = {}
         self._fresh: dict[Key, Tally] = {}
+        self._places: dict[tuple[str, int | None], tuple[int | None, int | None]] = {}
         self._exchanges: defaultdict[str, defaultdict[int | None, Tally]] = defaultdict(lambda: defaultdict(Tally))
         self._clients: defaultdict[str, Tally] = defaultdict(Tally)
         self._members: defaultdict[str, set[str]] = defaultdict(set)
@@ -116,25 +113,25 @@ class Ledger:
             payload = min(share.payload, left)
             framing = min(share.framing, left - payload)
             left -= payload + framing
-            self.record(
-                (share.run, account.client, share.exchange, share.kind),
-                Tally(share.round, share.step, 0, downlink_payload=payload, downlink_framing=framing),
-            )
+            self._places[share.run, share.exchange] = (share.round, share.step)
+            key: Key = (share.run, account.client, share.exchange, share.kind)
+            self.record(key, Tally(0, downlink_payload=payload, downlink_framing=framing))
         up, down = min(account.uplink_payload, uplink), min(account.downlink_payload, left)
-        self.record(
-            account.key,
-            Tally(account.round, account.step, 1, up, uplink - up, down, left - down, account.resumed, seconds),
-        )
+        if account.exchange is not None:
+            self._places[account.run, account.exchange] = (account.round, account.step)
+        self.record(account.key, Tally(1, up, uplink - up, down, left - down, account.resumed, seconds))
 
     def load(self, rows: Iterable[LedgerRow]) -> None:
         """Adds rows that are in the store already."""
         for row in rows:
+            if row.exchange is not None:
+                self._places[row.run, row.exchange] = (row.round, row.step)
             self._add((row.run, row.client, row.exchange, row.kind), _tally(row))
 
     def drain(self) -> list[LedgerRow]:
         """What has been recorded since the last call, as differences to add to the stored rows."""
         fresh, self._fresh = self._fresh, {}
-        return [_row(key, tally) for key, tally in fresh.items()]
+        return [self._row(key, tally) for key, tally in fresh.items()]
 
     def undrain(self, rows: Iterable[LedgerRow]) -> None:
         """Takes back what `drain` gave and could not be stored: the next `drain` gives it again."""
@@ -182,7 +179,26 @@ class Ledger:
         members = self._members.get(run, set())
         mine = [key for key in self._rows if key[0] == run or (not key[0] and key[1] in members)]
         mine.sort(key=lambda key: (key[1], -1 if key[2] is None else key[2], key[3]))
-        return [_row(key, self._rows[key]) for key in mine]
+        return [self._row(key, self._rows[key]) for key in mine]
+
+    def _row(self, key: Key, tally: Tally) -> LedgerRow:
+        run, client, exchange, kind = key
+        round_, step = self._places.get((run, exchange), (None, None))
+        return LedgerRow(
+            run=run,
+            client=client,
+            exchange=exchange,
+            round=round_,
+            step=step,
+            kind=kind,
+            requests=tally.requests,
+            uplink_payload_bytes=tally.uplink_payload,
+            uplink_framing_bytes=tally.uplink_framing,
+            downlink_payload_bytes=tally.downlink_payload,
+            downlink_framing_bytes=tally.downlink_framing,
+            resumed_bytes=tally.resumed,
+            seconds=tally.seconds,
+        )
 
 
 def _sum(tallies: Iterable[Tally]) -> Tally:
@@ -192,29 +208,8 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
     return total
 
 
-def _row(key: Key, tally: Tally) -> LedgerRow:
-    run, client, exchange, kind = key
-    return LedgerRow(
-        run=run,
-        client=client,
-        exchange=exchange,
-        round=tally.round,
-        step=tally.step,
-        kind=kind,
-        requests=tally.requests,
-        uplink_payload_bytes=tally.uplink_payload,
-        uplink_framing_bytes=tally.uplink_framing,
-        downlink_payload_bytes=tally.downlink_payload,
-        downlink_framing_bytes=tally.downlink_framing,
-        resumed_bytes=tally.resumed,
-        seconds=tally.seconds,
-    )
-
-
 def _tally(row: LedgerRow) -> Tally:
     return Tally(
-        row.round,
-        row.step,
         row.requests,
         row.uplink_payload_bytes,
         row.uplink_framing_bytes,

@@ -1,0 +1,159 @@
+"""Every byte of a connection is charged, whatever its peer does: a real server, raw sockets."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from thinwire.coordinator.accounting import Accounting, account_of
+from thinwire.coordinator.ledger import Ledger
+from thinwire.coordinator.metering import metered_protocol
+from thinwire.protocol.messages import LedgerRow
+
+BODY = b"y" * 70_000
+
+
+async def _echo(request: Request) -> Response:
+    account = account_of(request)
+    account.kind, account.client = "answer", "ann"
+    account.uplink_payload = len(await request.body())
+    account.downlink_payload = len(BODY)
+    return Response(BODY)
+
+
+async def _hasty(request: Request) -> Response:
+    account_of(request).client = "ann"
+    return Response(b"no", 413)
+
+
+async def _broken(request: Request) -> Response:
+    account_of(request).client = "ann"
+    raise RuntimeError("a defect")
+
+
+@dataclass
+class Metered:
+    """A server whose connections all end before the ledger is read."""
+
+    port: int
+    ledger: Ledger
+    closed: Callable[[], None]
+
+    def talk(self, *pieces: bytes, read: bool = True, reset: bool = False) -> tuple[int, int]:
+        """(sent, received) bytes of one connection. `reset`: it ends without having read."""
+        received = 0
+        with socket.create_connection(("127.0.0.1", self.port)) as peer:
+            for piece in pieces:
+                peer.sendall(piece)
+            if reset:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            elif read:
+                peer.shutdown(socket.SHUT_WR)
+                while block := peer.recv(1 << 16):
+                    received += len(block)
+        return sum(map(len, pieces)), received
+
+
+@pytest.fixture
+def metered() -> Iterator[Metered]:
+    ledger = Ledger()
+    app = Starlette(
+        routes=[
+            Route("/echo", _echo, methods=["POST"]),
+            Route("/hasty", _hasty, methods=["POST"]),
+            Route("/broken", _broken, methods=["POST"]),
+        ]
+    )
+    config = uvicorn.Config(
+        Accounting(app, ledger), http=metered_protocol(ledger), ws="none", lifespan="off", log_config=None,
+        server_header=False, date_header=False, access_log=False,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+
+    def closed() -> None:
+        server.should_exit = True
+        thread.join()
+
+    try:
+        yield Metered(listener.getsockname()[1], ledger, closed)
+    finally:
+        closed()
+        listener.close()
+
+
+def _post(path: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def _sum(rows: list[LedgerRow]) -> tuple[int, int]:
+    uplink = sum(row.uplink_payload_bytes + row.uplink_framing_bytes for row in rows)
+    return uplink, sum(row.downlink_payload_bytes + row.downlink_framing_bytes for row in rows)
+
+
+CONVERSATIONS = {
+    "one request": [_post("/echo", b"x" * 1000)],
+    "kept alive": [_post("/echo", b"x"), _post("/echo", b"x" * 100_000)],
+    "pipelined": [_post("/echo", b"x") * 3],
+    "byte by byte": [bytes([byte]) for byte in _post("/echo", b"xyz")],
+    "not found": [_post("/nothing", b"")],
+    "answered early": [_post("/hasty", b"x" * 10_000)],
+    "a defect of ours": [_post("/broken", b"x")],
+    "no HTTP at all": [b"\x16\x03\x01 hello"],
+    "a cut head": [b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-le"],
+    "a cut body": [b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n", b"x" * 60],
+    "expecting to go on": [_post("/echo", b"x" * 5, "expect: 100-continue")],
+    "nothing": [],
+}
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_the_ledger_has_what_the_socket_carried(metered: Metered, name: str) -> None:
+    sent = metered.talk(*CONVERSATIONS[name])
+    metered.closed()
+    assert _sum(metered.ledger.drain()) == sent
+
+
+def test_payload_and_framing_apart(metered: Metered) -> None:
+    request = _post("/echo", b"x" * 1000)
+    _, received = metered.talk(request)
+    metered.closed()
+    (row,) = metered.ledger.drain()
+    assert (row.client, row.kind, row.requests) == ("ann", "answer", 1)
+    assert (row.uplink_payload_bytes, row.uplink_framing_bytes) == (1000, len(request) - 1000)
+    assert (row.downlink_payload_bytes, row.downlink_framing_bytes) == (len(BODY), received - len(BODY))
+
+
+def test_what_follows_the_last_request_belongs_to_its_client(metered: Metered) -> None:
+    with socket.create_connection(("127.0.0.1", metered.port)) as peer:
+        peer.sendall(_post("/echo", b"x"))
+        received = b""
+        while not received.endswith(BODY):
+            received += peer.recv(1 << 16)
+        peer.sendall(b"POST /echo HTT")
+    metered.closed()
+    rows = {row.kind: row for row in metered.ledger.drain()}
+    assert rows["other"].client == "ann"
+    assert rows["other"].uplink_framing_bytes == len(b"POST /echo HTT")
+
+
+def test_a_reset_connection_charges_all_that_arrived(metered: Metered) -> None:
+    request = _post("/echo", b"x" * 1000)
+    sent, _ = metered.talk(request, reset=True)
+    again, _ = metered.talk(request)
+    metered.closed()
+    # A reset throws away what the server has not read yet: at most, and only, the first connection's bytes.
+    uplink = _sum(metered.ledger.drain())[0]
+    assert again <= uplink <= sent + again

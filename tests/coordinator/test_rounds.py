@@ -1,0 +1,55 @@
+"""Rounds from exchanges: a round's accuracy is that of the model it made; its bytes are those of its exchanges."""
+
+from __future__ import annotations
+
+from thinwire.coordinator.rounds import bytes_to_accuracy, evaluation_of, rounds_of
+from thinwire.protocol.messages import ExchangeMetrics
+
+
+def _exchange(index: int, round_: int, step: int, kind: str, accuracy: float | None, before: int) -> ExchangeMetrics:
+    return ExchangeMetrics(
+        exchange=index, round=round_, step=step, kind=kind, answers=2, offers=1,
+        metrics={} if accuracy is None else {"accuracy": accuracy, "loss": 1 - accuracy}, seconds=1.0,
+        uplink_bytes=100, downlink_bytes=200, payload_bytes=270, uplink_bytes_before=before,
+        downlink_bytes_before=2 * before,
+    )  # fmt: skip
+
+
+def test_one_exchange_a_round() -> None:
+    exchanges = [
+        _exchange(0, 1, 0, "train", 0.1, 0),
+        _exchange(1, 2, 0, "train", 0.5, 100),
+        _exchange(2, 2, 0, "evaluate", 0.8, 200),
+    ]
+    start, first, second = rounds_of(exchanges)
+    assert (start.accuracy, first.accuracy, second.accuracy) == (0.1, 0.5, 0.8)
+    assert (start.total_bytes, first.total_bytes, second.total_bytes) == (0, 300, 600)
+    assert (first.wire_bytes, first.framing_bytes, first.answers) == (300, 30, 2)
+    assert evaluation_of(exchanges) == exchanges[2]
+
+
+def test_several_steps_are_one_round() -> None:
+    exchanges = [
+        _exchange(0, 1, 0, "train", 0.1, 0),
+        _exchange(1, 1, 1, "distil", None, 100),
+        _exchange(2, 2, 0, "train", 0.6, 200),
+    ]
+    start, first, second = rounds_of(exchanges)
+    assert (start.accuracy, first.accuracy, second.accuracy) == (0.1, 0.6, None)
+    assert (first.uplink_bytes, first.downlink_bytes, first.seconds, first.answers) == (200, 400, 2.0, 4)
+    assert (first.total_bytes, second.total_bytes) == (600, 900)
+    assert evaluation_of(exchanges) is None
+
+
+def test_nothing_has_happened_yet() -> None:
+    (start,) = rounds_of([])
+    assert (start.round, start.accuracy, start.wire_bytes) == (0, None, 0)
+    assert bytes_to_accuracy([start]) is None
+
+
+def test_the_bytes_that_nearly_the_best_accuracy_cost() -> None:
+    exchanges = [
+        _exchange(index, index + 1, 0, "train", accuracy, 100 * index)
+        for index, accuracy in enumerate([0.1, 0.5, 0.892, 0.9, 0.85])
+    ]
+    assert bytes_to_accuracy(rounds_of(exchanges)) == (0.892, 600)
