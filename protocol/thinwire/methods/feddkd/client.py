@@ -1,0 +1,80 @@
+"""The client half: after training, the trained model's outputs are kept; a student is drawn towards them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from thinwire.codecs import Array, Arrays
+from thinwire.methods.error_feedback import with_feedback
+from thinwire.methods.fedavg.client import Client as Fedavg
+from thinwire.methods.feddkd import FeddkdSettings
+from thinwire.methods.feddkd.divergence import gradient, portions
+from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
+from thinwire.methods.learning import change, model_tensors
+from thinwire.methods.local_training import headed, under
+
+
+class Client(ClientHalf[FeddkdSettings]):
+    """Memory during a round: `chosen`, int64 (n,), the examples to distil on, in order; `teacher`, (n, ...), the
+    trained model's outputs on them, computed once; `residual/NAME`, what the uplink chain has lost.
+    """
+
+    def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        if task.kind == EVALUATE:
+            return self.evaluate(task, memory, learner)
+        return self._distil(task, memory, learner) if task.kind == "distil" else self._train(task, memory, learner)
+
+    def _train(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        answer = Fedavg(self.settings).perform(task, {}, learner).answer
+        kept: dict[str, Array] = {}
+        if self.settings.distil_steps:
+            size = self._size(learner)
+            blocks = min(len(learner.train) // size, self.settings.distil_steps)
+            order = np.random.default_rng(learner.seed).permutation(len(learner.train))
+            kept["chosen"] = order[: size * blocks].astype(np.int64)
+            if self.settings.distil_target != "labels":
+                kept["teacher"] = _outputs(learner, kept["chosen"], size)
+        return Outcome(answer, kept, memory)
+
+    def _distil(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        student = task.parts["model"]
+        learner.load(student)
+        metrics = learner.evaluate()
+        learner.model.eval()
+        steps, size = self.settings.local_distil_steps, self._size(learner)
+        first = (task.step - 1) * steps
+        if steps == 1:
+            found = gradient(learner, self.settings, memory, size=size, step=first)
+        else:
+            for step in range(first, min(first + steps, self.settings.distil_steps)):
+                self._walk(learner, gradient(learner, self.settings, memory, size=size, step=step))
+            # The way gone, uphill like a gradient.
+            found = {name: -array for name, array in change(learner, student).items()}
+        answer, lost = with_feedback({name: found[name] for name in task.reply}, under("residual", memory), learner)
+        kept = {name: memory[name] for name in ("chosen", "teacher") if name in memory}
+        return Outcome(Answer(answer, len(learner.train), metrics), {**kept, **headed("residual", lost)}, memory)
+
+    def _size(self, learner: Learner) -> int:
+        """Examples per step."""
+        wanted, there = self.settings.distil_samples, len(learner.train)
+        return there if wanted == "all" else min(wanted, there)
+
+    def _walk(self, learner: Learner, slope: Arrays) -> None:
+        """One local step of plain SGD."""
+        with torch.no_grad():
+            for name, tensor in model_tensors(learner.model).items():
+                tensor -= self.settings.local_distil_lr * torch.from_numpy(slope[name]).to(tensor)
+
+
+def _outputs(learner: Learner, chosen: Array, size: int) -> Array:
+    """The model's outputs on these examples, in evaluation mode, block by block of `size`."""
+    learner.model.eval()
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(chosen), size):
+            for portion in portions(start, start + size):
+                rows = torch.from_numpy(chosen[portion].copy()).to(learner.train.inputs.device)
+                found.append(learner.model(learner.train.inputs[rows]))
+    outputs: Array = torch.cat(found).cpu().numpy()
+    return outputs
