@@ -19,7 +19,7 @@ def test_one_exchange_a_round() -> None:
     exchanges = [
         _exchange(0, 1, 0, "train", 0.1, 0),
         _exchange(1, 2, 0, "train", 0.5, 100),
-        _exchange(2, 2, 0, "evaluate", 0.8, 200),
+        _exchange(2, 3, 0, "evaluate", 0.8, 200),
     ]
     start, first, second = rounds_of(exchanges)
     assert (start.accuracy, first.accuracy, second.accuracy) == (0.1, 0.5, 0.8)
