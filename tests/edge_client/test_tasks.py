@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from thinwire.edge_client.architectures import ARCHITECTURES
 from thinwire.edge_client.data import ClientInfo, Data
-from thinwire.edge_client.tasks import TaskFileError, TaskOptions, find_task
+from thinwire.edge_client.learner import Learner
+from thinwire.edge_client.tasks import TASKS, TaskFileError, TaskOptions, find_task
 from thinwire.edge_client.tasks.download import read_cifar, read_idx
 from thinwire.edge_client.tasks.segmentation import SegmentationLoss, dice
 
@@ -170,7 +173,6 @@ SETS = [
 def test_the_usual_sets_from_a_local_file(
     name: str, file: str, split: str, clients: int, metric: str, shared_data: Callable[[str], Path]
 ) -> None:
-    from thinwire.edge_client.learner import Learner
 
     torch.set_num_threads(1)
     task = find_task(name, TaskOptions(data=shared_data(file), train=None if split == "natural" else 600, test=60))
@@ -179,3 +181,9 @@ def test_the_usual_sets_from_a_local_file(
     assert set(metrics) == {"loss", metric, "examples"}
     assert metrics["examples"] == len(learner.evaluation or ())
     assert 0 <= metrics[metric] <= 1
+
+
+def test_the_documentation_names_every_task_and_architecture(root: Path) -> None:
+    text = (root / "docs" / "examples" / "README.md").read_text()
+    for name in [*TASKS, *ARCHITECTURES]:
+        assert re.search(rf"`{name}[:`]", text), f"{name} is missing"

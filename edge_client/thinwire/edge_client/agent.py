@@ -40,6 +40,7 @@ from .transfer import FinishedError, Reply, Transfer, plain_headers, read_bounde
 
 LONGEST_POLL_S: Final = 600
 _SHORTEST_POLL_S: Final = 15
+_LONGEST_PAUSE_S: Final = 300.0
 _REFUSALS: Final = ("answer-invalid", "payload-invalid", "upload-too-large")
 _MAX_METRICS: Final = 12
 
@@ -94,15 +95,19 @@ class Agent:
                 self._say("offering again the answer staged before")
                 self._work_on(self._deliver(memory, memory.state.staged))
         ended: FinishedError | None = None
+        pause_s = float(_SHORTEST_POLL_S)
         while ended is None or forever:
             try:
                 self._work_on(self._register())
+                pause_s = float(_SHORTEST_POLL_S)
             except FinishedError as finished:
                 if ended is None:
                     self._say("all runs are over" + ("; waiting for new ones" if forever else ""))
                 ended = finished
                 if forever:
-                    self._transfer.sleep(_SHORTEST_POLL_S)
+                    # Nobody holds the line for a client without a run; asking often would cost more than a poll does.
+                    self._transfer.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return ended
 
     def link(self) -> tuple[int, int]:
