@@ -16,10 +16,11 @@ import thinwire.methods as methods
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import CuttingServer
 from thinwire.codecs import Arrays, Chain, Spec
-from thinwire.edge_client.agent import Agent, Limits, TaskTooLongError, enrol
+from thinwire.edge_client.agent import Agent, enrol
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.memory import Credentials, Folder
+from thinwire.edge_client.performer import Limits, TaskTooLongError
 from thinwire.edge_client.plans import TaskRefusedError
 from thinwire.edge_client.tasks import LearningTask
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message, spec_digest

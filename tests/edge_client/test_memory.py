@@ -81,7 +81,7 @@ def test_what_is_no_longer_needed_is_removed(tmp_path: Path) -> None:
         run.hold(number, {"model": {"w": np.zeros(1)}})
         run.stage(outcome(number))
         run.decide(f"task{number:06}", "accepted")
-    assert sorted(path.name for path in run._folder.iterdir()) == ["outcome-task000005", "parts-5", "state"]
+    assert sorted(path.name for path in (tmp_path / "run001").iterdir()) == ["outcome-task000005", "parts-5", "state"]
 
 
 def test_another_process_finds_what_this_one_left(tmp_path: Path) -> None:

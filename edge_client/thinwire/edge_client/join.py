@@ -19,13 +19,14 @@ from thinwire.codecs import CodecError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
-from .agent import Agent, Limits, TaskTooLongError, enrol
+from .agent import Agent, enrol
 from .console import speaker
 from .data import ClientInfo
 from .learner import PERMISSIONS, Learner
 from .link import Pacer, parse_link
 from .memory import Folder, FolderInUseError
 from .model import model_bytes
+from .performer import Limits, TaskTooLongError
 from .plans import TaskRefusedError
 from .records import TornRecordError, write_file
 from .resumable import download as download_payload
