@@ -74,18 +74,18 @@ def _drawn(screen: Console) -> Iterator[Step]:
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=40),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} rounds"),
         TextColumn("{task.fields[state]}"),
         TimeElapsedColumn(),
         console=screen,
     )
-    task = bar.add_task("training", total=1, state="")
+    task = bar.add_task("starting", total=None, state="")
 
     with Live(Group(bar), console=screen, refresh_per_second=4) as live:
 
         def step(view: RunView, rounds: list[Round]) -> None:
             done = rounds[-1].round
-            state = f"{view.answers}/{view.cohort} answers" if view.state == "running" else view.state
+            state = f"{done}/{view.rounds} rounds, "
+            state += f"{view.answers}/{view.cohort} answers" if view.state == "running" else view.state
             bar.update(task, description=view.method, total=view.rounds, completed=done, state=state)
             live.update(Group(round_table(rounds, last=LIVE_ROUNDS), bar))
 
