@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from thinwire.protocol.messages import LedgerKind, LedgerRow
@@ -94,6 +94,8 @@ class Ledger:
         self._fresh: dict[Key, Tally] = {}
         self._places: dict[tuple[str, int | None], tuple[int | None, int | None]] = {}
         self._exchanges: defaultdict[str, defaultdict[int | None, Tally]] = defaultdict(lambda: defaultdict(Tally))
+        # Run -> sums of the exchanges before the 0th, 1st, ...; as far as they have been asked for and still hold.
+        self._before: defaultdict[str, list[Tally]] = defaultdict(lambda: [Tally()])
         self._clients: defaultdict[str, Tally] = defaultdict(Tally)
         self._members: defaultdict[str, set[str]] = defaultdict(set)
         self._kinds: defaultdict[LedgerKind, Tally] = defaultdict(Tally)
@@ -142,6 +144,8 @@ class Ledger:
         run, client, exchange, kind = key
         self._rows.setdefault(key, Tally()).add(tally)
         self._exchanges[run][exchange].add(tally)
+        if exchange is not None and run in self._before:
+            del self._before[run][exchange + 1 :]
         self._clients[client].add(tally)
         self._kinds[kind].add(tally)
         if client:
@@ -159,8 +163,12 @@ class Ledger:
 
     def before(self, run: str, exchange: int) -> Tally:
         """All bytes of the run's exchanges before this one: what its broadcast had cost when it was complete."""
-        own: Mapping[int | None, Tally] = self._exchanges.get(run, {})
-        return _sum(tally for index, tally in own.items() if index is not None and index < exchange)
+        if run not in self._exchanges:
+            return Tally()
+        sums = self._before[run]
+        while len(sums) <= exchange:
+            sums.append(_sum([sums[-1], self.exchange(run, len(sums) - 1)]))
+        return _sum([sums[exchange]])
 
     def client(self, client: str) -> Tally:
         """All bytes of one client, of whatever run."""

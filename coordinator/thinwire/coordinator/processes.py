@@ -37,10 +37,11 @@ class ChildFailedError(Exception):
 
 
 class Children:
-    """On leaving the context all processes have ended: asked by SIGTERM first, the newest first."""
+    """On leaving the context all processes have ended: asked by SIGTERM first, killed `grace_s` later."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, grace_s: float = GRACE_S) -> None:
         self._logs = logs
+        self._grace_s = grace_s
         self._children: list[Child] = []
 
     def __enter__(self) -> Self:
@@ -83,7 +84,7 @@ class Children:
         for process in running:
             process.terminate()
         for process in running:
-            _end(process)
+            _end(process, self._grace_s)
         self._children.clear()
 
 
@@ -97,10 +98,10 @@ def finish(child: Child, timeout_s: float) -> None:
         raise ChildFailedError(child, f"ended with exit code {code}", code)
 
 
-def _end(process: subprocess.Popen[Any]) -> None:
+def _end(process: subprocess.Popen[Any], grace_s: float) -> None:
     # A second Ctrl-C must not leave processes behind.
     with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-        process.wait(GRACE_S)
+        process.wait(grace_s)
         return
     process.kill()
     process.wait()
