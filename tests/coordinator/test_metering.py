@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -38,6 +40,17 @@ async def _hasty(request: Request) -> Response:
 async def _broken(request: Request) -> Response:
     account_of(request).client = "ann"
     raise RuntimeError("a defect")
+
+
+async def _lingering(request: Request) -> Response:
+    """Its application goes on after the last byte, until the connection's next request has been answered."""
+    account_of(request).kind = "register"
+    return Response(b"", background=BackgroundTask(request.app.state.answered.wait))
+
+
+async def _next(request: Request) -> Response:
+    account_of(request).kind = "answer"
+    return Response(b"", background=BackgroundTask(request.app.state.answered.set))
 
 
 @dataclass
@@ -70,9 +83,12 @@ def metered() -> Iterator[Metered]:
         routes=[
             Route("/echo", _echo, methods=["POST"]),
             Route("/hasty", _hasty, methods=["POST"]),
+            Route("/lingering", _lingering, methods=["POST"]),
+            Route("/next", _next, methods=["POST"]),
             Route("/broken", _broken, methods=["POST"]),
         ]
     )
+    app.state.answered = asyncio.Event()
     config = uvicorn.Config(
         Accounting(app, ledger), http=metered_protocol(ledger), ws="none", lifespan="off", log_config=None,
         server_header=False, date_header=False, access_log=False,
@@ -157,3 +173,16 @@ def test_a_reset_connection_charges_all_that_arrived(metered: Metered) -> None:
     # A reset throws away what the server has not read yet: at most, and only, the first connection's bytes.
     uplink = _sum(metered.ledger.drain())[0]
     assert again <= uplink <= sent + again
+
+
+def test_each_request_keeps_its_bytes_where_its_end_overlaps_with_the_next(metered: Metered) -> None:
+    first, second = _post("/lingering", b"x" * 500), _post("/next", b"")
+    with socket.create_connection(("127.0.0.1", metered.port)) as peer:
+        for request in (first, second):
+            peer.sendall(request)
+            assert peer.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    metered.closed()
+    rows = {row.kind: row for row in metered.ledger.drain()}
+    assert rows["register"].uplink_framing_bytes == len(first)
+    assert rows["answer"].uplink_framing_bytes == len(second)
+    assert rows["register"].downlink_framing_bytes == rows["answer"].downlink_framing_bytes > 0

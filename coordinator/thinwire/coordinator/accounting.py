@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .ledger import Account, Ledger
 from .metering import METER, Meter
@@ -36,12 +36,22 @@ class Accounting:
         if meter is None:
             await self._app(scope, receive, send)
             return
-        began = self._clock()
-        with meter.request():
-            try:
-                await self._app(scope, receive, send)
-            finally:
+        began, charged = self._clock(), False
+
+        async def send_and_charge(message: Message) -> None:
+            nonlocal charged
+            await send(message)
+            # At once: what an application does after its last byte may overlap with the connection's next request.
+            if not charged and message["type"] == "http.response.body" and not message.get("more_body", False):
+                charged = True
                 meter.charge(self._ledger, account, self._clock() - began)
+
+        with meter.request(self._ledger):
+            try:
+                await self._app(scope, receive, send_and_charge)
+            finally:
+                if not charged:
+                    meter.charge(self._ledger, account, self._clock() - began)
 
 
 def account_of(request: HTTPConnection) -> Account:

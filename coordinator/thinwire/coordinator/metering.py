@@ -35,7 +35,8 @@ class Meter:
     def __init__(self, kernel: Callable[[], tuple[int, int] | None] | None = None) -> None:
         self.uplink = 0
         self.downlink = 0
-        self.open_requests = 0
+        self._open_requests = 0
+        self._lost = False
         self._charged_uplink = 0
         self._charged_downlink = 0
         self._connect_uplink = 0
@@ -44,13 +45,15 @@ class Meter:
         self._kernel = kernel
 
     @contextlib.contextmanager
-    def request(self) -> Iterator[None]:
-        """While a request is open, its end charges the bytes, even if the connection is lost before."""
-        self.open_requests += 1
+    def request(self, ledger: Ledger) -> Iterator[None]:
+        """While a request is open its bytes are left to it, even if the connection is lost before its end."""
+        self._open_requests += 1
         try:
             yield
         finally:
-            self.open_requests -= 1
+            self._open_requests -= 1
+            if self._lost:
+                self._charge_rest(ledger)
 
     def charge(self, ledger: Ledger, account: Account, seconds: float) -> None:
         """Charges all bytes since the last charge to one request."""
@@ -60,12 +63,9 @@ class Meter:
             self._owner = account
 
     def close(self, ledger: Ledger) -> None:
-        """Charges what the connection carried beyond its requests to the client it last served."""
-        if not self.open_requests:
-            uplink, downlink = self._take()
-            if uplink or downlink:
-                other: Key = ("", self._owner.client, None, "other")
-                ledger.record(other, Tally(uplink_framing=uplink, downlink_framing=downlink))
+        """The connection is lost: charges what it carried beyond its requests to the client it last served."""
+        self._lost = True
+        self._charge_rest(ledger)
         counted = self._kernel() if self._kernel else None
         if counted is None:
             return
@@ -73,6 +73,14 @@ class Meter:
         uplink, downlink = max(0, received - self.uplink), max(0, sent - self.downlink)
         connect: Key = (self._owner.run, self._owner.client, None, "connect")
         ledger.record(connect, Tally(requests=1, uplink_framing=uplink, downlink_framing=downlink))
+
+    def _charge_rest(self, ledger: Ledger) -> None:
+        if self._open_requests:
+            return
+        uplink, downlink = self._take()
+        if uplink or downlink:
+            other: Key = ("", self._owner.client, None, "other")
+            ledger.record(other, Tally(uplink_framing=uplink, downlink_framing=downlink))
 
     def _take(self) -> tuple[int, int]:
         uplink, downlink = self.uplink - self._charged_uplink, self.downlink - self._charged_downlink
