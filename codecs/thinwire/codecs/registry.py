@@ -9,8 +9,9 @@ from .byte_shuffle import ByteShuffle
 from .cast import Cast
 from .delta import Delta
 from .interface import ArrayCodec, BytesCodec
+from .low_rank import LowRank
 from .zstd import Zstd
 
 CODECS: Final[Mapping[str, type[ArrayCodec] | type[BytesCodec]]] = {
-    codec.name: codec for codec in (Delta, Cast, ByteShuffle, Zstd)
+    codec.name: codec for codec in (Delta, Cast, LowRank, ByteShuffle, Zstd)
 }

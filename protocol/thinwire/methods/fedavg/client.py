@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from thinwire.codecs import Arrays
+from thinwire.codecs import Array, Arrays
 from thinwire.methods.fedavg import FedavgSettings
 from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
-from thinwire.methods.learning import change, proximal, train_locally
+from thinwire.methods.learning import Penalty, change, proximal, train_locally
 
 
 class Client(ClientHalf[FedavgSettings]):
@@ -15,6 +15,13 @@ class Client(ClientHalf[FedavgSettings]):
         received = task.arrays
         learner.load(received)
         metrics = learner.evaluate()
-        penalty = proximal(learner.model, self.settings.proximal_mu)
-        train_locally(learner, self.settings, task, penalty)
-        return Outcome(Answer(change(learner, received), len(learner.train), metrics), memory, memory)
+        train_locally(learner, self.settings, task, self.penalty(learner))
+        return Outcome(Answer(self.answer(learner, received), len(learner.train), metrics), memory, memory)
+
+    def penalty(self, learner: Learner) -> Penalty | None:
+        """What is added to the loss, around the parameters just received."""
+        return proximal(learner.model, self.settings.proximal_mu)
+
+    def answer(self, learner: Learner, received: Arrays) -> dict[str, Array]:
+        """What is sent of the trained model."""
+        return change(learner, received)

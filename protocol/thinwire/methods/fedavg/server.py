@@ -31,9 +31,13 @@ class Server(ServerHalf[FedavgSettings]):
 
     def advance(self, state: State, total: Total) -> State:
         model = self.model(state)
-        mean = {name: total.mean(name) for name in model}
-        after, moments = self._optimiser.step(model, mean, state.arrays, count=state.round)
+        direction = self.direction(model, total)
+        after, moments = self._optimiser.step(model, direction, state.arrays, count=state.round)
         return State(state.round + 1, 0, {**headed("model", after), **moments})
+
+    def direction(self, model: Arrays, total: Total) -> Arrays:
+        """Where the answers point to: their mean, since they are updates."""
+        return {name: total.mean(name) for name in model}
 
     def model(self, state: State) -> Arrays:
         return under("model", state.arrays)

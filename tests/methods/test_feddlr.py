@@ -1,0 +1,243 @@
+"""Laws of dual-side low-rank compression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated
+from thinwire.codecs import Arrays, Spec
+from thinwire.codecs.decomposition import EXACT, factorise, low_rank_names, unfold
+from thinwire.methods.feddlr import METHOD, FeddlrSettings
+from thinwire.methods.feddlr.compact import compact_model, smallest_energy, truncate_model
+from thinwire.methods.feddlr.server import Server
+from thinwire.methods.interface import Bounds, Contribution, RunFacts, Task
+
+FLEET = learners(3, split="dirichlet:1")
+MODEL = first_model(FLEET)
+LOW_RANK = low_rank_names(Spec.of(MODEL))
+EXACT_ENERGY = {"energy_down": 1.0, "energy_up": 1.0, "factors": "zstd"}
+
+
+def rank(array: Any, energy: float = EXACT, unfolding: Any = "channel") -> int:
+    return factorise(unfold(array, unfolding), energy)[0].shape[1]
+
+
+def close(first: Arrays | None, second: Arrays | None, atol: float) -> None:
+    assert first is not None
+    assert second is not None
+    for name in first:
+        np.testing.assert_allclose(first[name], second[name], rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("what", ["update", "weights"])
+@pytest.mark.parametrize("unfolding", ["channel", "spatial"])
+def test_at_full_energy_it_is_fedavg_to_float_accuracy(what: str, unfolding: str) -> None:
+    run = run_settings("feddlr", {"object": what, "unfolding": unfolding, **EXACT_ENERGY}, rounds=2)
+    expected = simulated(run_settings("fedavg", chains="plain", rounds=2), FLEET, MODEL)
+    close(simulated(run, FLEET, MODEL).model, expected.model, 2e-5)
+
+
+def test_plain_chains_with_updates_are_fedavg_bit_for_bit() -> None:
+    found = simulated(run_settings("feddlr", chains="plain"), FLEET, MODEL)
+    expected = simulated(run_settings("fedavg", chains="plain"), FLEET, MODEL)
+    close(found.model, expected.model, 0)
+
+
+def test_ranks_that_differ_by_client_are_averaged_as_matrices() -> None:
+    caps = {"client-00": 1, "client-01": 3}
+    given = {"max_ranks": caps, "energy_up": 1.0, "factors": "zstd"}
+    run = run_settings("feddlr", given, rounds=1, evaluate=False)
+    alone = {}
+    for name in FLEET:
+        one = simulated(run_settings("feddlr", given, rounds=1, cohort=1, evaluate=False), {name: FLEET[name]}, MODEL)
+        assert one.model is not None
+        alone[name] = {key: one.model[key] - MODEL[key] for key in MODEL}
+        for key in LOW_RANK:
+            # The sum with a float32 model leaves rounding noise beneath the update.
+            assert (rank(alone[name][key], 1 - 1e-6) <= caps[name]) if name in caps else rank(alone[name][key]) > 3
+    together = simulated(run, FLEET, MODEL).model
+    total = sum(len(learner.train) for learner in FLEET.values())
+    mean = {key: MODEL[key] + sum(len(FLEET[name].train) / total * alone[name][key] for name in FLEET) for key in MODEL}
+    close(together, mean, 1e-6)
+
+
+def test_weights_are_answered_as_weights_and_their_mean_is_the_model() -> None:
+    settings = FeddlrSettings(object="weights")
+    server = Server(settings, RunFacts(1, 0, Bounds(2)))
+    state = server.start({"w": np.full((2, 2), 5.0, np.float32)}, 0)
+    total = server.reducer.zero()
+    for slot, (examples, value) in enumerate([(1, 1.0), (3, 3.0)]):
+        total = server.reducer.add(total, Contribution(slot, "c", examples, {"w": np.full((2, 2), value, np.float32)}))
+    np.testing.assert_allclose(server.model(server.advance(state, total))["w"], 2.5)
+
+
+def test_payloads_shrink_on_both_links_after_the_first_dense_broadcast() -> None:
+    baseline = simulated(run_settings("fedavg", rounds=4, evaluate=False, chains="plain"), FLEET, MODEL).exchanges
+    found = simulated(run_settings("feddlr", rounds=4, evaluate=False), FLEET, MODEL).exchanges
+    assert found[0].downlink_bytes > 0.8 * baseline[0].downlink_bytes
+    for mine, theirs in zip(found[1:], baseline[1:], strict=True):
+        assert mine.downlink_bytes < 0.25 * theirs.downlink_bytes
+        assert mine.uplink_bytes < 0.25 * theirs.uplink_bytes
+
+
+@pytest.mark.parametrize("what", ["update", "weights"])
+def test_one_sided_leaves_the_other_direction_dense(what: str) -> None:
+    sizes = {}
+    for sides in ("both", "up", "down"):
+        run = run_settings("feddlr", {"sides": sides, "object": what, "max_rank": 2}, rounds=3, evaluate=False)
+        sizes[sides] = simulated(run, FLEET, MODEL).exchanges[-1]
+    assert sizes["up"].downlink_bytes > 2 * sizes["both"].downlink_bytes
+    assert sizes["up"].uplink_bytes < 1.1 * sizes["both"].uplink_bytes
+    assert sizes["down"].uplink_bytes > 2 * sizes["both"].uplink_bytes
+    assert sizes["down"].downlink_bytes < 1.1 * sizes["both"].downlink_bytes
+
+
+def test_truncated_weights_ratchet_down_to_a_few_ranks() -> None:
+    """A property of the literal reading at energy 0.9: the ranks fall and stay low."""
+    run = run_settings("feddlr", {"object": "weights"}, rounds=12, evaluate=False)
+    result = simulated(run, FLEET, MODEL)
+    assert result.model is not None
+    for name in LOW_RANK:
+        assert rank(result.model[name], 0.9) <= 10 < rank(MODEL[name], 0.9)
+    assert [e.kind for e in result.exchanges] == ["first"] + 11 * ["train"]
+
+
+def test_a_schedule_changes_the_energies_from_its_rounds_on() -> None:
+    settings = {"schedule": [[2, 0.5, 0.6], [4, 0.98, 0.99]]}
+    run = run_settings("feddlr", settings, rounds=5, evaluate=False)
+    exchanges = simulated(run, FLEET, MODEL).exchanges
+    assert [e.kind for e in exchanges] == ["train", "train-2", "train-2", "train-4", "train-4"]
+    assert exchanges[2].uplink_bytes < exchanges[0].uplink_bytes < exchanges[3].uplink_bytes
+    chains = METHOD.chains(FeddlrSettings.model_validate(settings))
+    assert "energy=0.5" in str(chains["train-2"].down)
+    assert "energy=0.6" in str(chains["train-2"].up)
+
+
+@pytest.mark.parametrize("schedule", [[[3, 0.5, 0.5], [2, 0.9, 0.9]], [[2, 0.5, 0.5], [2, 0.6, 0.6]], [[2, 0, 0.5]]])
+def test_a_schedule_ascends(schedule: list[list[float]]) -> None:
+    with pytest.raises(ValidationError):
+        FeddlrSettings.model_validate({"schedule": schedule})
+
+
+def test_the_model_is_truncated_at_the_end_and_measured_so() -> None:
+    exact = simulated(run_settings("feddlr", rounds=2), FLEET, MODEL)
+    small = simulated(run_settings("feddlr", {"compact_energy": 0.4}, rounds=2), FLEET, MODEL)
+    assert exact.model is not None
+    assert small.model is not None
+    assert small.exchanges[:-1] == exact.exchanges[:-1]
+    assert small.exchanges[-1].mean("loss") != exact.exchanges[-1].mean("loss")
+    for name, array in exact.model.items():
+        if name in LOW_RANK:
+            assert rank(small.model[name]) == rank(array, 0.4) < rank(array)
+        else:
+            np.testing.assert_array_equal(small.model[name], array)
+
+
+@pytest.mark.parametrize("unfolding", ["channel", "spatial"])
+def test_the_nuclear_norm_pulls_along_u_v(unfolding: str) -> None:
+    learner = FLEET["client-00"]
+    learner.prepare(0)
+    learner.load(MODEL)
+    penalty = client_of("feddlr", {"nuclear_norm": 0.25, "unfolding": unfolding}).penalty(learner)  # type: ignore[attr-defined]
+    learner.model.zero_grad()
+    penalty(learner.model).backward()
+    slopes = {name: parameter.grad for name, parameter in learner.model.named_parameters()}
+    for name, array in MODEL.items():
+        if name not in LOW_RANK:
+            assert slopes[name] is None
+            continue
+        u, _, v = np.linalg.svd(unfold(array, unfolding), full_matrices=False)  # type: ignore[arg-type]
+        slope = slopes[name]
+        assert slope is not None
+        np.testing.assert_allclose(unfold(slope.numpy(), unfolding), 0.25 * u @ v, rtol=0, atol=1e-4)  # type: ignore[arg-type]
+
+
+def network() -> nn.Module:
+    """Layers of all kinds: strides, padding, dilation, groups, a shared weight, a bias-free layer."""
+    torch.manual_seed(0)
+    shared = nn.Conv2d(24, 24, 3, padding="same")
+    again = nn.Conv2d(24, 24, 3, padding="same")
+    again.weight = shared.weight
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(16, 24, (3, 5), stride=(2, 1), padding=(2, 1), dilation=(2, 1)), nn.GroupNorm(4, 24), nn.ReLU(),
+        shared, again, nn.ReLU(),
+        nn.Conv2d(24, 24, 3, groups=2), nn.Conv2d(24, 20, 3, padding="same", bias=False), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(180, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("unfolding", ["channel", "spatial"])
+@pytest.mark.parametrize("options", [{"energy": 0.5}, {"energy": 0.8, "ends": False}, {"energy": 1.0, "max_rank": 4}])
+def test_the_compact_model_computes_what_the_truncated_one_does(unfolding: Any, options: Mapping[str, Any]) -> None:
+    model = network().eval()
+    inputs = torch.randn(5, 3, 16, 16)
+    truncated = truncate_model(model, unfolding=unfolding, **options)
+    compact = compact_model(model, unfolding=unfolding, **options)
+    with torch.no_grad():
+        expected, whole = truncated(inputs), model(inputs)
+        torch.testing.assert_close(compact(inputs), expected, rtol=0, atol=2e-5)
+        assert float((expected - whole).abs().max()) > 1e-3
+    size = [sum(parameter.numel() for parameter in one.parameters()) for one in (compact, model)]
+    assert size[0] < size[1]
+    assert [type(layer).__name__ for layer in compact].count("Sequential") >= 3
+    # What was truncated once is compact at its numerical rank.
+    again = compact_model(truncated, unfolding=unfolding, ends=options.get("ends", True))
+    with torch.no_grad():
+        torch.testing.assert_close(again(inputs), expected, rtol=0, atol=2e-5)
+    assert sum(parameter.numel() for parameter in again.parameters()) == size[0]
+
+
+def test_a_model_that_cannot_shrink_stays_as_it_is() -> None:
+    model = network().eval()
+    inputs = torch.randn(2, 3, 16, 16)
+    same = compact_model(model)
+    assert [type(layer) for layer in same] == [type(layer) for layer in model]
+    with torch.no_grad():
+        torch.testing.assert_close(same(inputs), model(inputs), rtol=0, atol=0)
+
+
+def test_the_smallest_energy_within_the_tolerance() -> None:
+    model = network().eval()
+
+    def loss(one: nn.Module) -> float:
+        """How far the weights are from the model's."""
+        pairs = zip(one.parameters(), model.parameters(), strict=True)
+        return float(sum((mine - theirs).detach().square().sum() for mine, theirs in pairs))
+
+    grid = (0.5, 0.7, 0.9)
+    losses = [loss(truncate_model(model, energy=energy)) for energy in grid]
+    assert losses[0] > losses[1] > losses[2] > 0
+    assert smallest_energy(model, loss, tolerance=losses[1], energies=grid) == 0.7
+    assert smallest_energy(model, loss, tolerance=losses[0], energies=grid) == 0.5
+    assert smallest_energy(model, loss, tolerance=losses[2] / 2, energies=grid) == 1.0
+
+
+def test_caps_are_for_the_client_they_name() -> None:
+    learner = FLEET["client-02"]
+    learner.prepare(1)
+    task = Task(1, 0, "train", {"model": MODEL}, Spec.of(MODEL))
+    capped = client_of("feddlr", {"max_ranks": {"client-02": 2}}).perform(task, {}, learner).answer.arrays
+    learner.prepare(1)
+    free = client_of("feddlr", {"max_ranks": {"client-01": 2}}).perform(task, {}, learner).answer.arrays
+    for name in LOW_RANK:
+        assert rank(capped[name]) == 2 < rank(free[name])
+    for name in set(MODEL) - set(LOW_RANK):
+        np.testing.assert_array_equal(capped[name], free[name])
+
+
+def test_accuracy_survives_a_quarter_of_the_bytes() -> None:
+    fleet = learners(4, examples=600)
+    model = first_model(fleet)
+    run: dict[str, Any] = {"rounds": 10, "cohort": 4}
+    small = simulated(run_settings("feddlr", **run), fleet, model).exchanges
+    dense = simulated(run_settings("fedavg", chains="plain", **run), fleet, model).exchanges
+    assert small[-1].mean("accuracy") > dense[-1].mean("accuracy") - 0.08  # five of sixty
+    assert sum(e.uplink_bytes for e in small) < 0.25 * sum(e.uplink_bytes for e in dense)
