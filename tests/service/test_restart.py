@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from safetensors.numpy import load_file
 
+from thinwire.coordinator.ledger_tables import total
+from thinwire.coordinator.watch import follow
 from thinwire.protocol.settings import RunSettings
 
 from .conftest import Service, until
@@ -31,11 +34,22 @@ def test_killed_and_started_again_it_ends_in_the_same_model(service: Service, di
     for index in range(CLIENTS):
         service.join(index, CLIENTS, service.url)
     run = service.start_run(digits_model, SETTINGS).id
+    watcher, assistant = service.operator(), ThreadPoolExecutor(1)
+    watched = assistant.submit(follow, watcher, run, lambda _view, _rounds: None)
     until(lambda: service.view(run).exchange >= 2, service.children)
     exchange = service.view(run).exchange
     service.serve(service.kill())
     assert service.view(run).exchange >= exchange
     _finish(service, run)
+    assert watched.result(timeout=30).outcome == "completed"
+    assistant.shutdown()
+    watcher.close()
+    # What the ledger had not stored yet is missing; nothing is counted that was not on the wire.
+    for name in service.clients:
+        own = total(row for row in service.ledger(run).rows if row.client == name)
+        sent, received = service.kernel(name)
+        assert 0 < own.uplink <= sent
+        assert 0 < own.downlink <= received
     killed = load_file(_model(service, run, service.folder / "killed.safetensors"))
 
     # The clients' folders are new: nothing but seed and contributors is the same.

@@ -1,0 +1,62 @@
+"""The coordinator as a process: it starts, says where it is, and stops when told to, whoever is waiting."""
+
+from __future__ import annotations
+
+import signal
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from thinwire.coordinator.operate import ADDRESS_FILE, TOKEN_FILE, Operator
+from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.settings import RunSettings
+
+from .conftest import Service, interrupt, until
+
+
+def test_it_says_where_it_is_and_how_to_go_on(service: Service) -> None:
+    assert service.process is not None
+    said = service.process.log.read_text()
+    for words in (str(service.address["url"]), "thinwire client invite", "thinwire-client join", "thinwire run start"):
+        assert words in said
+    assert service.address["pid"] == service.process.process.pid
+    assert stat.S_IMODE((service.data_dir / TOKEN_FILE).stat().st_mode) == 0o600
+    assert (service.data_dir / TOKEN_FILE).read_text().strip() not in said
+
+
+def test_responses_carry_no_header_that_nobody_needs(service: Service) -> None:
+    response = httpx.get(f"{service.url}/healthz", trust_env=False)
+    assert response.status_code == 200
+    assert set(response.headers) == {"content-length"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_although_a_client_and_an_operator_wait(service: Service, digits_model: Path, number: int) -> None:
+    run = service.start_run(digits_model, RunSettings(name="waits", cohort=2, rounds=1)).id
+    client = service.join(0, 2, service.url, "--forever")
+    until(lambda: "thinwire_parked_clients 1.0" in _figures(service.operator()), service.children)
+    watcher, assistant = service.operator(), ThreadPoolExecutor(1)
+    events = watcher.events(f"/v1/runs/{run}/events")
+    assert next(events)[0] == "run"
+    rest = assistant.submit(list, events)
+    assert service.process is not None
+    assert interrupt(service.process, number) == Exit.INTERRUPTED
+    rest.exception(timeout=30)  # the stream has ended, one way or the other
+    service.children.forget(service.process)
+    watcher.close()
+    assistant.shutdown()
+    assert client.process.poll() is None, "a client waits for its coordinator to come back"
+    log = service.process.log.read_text()
+    assert "Traceback" not in log
+    assert "ancel" not in log, "no request had to be cut off"
+    assert not (service.data_dir / ADDRESS_FILE).exists()
+
+
+def _figures(operator: Operator) -> str:
+    try:
+        return operator.text("/metrics", "text/plain")
+    finally:
+        operator.close()
