@@ -28,11 +28,11 @@ EXTRA = {"matplotlib": "draws the report", "sklearn": "holds the digits", "torch
 
 def demo(
     method: Annotated[str, typer.Option(help="see `thinwire methods`")] = "fedavg",
-    rounds: Annotated[int, typer.Option(min=1)] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="of training")] = 10,
     clients: Annotated[int, typer.Option(min=1, max=1000, help="processes; all answer in every round")] = 8,
     task: Annotated[str, typer.Option(help="as for `thinwire-client join`")] = "digits",
     split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, classes:K or natural")] = "dirichlet:0.3",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of model, split and everything random")] = 0,
     link: Annotated[str | None, typer.Option(help="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")] = None,
     set_: Set = None,
     data_dir: Annotated[
@@ -104,7 +104,7 @@ def _tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Form
     )
     screen.print(f"{up} up, {down} down, {in_percent(facts['framing_bytes'], wire)} of it framing")
     up, down = f"{facts['bits_per_parameter_up']:.1f}", f"{facts['bits_per_parameter_down']:.1f}"
-    screen.print(f"{up} bits per parameter up, {down} down, per client and round")
+    screen.print(f"{up} bits per parameter up, {down} down, per answer")
     screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")
     screen.print(f"report: {folder / 'report.html'}")
 

@@ -31,8 +31,8 @@ def serve(
     stalled_after: Annotated[float, typer.Option(help="seconds without one byte after which a transfer is cut")] = 60.0,
     present_for: Annotated[float, typer.Option(help="seconds a client counts as present after a request")] = 180.0,
     max_model_bytes: Annotated[int, typer.Option(help="of a submitted model")] = 1 << 32,
-    max_clients: Annotated[int, typer.Option()] = 100_000,
-    max_runs: Annotated[int, typer.Option()] = 10_000,
+    max_clients: Annotated[int, typer.Option(help="that may enrol")] = 100_000,
+    max_runs: Annotated[int, typer.Option(help="that it keeps")] = 10_000,
     workers: Annotated[int, typer.Option(help="threads that decode, hash and sum")] = 2,
 ) -> None:
     """Run a coordinator until Ctrl-C or SIGTERM; started again with the same folder, it goes on."""

@@ -22,10 +22,11 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def in_bytes(count: float) -> str:
-    """`812 B`, `27.1 kB`, `1.64 MB`."""
+    """Three digits and a unit: `812 B`, `27.1 kB`, `1.60 MB`."""
     for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if abs(count) >= scale:
-            return f"{count / scale:.3g} {unit}" if abs(count) < 999.5 * scale else f"{count / scale:.0f} {unit}"
+        # Not below the rounding up of 999.5 of the smaller unit.
+        if abs(count) >= 0.9995 * scale:
+            return f"{count / scale:#.3g}".rstrip(".") + f" {unit}"
     return f"{count:.0f} B"
 
 

@@ -23,7 +23,9 @@ PLOT = "accuracy-vs-bytes.png"
 
 
 def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
-    """The figures of the whole run. Bytes of the rounds, both ends of training included; evaluation is apart."""
+    """The figures of the whole run. Bytes are those of its rounds; the evaluation after the last one is apart. Bits per
+    parameter: of what one answer cost in each direction, headers included.
+    """
     rounds, sums = result.rounds, total(result.ledger.rows)
     done = [one for one in rounds if one.round]
     uplink, downlink = sum(one.uplink_bytes for one in done), sum(one.downlink_bytes for one in done)
