@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 PYTHON ?= python3
 VENV ?= .venv
-# An index that offers torch as a CPU build, for example https://download.pytorch.org/whl/cpu; empty: pip's own.
+# URL of an index that offers torch as a CPU build (PyTorch's install page names one); empty: pip's own.
 TORCH_INDEX ?=
 # What `make demo` hands to `thinwire demo`, for example ARGS='--rounds 20 --clients 4'.
 ARGS ?=
