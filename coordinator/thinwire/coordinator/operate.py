@@ -84,7 +84,7 @@ class Operator:
         """The message that comes back."""
         content = None if body is None else encode_message(body, JSON)
         response = self._send(method, path, content, JSON)
-        return decode_message(kind, response.content, JSON, max_bytes=MAX_RESPONSE_BYTES)
+        return _decoded(kind, response)
 
     def delete(self, path: str) -> None:
         self._send("DELETE", path)
@@ -98,16 +98,19 @@ class Operator:
         with file.open("rb") as body:
             size = {"content-length": str(file.stat().st_size)}
             response = self._send("POST", path, iter(lambda: body.read(1 << 20), b""), "application/octet-stream", size)
-        return decode_message(kind, response.content, JSON)
+        return _decoded(kind, response)
 
     def fetch_file(self, path: str, file: Path) -> int:
         """GETs into a file, whole or not at all; how many bytes. Raises also: `OSError`."""
         beside = file.with_name(f"{file.name}.part")
-        with self._stream(path, "*/*") as response, beside.open("wb") as out:
-            for block in response.iter_bytes():
-                out.write(block)
-            size = out.tell()
-        beside.replace(file)
+        try:
+            with self._stream(path, "*/*") as response, beside.open("wb") as out:
+                for block in response.iter_bytes():
+                    out.write(block)
+                size = out.tell()
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
         return size
 
     def events(self, path: str) -> Iterator[tuple[str, str]]:
@@ -167,16 +170,20 @@ class _Stream:
 
 
 def _check(response: httpx.Response) -> None:
-    if not response.is_error:
-        return
+    if response.is_redirect:
+        where = response.headers.get("location", "elsewhere")
+        raise UnreachableError(f"{response.url} redirects to {where}: give that address")
+    if response.is_error:
+        problem = _decoded(Problem, response)
+        raise ProblemError(problem.reason if problem.reason in REASONS else "bad-request", problem.detail)
+
+
+def _decoded(kind: type[MessageT], response: httpx.Response) -> MessageT:
     try:
-        problem = decode_message(Problem, response.content, JSON)
-        reason = problem.reason if problem.reason in REASONS else "bad-request"
-        raise ProblemError(reason, problem.detail)
-    except ProblemError as error:
-        if error.reason != "bad-message" or response.status_code == error.status:
-            raise
-        raise UnreachableError(f"{response.url} answers {response.status_code}, but not as a coordinator") from None
+        return decode_message(kind, response.content, JSON, max_bytes=MAX_RESPONSE_BYTES)
+    except ProblemError:
+        what = f"{response.url} answers {response.status_code}, but not as a coordinator of this version"
+        raise UnreachableError(what) from None
 
 
 def _why(error: httpx.HTTPError) -> str:
