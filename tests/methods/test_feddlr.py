@@ -145,7 +145,7 @@ def test_the_nuclear_norm_pulls_along_u_v(unfolding: str) -> None:
     learner = FLEET["client-00"]
     learner.prepare(0)
     learner.load(MODEL)
-    penalty = client_of("feddlr", {"nuclear_norm": 0.25, "unfolding": unfolding}).penalty(learner)  # type: ignore[attr-defined]
+    penalty = client_of("feddlr", {"nuclear_norm": 0.25, "unfolding": unfolding}).penalty(learner, MODEL)  # type: ignore[attr-defined]
     learner.model.zero_grad()
     penalty(learner.model).backward()
     slopes = {name: parameter.grad for name, parameter in learner.model.named_parameters()}

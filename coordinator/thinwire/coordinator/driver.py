@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from safetensors.numpy import save
 from sqlalchemy import update
 
 from thinwire.codecs import CodecError
@@ -24,6 +23,7 @@ from thinwire.protocol.reasons import ProblemError
 from . import rows, tables
 from .broadcast import publish_task
 from .exchange import again, begin, close, due, offer
+from .plans import model_bytes
 from .problems import storage_problem
 from .runs import OpenExchange, Run, is_evaluation, weighted_metrics
 
@@ -280,7 +280,7 @@ class Driver:
         arrays = run.definition.server.model(run.at)
         async with self._coordinator.publishing:
             if arrays is not None:
-                data = await self._coordinator.compute(save, dict(arrays))
+                data = await self._coordinator.compute(model_bytes, arrays)
                 run.model = await self._coordinator.compute(self._coordinator.folder.put_payload, data)
         now = time.time()
         values = {"outcome": outcome, "reason": reason, "model": run.model, "finished_at": now}

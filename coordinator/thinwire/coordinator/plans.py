@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.methods.interface import (
@@ -30,6 +31,9 @@ from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.messages import ChainsMessage, Plan
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
+
+ORDER: Final = "order"
+"""Key of a model file's metadata: the names of its arrays in the order of the model, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,15 @@ def first_state(definition: Definition, model: Arrays) -> State:
 
 
 def read_model(path: Path) -> dict[str, Array]:
-    """The arrays of a safetensors file, floating ones finite. Raises: `run-invalid`."""
+    """The arrays of a safetensors file, floating ones finite, in the order of the model they came from where the file's
+    metadata has it: methods cut models by it. Raises: `run-invalid`.
+    """
     try:
-        arrays: dict[str, Array] = load_file(path)
+        with safe_open(path, framework="numpy") as file:
+            order = json.loads((file.metadata() or {}).get(ORDER, "[]"))
+            ranks = {name: rank for rank, name in enumerate(order)}
+            names = sorted(file.keys(), key=lambda name: ranks.get(name, len(ranks)))
+            arrays: dict[str, Array] = {name: file.get_tensor(name) for name in names}
         Spec.of(arrays)
     except (SafetensorError, CodecError, ValueError, TypeError, KeyError) as error:
         raise ProblemError("run-invalid", f"not a model file (safetensors): {error}") from None
@@ -118,6 +128,11 @@ def read_model(path: Path) -> dict[str, Array]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ProblemError("run-invalid", f"array {name!r} of the model holds a value that is not finite")
     return arrays
+
+
+def model_bytes(arrays: Arrays) -> bytes:
+    """The safetensors file of these arrays, with their order."""
+    return save(dict(arrays), metadata={ORDER: json.dumps(list(arrays))})
 
 
 def model_facts(method: Method, model: Arrays) -> tuple[bytes | None, int]:

@@ -15,10 +15,10 @@ class Client(ClientHalf[FedavgSettings]):
         received = task.arrays
         learner.load(received)
         metrics = learner.evaluate()
-        train_locally(learner, self.settings, task, self.penalty(learner))
+        train_locally(learner, self.settings, task, self.penalty(learner, received))
         return Outcome(Answer(self.answer(learner, received), len(learner.train), metrics), memory, memory)
 
-    def penalty(self, learner: Learner) -> Penalty | None:
+    def penalty(self, learner: Learner, received: Arrays) -> Penalty | None:
         """What is added to the loss, around the parameters just received."""
         return proximal(learner.model, self.settings.proximal_mu)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from thinwire.codecs import Array, Arrays
+from thinwire.codecs import Array, Arrays, Spec
 from thinwire.codecs.decomposition import low_rank_names, truncated
 from thinwire.methods.fedavg.client import Client as Fedavg
 from thinwire.methods.feddlr import FeddlrSettings
@@ -16,12 +16,13 @@ from thinwire.methods.learning import Penalty, model_tensors
 class Client(Fedavg):
     settings: FeddlrSettings
 
-    def penalty(self, learner: Learner) -> Penalty | None:
-        proximal, weight = super().penalty(learner), self.settings.nuclear_norm
+    def penalty(self, learner: Learner, received: Arrays) -> Penalty | None:
+        proximal, weight = super().penalty(learner, received), self.settings.nuclear_norm
         if weight == 0:
             return proximal
+        # By the order of the run's model, as the codecs choose: the file a run began with need not keep the learner's.
         tensors = model_tensors(learner.model)
-        matrices = [tensors[name] for name in self._names(learner)]
+        matrices = [tensors[name] for name in self._names(received)]
 
         def penalty(model: nn.Module) -> torch.Tensor:
             norms = [torch.linalg.matrix_norm(self._matrix(tensor), "nuc") for tensor in matrices]
@@ -35,14 +36,14 @@ class Client(Fedavg):
         cap = self.settings.max_ranks.get(learner.name)
         if cap is None:
             return arrays
-        chosen = self._names(learner)
+        chosen = self._names(received)
         return {
             name: truncated(array, 1.0, self.settings.unfolding, cap) if name in chosen else array
             for name, array in arrays.items()
         }
 
-    def _names(self, learner: Learner) -> list[str]:
-        return low_rank_names(learner.spec, self.settings.dense, ends=self.settings.dense_ends)
+    def _names(self, received: Arrays) -> list[str]:
+        return low_rank_names(Spec.of(received), self.settings.dense, ends=self.settings.dense_ends)
 
     def _matrix(self, tensor: torch.Tensor) -> torch.Tensor:
         """As `thinwire.codecs.decomposition.unfold` unfolds it."""

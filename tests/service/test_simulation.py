@@ -1,0 +1,90 @@
+"""Service equals simulation: a run over HTTP ends in the bit-identical model of a plain loop in one process, which is
+given the settings, the seed and whose answers the ledger shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import thinwire.methods
+from thinwire.codecs import Arrays
+from thinwire.coordinator.processes import Children
+from thinwire.edge_client.data import ClientInfo
+from thinwire.edge_client.learner import Learner
+from thinwire.edge_client.model import read_model
+from thinwire.edge_client.tasks import find_task
+from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.simulation import Participant, Simulated, simulate
+from thinwire.protocol.settings import RunSettings
+
+from . import conftest
+from .conftest import Service, until
+
+TOY_ROOT = Path(__file__).parent.parent / "methods" / "toy_root"
+CLIENTS = 3
+METHODS: dict[str, dict[str, Any]] = {
+    "fedavg": {"server-optimizer": "momentum", "server-momentum": 0.5},
+    "toy_relay": {"steps": 2},
+    "feddkd": {"distil-steps": 2},
+    "feddlr": {"energy-up": 0.8},
+}
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """A coordinator that knows the toy, as its clients will and as this process does."""
+    monkeypatch.setitem(conftest.ENVIRONMENT, "PYTHONPATH", str(TOY_ROOT))
+    here = str(TOY_ROOT / "thinwire" / "methods")
+    monkeypatch.setattr(thinwire.methods, "__path__", [*thinwire.methods.__path__, here])
+    with Children(tmp_path / "logs") as children:
+        made = Service(tmp_path, children)
+        made.serve()
+        yield made
+
+
+def contributors(service: Service, run: str) -> list[set[str]]:
+    """Of each exchange: who has answered, as the ledger has it."""
+    sets: list[set[str]] = [set() for _ in service.metrics(run).exchanges]
+    for row in service.ledger(run).rows:
+        if row.exchange is not None and row.kind in ("answer", "evaluate") and row.uplink_framing_bytes:
+            sets[row.exchange].add(row.client)
+    return sets
+
+
+def simulated(settings: RunSettings, model: Arrays, sets: list[set[str]]) -> Simulated:
+    torch.set_num_threads(1)
+    task = find_task("digits")
+    half = client_half(settings.method)(find_method(settings.method).settings.model_validate(settings.settings))
+    clients = [ClientInfo(f"client-{index:02d}", index, CLIENTS, 0, "iid") for index in range(CLIENTS)]
+    participants = {client.name: Participant(half, Learner(task, client)) for client in clients}
+    return simulate(settings, model, participants, contributors=sets)
+
+
+def test_runs_over_the_service_end_as_their_replay_does(service: Service, digits_model: Path) -> None:
+    """Four methods at once, on three clients of which each exchange counts two: whoever is free."""
+    runs = {}
+    for method, given in METHODS.items():
+        settings = RunSettings(name=method, method=method, settings=given, rounds=3, cohort=2, seed=11)
+        runs[service.start_run(digits_model, settings).id] = settings
+    for index in range(CLIENTS):
+        service.join(index, CLIENTS, service.url)
+    until(service.clients_have_ended, service.children)
+    for run, settings in runs.items():
+        assert service.view(run).outcome == "completed"
+        sets = contributors(service, run)
+        assert all(len(names) == 2 for names in sets)
+        path = service.folder / f"{run}.safetensors"
+        operator = service.operator()
+        operator.fetch_file(f"/v1/runs/{run}/model", path)
+        operator.close()
+        served, replayed = read_model(path), simulated(settings, read_model(digits_model), sets)
+        assert replayed.model is not None
+        assert list(served) == list(replayed.model)
+        for name, array in replayed.model.items():
+            assert served[name].tobytes() == array.tobytes(), (settings.method, name)
+        payloads = [exchange.payload_bytes for exchange in service.metrics(run).exchanges]
+        assert payloads == [exchange.uplink_bytes + exchange.downlink_bytes for exchange in replayed.exchanges]
