@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import cli_clients, cli_runs
+from .cli_compare import compare
 from .cli_demo import demo
 from .cli_methods import methods
 from .cli_serve import serve
@@ -21,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
+app.command()(compare)
 app.command()(serve)
 app.add_typer(cli_runs.app, name="run")
 app.add_typer(cli_clients.app, name="client")

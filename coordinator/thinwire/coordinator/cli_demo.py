@@ -6,7 +6,8 @@ import importlib.util
 import shutil
 import signal
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -44,26 +45,43 @@ def demo(
     """Start a coordinator and clients on this machine, train, and report accuracy against bytes."""
     defaults: dict[str, Any] = {"name": "demo", "method": method, "rounds": rounds, "cohort": clients, "seed": seed}
     settings = run_settings(None, set_ or [], defaults)
+    require_extras()
+    screen = console(stderr=format_ is Format.JSON)
+    fleet = Fleet(clients, task, split, seed, link)
+    display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(show_nothing)
+    with workplace(data_dir) as folder:
+        with display as step:
+            result = run_demo(fleet, settings, folder, lambda line: screen.print(line, style="dim"), step)
+        _tell(result, fleet, report, screen, format_)
+    if result.view.outcome != "completed":
+        fail(f"the run is {result.view.state}: {result.view.reason or result.view.outcome}", Exit.FAILED)
+
+
+def require_extras() -> None:
+    """Ends the process unless what clients, data and reports need is installed."""
     for module, purpose in EXTRA.items():
         if importlib.util.find_spec(module) is None:
             fail(f"{module}, which {purpose}, is missing: pip install 'thinwire[demo]'", Exit.LOCAL)
+
+
+@contextmanager
+def workplace(data_dir: Path | None) -> Iterator[Path]:
+    """An empty folder for the data and logs of processes; what goes wrong ends this process with its exit code.
+
+    A temporary folder is removed, unless the message names a log in it.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
-    screen = console(stderr=format_ is Format.JSON)
-    fleet = Fleet(clients, task, split, seed, link)
-    display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(_ignore)
-    keep = False
+    keep = data_dir is not None
     try:
         folder = _fresh_folder(data_dir)
     except OSError as error:
         fail(str(error), Exit.LOCAL)
     try:
-        with display as step:
-            result = run_demo(fleet, settings, folder, lambda line: screen.print(line, style="dim"), step)
-        _tell(result, fleet, report, screen, format_)
+        yield folder
     except KeyboardInterrupt:
         fail("interrupted; all processes have ended", Exit.INTERRUPTED)
     except ChildFailedError as error:
-        keep = True  # the log that the message names
+        keep = True
         fail(str(error), Exit(error.code) if error.code in set(Exit) else Exit.FAILED)
     except ProblemError as error:
         fail(f"{error.reason}: {error.detail}", exit_of(error))
@@ -72,10 +90,8 @@ def demo(
     except OSError as error:
         fail(str(error), Exit.LOCAL)
     finally:
-        if data_dir is None and not keep:
+        if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-    if result.view.outcome != "completed":
-        fail(f"the run is {result.view.state}: {result.view.reason or result.view.outcome}", Exit.FAILED)
 
 
 def _fresh_folder(data_dir: Path | None) -> Path:
@@ -109,7 +125,7 @@ def _tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Form
     screen.print(f"report: {folder / 'report.html'}")
 
 
-def _ignore(_view: object, _rounds: object) -> None:
+def show_nothing(_view: object, _rounds: object) -> None:
     """Nothing is shown while a JSON answer is in the making."""
 
 

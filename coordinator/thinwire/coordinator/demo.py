@@ -70,12 +70,13 @@ def run_demo(fleet: Fleet, settings: RunSettings, folder: Path, say: Callable[[s
     """
     began = time.monotonic()
     with Children(folder / "logs") as children:
-        operator = _start_coordinator(children, folder, say)
+        operator = start_coordinator(children, folder, say)
         try:
-            clients = _start_clients(children, operator, fleet, folder)
+            clients = start_clients(children, operator, fleet, folder)
             say(f"{fleet.clients} clients start, logs in {folder / 'logs'}")
-            view = _create_run(children, operator, fleet, settings, folder)
-            view = _follow(children, operator, view, step)
+            model = first_model(children, operator, fleet, folder)
+            view = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=model))
+            view = follow_run(children, operator, view, step)
             if view.outcome == "completed":
                 for child in clients:
                     finish(child, END_TIMEOUT_S)
@@ -89,7 +90,8 @@ def _environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def _start_coordinator(children: Children, folder: Path, say: Callable[[str], None]) -> Operator:
+def start_coordinator(children: Children, folder: Path, say: Callable[[str], None]) -> Operator:
+    """Requests to a coordinator that has just been started and listens."""
     place = folder / "coordinator"
     address = place / ADDRESS_FILE
     arguments = ["serve", "--port", "0", "--data-dir", str(place)]
@@ -100,7 +102,8 @@ def _start_coordinator(children: Children, folder: Path, say: Callable[[str], No
     return Operator(url, find_token(place))
 
 
-def _start_clients(children: Children, operator: Operator, fleet: Fleet, folder: Path) -> list[Child]:
+def start_clients(children: Children, operator: Operator, fleet: Fleet, folder: Path) -> list[Child]:
+    """One process for each client; they end when every run is over."""
     invite = operator.ask("POST", "/v1/invites", Invite, InviteRequest(uses=fleet.clients, expires_in_s=None))
     invite_file = folder / "invite"
     write_secret(invite_file, invite.invite)
@@ -123,16 +126,16 @@ def client_name(index: int) -> str:
     return f"client-{index:02d}"
 
 
-def _create_run(children: Children, operator: Operator, fleet: Fleet, settings: RunSettings, folder: Path) -> RunView:
+def first_model(children: Children, operator: Operator, fleet: Fleet, folder: Path) -> bytes:
+    """The digest of the task's first model, which the coordinator holds from now on."""
     first = folder / "first-model.safetensors"
     arguments = ["model", "init", "--task", fleet.task, "--seed", str(fleet.seed), "--out", str(first)]
     child = children.start("model-init", EDGE_CLIENT, arguments, _environment())
     _until(children, lambda: child.process.poll() == 0, child, "makes no model")
-    stored = operator.send_file("/v1/models", first, StoredModel)
-    return operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest))
+    return operator.send_file("/v1/models", first, StoredModel).digest
 
 
-def _follow(children: Children, operator: Operator, view: RunView, step: Step) -> RunView:
+def follow_run(children: Children, operator: Operator, view: RunView, step: Step) -> RunView:
     """The run when it is over or paused. Asking, instead of listening, leaves time to look after the processes."""
     path, shown = f"/v1/runs/{view.id}", None
     while True:
@@ -148,14 +151,20 @@ def _follow(children: Children, operator: Operator, view: RunView, step: Step) -
 
 
 def _result(operator: Operator, view: RunView, clients: list[Child], folder: Path, seconds: float) -> Result:
+    kernel = {child.name: kernel_counts(folder, child.name) for child in clients if child.process.poll() == 0}
+    return result_of(operator, view, folder / "model.safetensors", kernel, seconds)
+
+
+def result_of(
+    operator: Operator, view: RunView, model: Path, kernel: Mapping[str, tuple[int, int]], seconds: float
+) -> Result:
+    """What the coordinator says of a run that is over; its model, if it has one, is written to `model`."""
     path = f"/v1/runs/{view.id}"
-    model = folder / "model.safetensors"
     try:
         operator.fetch_file(f"{path}/model", model)
     except ProblemError as error:
         if error.reason not in ("no-global-model", "model-not-ready"):
             raise
-    kernel = {child.name: _kernel(folder / f"{child.name}.json") for child in clients if child.process.poll() == 0}
     return Result(
         view=view,
         exchanges=operator.ask("GET", f"{path}/metrics", RunMetrics).exchanges,
@@ -166,8 +175,9 @@ def _result(operator: Operator, view: RunView, clients: list[Child], folder: Pat
     )
 
 
-def _kernel(stats: Path) -> tuple[int, int]:
-    counted: dict[str, Any] = json.loads(stats.read_text())["kernel"]
+def kernel_counts(folder: Path, client: str) -> tuple[int, int]:
+    """Bytes sent and received by a client that has ended, as its kernel counted."""
+    counted: dict[str, Any] = json.loads((folder / f"{client}.json").read_text())["kernel"]
     return counted["sent"], counted["received"]
 
 

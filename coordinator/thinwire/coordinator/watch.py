@@ -93,10 +93,13 @@ def _drawn(screen: Console) -> Iterator[Step]:
 
 
 def _lines(screen: Console) -> Step:
-    told = 0
+    run, told = "", 0
 
     def step(view: RunView, rounds: list[Round]) -> None:
-        nonlocal told
+        nonlocal run, told
+        if view.id != run:
+            run, told = view.id, 0
+            screen.print(f"run {view.name}: {view.method}")
         # A round's accuracy is known when the next exchange has closed; without one, when the run is over.
         ready = len(rounds) if view.state == "finished" else len(rounds) - 1
         while told < ready:

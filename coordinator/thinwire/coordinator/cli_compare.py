@@ -1,0 +1,100 @@
+"""`thinwire compare`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thinwire.methods.registry import method_ids
+from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.settings import RunSettings
+
+from .cli_demo import require_extras, show_nothing, workplace
+from .cli_options import AsFormat, Format, Set, fail, print_json, run_settings
+from .compare import Comparison, run_comparison
+from .console import console, in_figure, table
+from .demo import Fleet
+from .watch import Step, shown
+
+PLAIN = ":plain"
+
+
+def compare(
+    methods: Annotated[
+        str | None,
+        typer.Option(help="comma-separated; METHOD:plain sends raw arrays; default: fedavg:plain and every method"),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="of training, in each run")] = 10,
+    clients: Annotated[int, typer.Option(min=1, max=1000, help="processes; all answer in every round")] = 8,
+    task: Annotated[str, typer.Option(help="as for `thinwire-client join`")] = "digits",
+    split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, classes:K or natural")] = "dirichlet:0.3",
+    seed: Annotated[int, typer.Option(min=0, help="of model, split and everything random")] = 0,
+    link: Annotated[str | None, typer.Option(help="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")] = None,
+    target: Annotated[
+        float | None, typer.Option(min=0, max=1, help="accuracy to reach; default: 0.98 of the first run's best")
+    ] = None,
+    set_: Set = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="keep all data and logs here; default: a temporary folder")
+    ] = None,
+    report: Annotated[Path, typer.Option(help="folder for the report")] = Path("thinwire-report"),
+    format_: AsFormat = Format.TABLE,
+) -> None:
+    """Run several methods on the same data, clients and wire, and show which accuracy cost how many bytes.
+
+    `--set KEY=VALUE` holds for every run, `--set METHOD.KEY=VALUE` for the runs of one method.
+    """
+    wanted = [f"fedavg{PLAIN}", *method_ids()] if methods is None else [name.strip() for name in methods.split(",")]
+    defaults: dict[str, Any] = {"rounds": rounds, "cohort": clients, "seed": seed}
+    runs = [_settings(name, set_ or [], defaults) for name in wanted]
+    if len({settings.name for settings in runs}) != len(runs):
+        fail("--methods names a run twice", Exit.USAGE)
+    require_extras()
+    screen = console(stderr=format_ is Format.JSON)
+    fleet = Fleet(clients, task, split, seed, link)
+    display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(show_nothing)
+    with workplace(data_dir) as folder:
+        with display as step:
+            comparison = run_comparison(fleet, runs, folder, lambda line: screen.print(line, style="dim"), step)
+        _tell(comparison, fleet, target, report, format_)
+    failed = [one.view.name for one in comparison.results if one.view.outcome != "completed"]
+    if failed:
+        fail(f"not completed: {', '.join(failed)}", Exit.FAILED)
+
+
+def _settings(wanted: str, assignments: list[str], defaults: dict[str, Any]) -> RunSettings:
+    """The settings of one run. Its name is the method's, with -plain behind it for raw arrays."""
+    method = wanted.removesuffix(PLAIN)
+    plain = {"chains": "plain"} if wanted.endswith(PLAIN) else {}
+    mine = []
+    for assignment in assignments:
+        owner, dot, rest = assignment.partition("=")[0].partition(".")
+        if not dot:
+            mine.append(assignment)
+        elif owner == method:
+            mine.append(assignment.removeprefix(f"{owner}."))
+        elif owner not in method_ids() or not rest:
+            fail(f"--set {assignment}: {owner!r} is no method", Exit.USAGE)
+    name = wanted.replace(PLAIN, "-plain")
+    return run_settings(None, mine, defaults | plain | {"name": name, "method": method})
+
+
+def _tell(comparison: Comparison, fleet: Fleet, target: float | None, folder: Path, format_: Format) -> None:
+    from .comparison_report import COLUMNS, comparison_cells, comparison_facts, write_comparison
+
+    facts = comparison_facts(comparison, fleet, target)
+    write_comparison(comparison, fleet, facts, folder)
+    if format_ is Format.JSON:
+        print_json(facts | {"report": str(folder)})
+        return
+    made = table(None, COLUMNS, text=("run",))
+    for cells in comparison_cells(facts):
+        made.add_row(*cells)
+    screen = console()
+    screen.print(made)
+    screen.print(f"to target: wire bytes until accuracy {in_figure(facts['target_accuracy'])}")
+    screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")
+    screen.print(f"report: {folder / 'report.html'}")

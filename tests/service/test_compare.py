@@ -1,0 +1,51 @@
+"""`thinwire compare`: several runs, one fleet, one table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from thinwire.protocol.exit_codes import Exit
+
+from .conftest import DEADLINE_S, ENVIRONMENT
+
+COMPARE = [sys.executable, "-m", "thinwire.coordinator", "compare", "--clients", "2", "--rounds", "2"]
+
+
+def test_runs_share_data_clients_and_first_model(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMPARE, "--methods", "fedavg:plain,fedavg", "--set", "fedavg.lr=0.05", "--report", str(tmp_path)],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("run ")] == [
+        "run fedavg-plain: fedavg",
+        "run fedavg: fedavg",
+    ]
+
+    facts = json.loads((tmp_path / "comparison.json").read_text())
+    plain, coded = facts["runs"]
+    assert (plain["run"], coded["run"]) == ("fedavg-plain", "fedavg")
+    assert facts["unaccounted_bytes"] == 0
+    # The same first model on the same examples, and 32 bits a parameter without codecs.
+    assert facts["rounds"]["fedavg-plain"][0]["accuracy"] == facts["rounds"]["fedavg"][0]["accuracy"]
+    assert 32 < plain["bits_per_parameter_up"] < 34
+    assert coded["uplink_bytes"] < plain["uplink_bytes"] / 2
+    best = max(one["accuracy"] for one in facts["rounds"]["fedavg-plain"][1:])
+    assert facts["target_accuracy"] == 0.98 * best
+    assert plain["bytes_to_target"] is not None
+    assert (tmp_path / "accuracy-vs-bytes.png").read_bytes().startswith(b"\x89PNG")
+    assert "fedavg-plain" in (tmp_path / "report.html").read_text()
+
+
+def test_wrong_usage_is_told() -> None:
+    for arguments, named in (
+        (["--methods", "fedavg,fedavg"], "twice"),
+        (["--methods", "fedsgd"], "fedsgd"),
+        (["--set", "nothing.lr=1"], "nothing"),
+    ):
+        done = subprocess.run([*COMPARE, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == Exit.USAGE
+        assert named in done.stderr
