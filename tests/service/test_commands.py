@@ -125,7 +125,8 @@ def test_methods_are_listed_with_every_setting() -> None:
     assert [method["id"] for method in listed] == method_ids()
     fedavg = next(method for method in listed if method["id"] == "fedavg")
     assert {"lr", "epochs", "proximal-mu"} <= {setting["name"] for setting in fedavg["settings"]}
-    assert all(setting["name"] in _command("methods").stdout for setting in fedavg["settings"])
+    shown = _command("methods").stdout
+    assert all(setting["name"] in shown for setting in fedavg["settings"])
 
 
 def test_the_version() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from benchmarks.counting_proxy import CountingProxy
 from thinwire.coordinator.ledger_tables import total
 from thinwire.coordinator.processes import Children
+from thinwire.protocol.messages import LedgerRow
 from thinwire.protocol.settings import RunSettings
 
 from .conftest import Service, until
@@ -31,34 +33,43 @@ def _train(service: Service, proxy: CountingProxy, model: Path, settings: RunSet
     return run
 
 
-def test_over_plain_http_all_three_counts_are_equal_to_the_byte(service: Service, digits_model: Path) -> None:
-    with CountingProxy(service.url) as proxy:
-        run = _train(service, proxy, digits_model)
-        rows = [row for row in service.ledger(run).rows if row.client]
+@dataclass(frozen=True)
+class Trained:
+    """A run over plain HTTP that is over, and what passed the proxy in front of its coordinator."""
+
+    service: Service
+    run: str
+    proxy_total: tuple[int, int]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, digits_model: Path) -> Iterator[Trained]:
+    folder = tmp_path_factory.mktemp("plain")
+    with Children(folder / "logs") as children:
+        service = Service(folder, children)
+        service.serve()
+        with CountingProxy(service.url) as proxy:
+            run = _train(service, proxy, digits_model)
+        yield Trained(service, run, proxy.total)
+
+
+def _client_rows(service: Service, run: str) -> list[LedgerRow]:
+    return [row for row in service.ledger(run).rows if row.client]
+
+
+def test_over_plain_http_all_three_counts_are_equal_to_the_byte(trained: Trained) -> None:
+    rows = _client_rows(trained.service, trained.run)
     counted = total(rows)
-    assert (counted.uplink, counted.downlink) == proxy.total
-    for name in service.clients:
+    assert (counted.uplink, counted.downlink) == trained.proxy_total
+    for name in trained.service.clients:
         own = total(row for row in rows if row.client == name)
-        assert (own.uplink, own.downlink) == service.kernel(name)
+        assert (own.uplink, own.downlink) == trained.service.kernel(name)
     assert {row.kind for row in rows} >= {"enrol", "register", "plan", "answer", "evaluate"}
     assert "connect" not in {row.kind for row in rows}
 
 
-def test_the_ledger_outlives_the_coordinator(service: Service, digits_model: Path) -> None:
-    with CountingProxy(service.url) as proxy:
-        run = _train(service, proxy, digits_model)
-    before = service.ledger(run).rows
-    assert service.process is not None
-    service.process.process.terminate()
-    service.process.process.wait()
-    service.children.forget(service.process)
-    service.serve()
-    assert [row for row in service.ledger(run).rows if row.client] == [row for row in before if row.client]
-
-
-def test_what_an_exchange_cost_is_the_sum_of_its_rows(service: Service, digits_model: Path) -> None:
-    with CountingProxy(service.url) as proxy:
-        run = _train(service, proxy, digits_model)
+def test_what_an_exchange_cost_is_the_sum_of_its_rows(trained: Trained) -> None:
+    service, run = trained.service, trained.run
     rows, exchanges = service.ledger(run).rows, service.metrics(run).exchanges
     assert [one.kind for one in exchanges] == ["train", "train", "train", "evaluate"]
     spent_up = spent_down = 0
@@ -68,6 +79,16 @@ def test_what_an_exchange_cost_is_the_sum_of_its_rows(service: Service, digits_m
         assert one.payload_bytes == own.uplink_payload + own.downlink_payload
         assert (one.uplink_bytes_before, one.downlink_bytes_before) == (spent_up, spent_down)
         spent_up, spent_down = spent_up + own.uplink, spent_down + own.downlink
+
+
+def test_the_ledger_outlives_the_coordinator(trained: Trained) -> None:
+    service, before = trained.service, _client_rows(trained.service, trained.run)
+    assert service.process is not None
+    service.process.process.terminate()
+    service.process.process.wait()
+    service.children.forget(service.process)
+    service.serve()
+    assert _client_rows(service, trained.run) == before
 
 
 @pytest.fixture
