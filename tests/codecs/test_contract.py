@@ -1,0 +1,137 @@
+"""The contract of every codec: what it promises, whatever it does to the bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thinwire.codecs import CODECS, ArrayCodec, Arrays, BytesCodec, Chain, CodecError, Context, Spec
+from thinwire.methods.payloads import same_bits
+
+ARRAY_CODECS = sorted(name for name, codec in CODECS.items() if issubclass(codec, ArrayCodec))
+BYTES_CODECS = sorted(name for name, codec in CODECS.items() if issubclass(codec, BytesCodec))
+
+
+def _bundle() -> dict[str, Any]:
+    """Shapes that break careless code: 0-d, empty, Fortran order, strided, many dimensions, every kind of dtype."""
+    random = np.random.default_rng(1)
+    wide = random.standard_normal((12, 40)).astype("<f4")
+    return {
+        "first": random.standard_normal((3, 2, 3, 3)).astype("<f4"),
+        "fortran": np.asfortranarray(wide),
+        "strided": wide[::2, ::3],
+        "double": random.standard_normal(7),
+        "scalar": np.asarray(0.25, "<f4"),
+        "empty": np.zeros((0, 5), "<f4"),
+        "whole": random.integers(0, 9, (4, 5)).astype("<i4"),
+        "counts": random.integers(0, 9, 30).astype(np.uint8),
+        "mask": random.random((6, 11)) < 0.2,
+        "last": random.standard_normal((4, 3)).astype("<f4"),
+    }
+
+
+def _reference(arrays: Arrays) -> dict[str, Any]:
+    return {name: np.array(array) for name, array in arrays.items()}
+
+
+def _codec(name: str) -> Any:
+    return CODECS[name]()
+
+
+@pytest.mark.parametrize("name", ARRAY_CODECS)
+def test_specs_are_kept_in_both_directions(name: str) -> None:
+    codec, arrays = _codec(name), _bundle()
+    context = Context(Spec.of(arrays), _reference(arrays), seed=3)
+    encoded = codec.encode(arrays, context)
+    codec.encoded_spec(context.spec).check(encoded)
+    decoded = codec.decode(encoded, context)
+    context.spec.check(decoded)
+    for key, array in arrays.items():
+        if codec.lossless or array.dtype.kind not in "f":
+            assert same_bits({key: decoded[key]}, {key: array}), key
+
+
+@pytest.mark.parametrize("name", ARRAY_CODECS)
+def test_neither_input_nor_reference_is_changed(name: str) -> None:
+    codec, arrays = _codec(name), _bundle()
+    reference = _reference(arrays)
+    context = Context(Spec.of(arrays), reference, seed=3)
+    codec.decode(codec.encode(arrays, context), context)
+    assert same_bits(arrays, _bundle())
+    assert same_bits(reference, _reference(_bundle()))
+
+
+@pytest.mark.parametrize("name", [*ARRAY_CODECS, *BYTES_CODECS])
+def test_the_same_input_gives_the_same_payload(name: str) -> None:
+    chain, arrays = Chain.of([_codec(name)]), _bundle()
+    spec = Spec.of(arrays)
+    packed = {key: np.array(array, order="C") for key, array in arrays.items()}
+    first = chain.encode(arrays, spec, reference=_reference(arrays), seed=5)
+    # The order in memory is no property of an array.
+    assert first == chain.encode(packed, spec, reference=_reference(arrays), seed=5)
+    assert len(first) <= chain.max_payload_bytes(spec)
+
+
+@pytest.mark.parametrize("name", [*ARRAY_CODECS, *BYTES_CODECS])
+def test_configuration_there_and_back(name: str) -> None:
+    chain = Chain.of([_codec(name)])
+    assert Chain.from_plain(chain.to_plain()) == chain
+    assert Chain.parse(str(chain)) == chain
+    with pytest.raises(CodecError, match="bad-chain") as raised:
+        Chain.from_plain([{"name": name, "configuration": {"no such setting": 1}}])
+    assert raised.value.reason == "bad-chain"
+
+
+@pytest.mark.parametrize("name", ARRAY_CODECS)
+def test_a_reference_that_is_needed_is_demanded(name: str) -> None:
+    codec, arrays = _codec(name), _bundle()
+    if codec.needs_reference:
+        for reference in (None, {}, {key: array.reshape(-1)[:0] for key, array in arrays.items()}):
+            with pytest.raises(CodecError) as raised:
+                codec.encode(arrays, Context(Spec.of(arrays), reference))
+            assert raised.value.reason == "no-reference"
+
+
+@pytest.mark.parametrize("name", [*ARRAY_CODECS, *BYTES_CODECS])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_broken_payloads_raise_or_decode_to_what_fits(name: str, data: st.DataObject) -> None:
+    """Truncated, bit-flipped, spliced: `CodecError`, or arrays that fit the spec; never anything else."""
+    chain, arrays = Chain.of([_codec(name)]), _bundle()
+    spec, reference = Spec.of(arrays), _reference(arrays)
+    payload = bytearray(chain.encode(arrays, spec, reference=reference, seed=5))
+    position = data.draw(st.integers(0, len(payload) - 1))
+    match data.draw(st.sampled_from(["cut", "flip", "splice", "noise", "grow"])):
+        case "cut":
+            del payload[position:]
+        case "flip":
+            payload[position] ^= 1 << data.draw(st.integers(0, 7))
+        case "splice":
+            payload[position:] = payload[: len(payload) - position]
+        case "noise":
+            payload = bytearray(data.draw(st.binary(max_size=200)))
+        case "grow":
+            payload += data.draw(st.binary(min_size=1, max_size=50))
+    try:
+        decoded = chain.decode(bytes(payload), spec, reference=reference, seed=5)
+    except CodecError:
+        return
+    spec.check(decoded)
+
+
+@pytest.mark.parametrize("name", BYTES_CODECS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.binary(max_size=3000), repeats=st.integers(1, 50))
+def test_bytes_come_back_within_the_limit(name: str, data: bytes, repeats: int) -> None:
+    codec, plain = _codec(name), data * repeats
+    encoded = codec.encode(plain)
+    assert len(encoded) <= codec.max_encoded_bytes(len(plain))
+    assert codec.decode(encoded, limit=len(plain)) == plain
+    if plain:
+        with pytest.raises(CodecError) as raised:
+            codec.decode(encoded, limit=len(plain) - 1)
+        assert raised.value.reason == "too-large"

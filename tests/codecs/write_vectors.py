@@ -1,0 +1,97 @@
+"""Writes golden vectors that do not exist yet: `python -m tests.codecs.write_vectors`. What exists is never rewritten.
+
+A vector is NAME.json (chain, spec, seed, and the arrays, reference and decoded arrays as hex of their elements) and
+NAME.bin, the payload.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from thinwire.codecs import Arrays, ArraySpec, Chain, Open, Spec
+
+FOLDER: Final = Path(__file__).with_name("vectors")
+
+
+def _numbers() -> dict[str, Any]:
+    steps = np.arange(24)
+    return {
+        "w": ((steps * 7 % 11 - 5) / 8).astype("<f4").reshape(4, 6),
+        "b": np.array([0.5, -0.25, 0.0], "<f4"),
+        "k": np.array([1, -2, 3], "<i4"),
+        "scalar": np.asarray(1.5, "<f8"),
+    }
+
+
+def _matrices() -> dict[str, Any]:
+    rows, columns = np.arange(1, 9), np.arange(1, 11)
+    return {"first": np.outer(rows, columns).astype("<f4"), "last": np.eye(2, dtype="<f4")}
+
+
+def cases() -> dict[str, tuple[str, Spec, Arrays, Arrays | None]]:
+    """Name -> chain, spec, arrays, reference."""
+    numbers = _numbers()
+    spec = Spec.of(numbers)
+    reference = {
+        name: (array * np.asarray(0.5, array.dtype)).astype(array.dtype) if array.dtype.kind == "f" else array
+        for name, array in numbers.items()
+    }
+    opened = Spec({"rows": ArraySpec("u16", (Open(5), 2)), "mask": ArraySpec("bool", (4,), optional=True)})
+    rows = {"rows": np.array([[1, 2], [300, 400], [5, 6]], "<u2")}
+    return {
+        "container": ("", spec, numbers, None),
+        "container-open": ("", opened, rows, None),
+        "container-optional": ("", opened, {**rows, "mask": np.array([True, False, False, True])}, None),
+        "cast-f16": ("cast(f16)", spec, numbers, None),
+        "cast-bf16": ("cast(bf16)", spec, numbers, None),
+        "delta": ("delta", spec, numbers, reference),
+        "byte_shuffle": ("byte_shuffle(4)", spec, numbers, None),
+        "zstd-frame": ("zstd(9)", Spec.of({"z": np.zeros(400, "<f4")}), {"z": np.zeros(400, "<f4")}, None),
+        "zstd-raw": ("zstd", Spec.of({"b": numbers["b"]}), {"b": numbers["b"]}, None),
+        "low_rank": ("low_rank(ends=False)", Spec.of(_matrices()), _matrices(), None),
+        "update": ("cast(f16), byte_shuffle(2), zstd", spec, numbers, None),
+        "broadcast": ("delta, cast(bf16), byte_shuffle(2), zstd", spec, numbers, reference),
+    }
+
+
+def plain(arrays: Arrays) -> dict[str, Any]:
+    """Name -> shape and the elements' bytes as hex."""
+    return {
+        name: {"shape": list(a.shape), "hex": np.asarray(a, order="C").tobytes().hex()} for name, a in arrays.items()
+    }
+
+
+def arrays_of(found: dict[str, Any], spec: Spec) -> dict[str, Any]:
+    """The inverse of `plain`."""
+    return {
+        name: np.frombuffer(bytes.fromhex(item["hex"]), spec[name].numpy_dtype).reshape(item["shape"])
+        for name, item in found.items()
+    }
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name, (text, spec, arrays, reference) in cases().items():
+        if (FOLDER / f"{name}.json").exists():
+            continue
+        chain = Chain.parse(text)
+        payload = chain.encode(arrays, spec, reference=reference)
+        decoded = chain.decode(payload, spec, reference=reference)
+        vector = {
+            "chain": chain.to_plain(),
+            "spec": spec.to_plain(),
+            "seed": 0,
+            "arrays": plain(arrays),
+            "reference": None if reference is None else plain(reference),
+            "decoded": plain(decoded),
+        }
+        (FOLDER / f"{name}.json").write_text(json.dumps(vector, indent=1) + "\n")
+        (FOLDER / f"{name}.bin").write_bytes(payload)
+
+
+if __name__ == "__main__":
+    main()
