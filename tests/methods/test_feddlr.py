@@ -15,9 +15,10 @@ from tests.methods.fleet import client_of, first_model, learners, run_settings, 
 from thinwire.codecs import Arrays, Spec
 from thinwire.codecs.decomposition import EXACT, factorise, low_rank_names, unfold
 from thinwire.methods.feddlr import METHOD, FeddlrSettings
-from thinwire.methods.feddlr.compact import compact_model, smallest_energy, truncate_model
+from thinwire.methods.feddlr.compact import compact_like, compact_model, smallest_energy, truncate_model
 from thinwire.methods.feddlr.server import Server
 from thinwire.methods.interface import Bounds, Contribution, RunFacts, Task
+from thinwire.methods.learning import model_arrays
 
 FLEET = learners(3, split="dirichlet:1")
 MODEL = first_model(FLEET)
@@ -193,6 +194,10 @@ def test_the_compact_model_computes_what_the_truncated_one_does(unfolding: Any, 
     with torch.no_grad():
         torch.testing.assert_close(again(inputs), expected, rtol=0, atol=2e-5)
     assert sum(parameter.numel() for parameter in again.parameters()) == size[0]
+    # Its arrays alone are enough to build it again.
+    built = compact_like(network().eval(), model_arrays(compact))
+    with torch.no_grad():
+        torch.testing.assert_close(built(inputs), compact(inputs), rtol=0, atol=0)
 
 
 def test_a_model_that_cannot_shrink_stays_as_it_is() -> None:

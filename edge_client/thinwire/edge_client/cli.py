@@ -170,6 +170,47 @@ def model_export(
         fail(str(error), Exit.LOCAL)
 
 
+@model_app.command("compact")
+def model_compact(
+    file: ModelFile,
+    task: TaskText,
+    out: Annotated[Path, typer.Option("--out", "-o", help="a safetensors file")],
+    energy: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="each matrix keeps; default: its numerical rank")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="instead: the smallest energy that costs at most so much loss")
+    ] = None,
+    spatial: Annotated[bool, typer.Option("--spatial", help="k x 1 then 1 x k, instead of k x k then 1 x 1")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="of the parts that never travelled")] = 0,
+    data: DataFile = None,
+    download: Download = False,
+    architecture: Architecture = None,
+) -> None:
+    """Write the model whose layers are pairs of thin layers: for models trained with feddlr."""
+    from . import model
+    from .join import learning_task
+    from .tasks import TaskFileError
+
+    try:
+        if energy is not None and tolerance is not None:
+            raise ValueError("give --energy or --tolerance, not both")
+        arrays, words = model.compact_arrays(
+            learning_task(task, data, download, architecture, None),
+            model.read_model(file),
+            seed,
+            energy=energy,
+            tolerance=tolerance,
+            unfolding="spatial" if spatial else "channel",
+        )
+        model.write_out(model.model_bytes(arrays), out)
+        print(words)
+    except (TaskFileError, ValueError) as error:
+        fail(str(error), Exit.USAGE)
+    except OSError as error:
+        fail(str(error), Exit.LOCAL)
+
+
 @model_app.command("spec")
 def model_spec(
     task: TaskText,

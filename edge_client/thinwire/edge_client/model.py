@@ -9,15 +9,19 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from thinwire.codecs import Array, Arrays, CodecError
+from thinwire.codecs.decomposition import EXACT
+from thinwire.methods.feddlr.compact import compact_model, smallest_energy
 from thinwire.methods.learning import load_arrays, model_arrays
 
+from .data import ClientInfo
+from .learner import Learner
 from .records import write_file
 from .tasks.task_file import LearningTask, TaskFileError
 
@@ -74,6 +78,43 @@ def export_state(task: LearningTask, arrays: Arrays, seed: int, path: Path) -> N
         write_file(path, [model_bytes({name: tensor.numpy() for name, tensor in state.items()})], mode=0o644)
     else:
         raise ValueError(f"{path}: a file ends in .safetensors or .pt")
+
+
+def compact_arrays(
+    task: LearningTask,
+    arrays: Arrays,
+    seed: int,
+    *,
+    energy: float | None,
+    tolerance: float | None,
+    unfolding: Literal["channel", "spatial"],
+) -> tuple[dict[str, Array], str]:
+    """The arrays of the compact model (`thinwire.methods.feddlr.compact`), and what became of it in words.
+
+    `energy`: of the truncation; None: the numerical rank, for a model that is truncated already. `tolerance`: instead,
+    the smallest energy that costs at most so much loss on the task's held-out examples. Raises: `ValueError`,
+    `TaskFileError`.
+    """
+    learner = Learner(task, ClientInfo(seed=seed))
+    try:
+        learner.load(arrays)
+    except CodecError as error:
+        raise ValueError(f"the model file does not fit the task: {error.detail}") from None
+    model = learner.model.eval()
+    if tolerance is not None:
+        if learner.evaluation is None:
+            raise ValueError("the task has no held-out examples to measure a tolerance on")
+        energy = smallest_energy(
+            model, lambda one: learner.evaluate(one)["loss"], tolerance=tolerance, unfolding=unfolding
+        )
+    compact = compact_model(model, energy=EXACT if energy is None else energy, unfolding=unfolding)
+    before, after = (sum(array.size for array in model_arrays(one).values()) for one in (model, compact))
+    lines = [f"energy {'of the numerical rank' if energy is None else energy}", f"parameters {before} -> {after}"]
+    for name in ("loss", "accuracy"):
+        old, new = (learner.evaluate(one).get(name) for one in (model, compact))
+        if old is not None and new is not None:
+            lines.append(f"{name} {old:.4f} -> {new:.4f}")
+    return model_arrays(compact), "\n".join(lines)
 
 
 def write_out(data: bytes, out: Path | None) -> None:

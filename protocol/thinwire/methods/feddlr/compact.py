@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from thinwire.codecs import Arrays
 from thinwire.codecs.decomposition import (
     EXACT,
     Factors,
@@ -19,7 +20,7 @@ from thinwire.codecs.decomposition import (
     truncated,
     unfold,
 )
-from thinwire.methods.learning import model_spec
+from thinwire.methods.learning import load_arrays, model_spec
 
 
 def compact_model(
@@ -40,10 +41,27 @@ def compact_model(
     compact = copy.deepcopy(model)
     for path, layer in _chosen(compact, dense, ends):
         factors = factorise(unfold(layer.weight.detach().cpu().numpy(), unfolding), energy, max_rank)
-        if factors[0].shape[1] <= largest_rank((factors[0].shape[0], factors[1].shape[1])):
-            parent, _, name = path.rpartition(".")
-            pair = _linear_pair(layer, factors) if isinstance(layer, nn.Linear) else _pair(layer, factors, unfolding)
-            setattr(compact.get_submodule(parent), name, pair.to(layer.weight).train(layer.training))
+        rank = factors[0].shape[1]
+        if rank <= largest_rank((factors[0].shape[0], factors[1].shape[1])):
+            pair = _pair(layer, rank, unfolding)
+            _fill(pair, layer, factors, unfolding)
+            _put(compact, path, layer, pair)
+    return compact
+
+
+def compact_like(model: nn.Module, arrays: Arrays) -> nn.Module:
+    """A copy of the model with the pairs and the values of a compact model's arrays (`model_arrays`).
+
+    Raises: `does-not-fit`.
+    """
+    compact = copy.deepcopy(model)
+    layers = [(path, one) for path, one in compact.named_modules() if isinstance(one, nn.Linear | nn.Conv2d)]
+    for path, layer in layers:
+        first, second = arrays.get(f"{path}.0.weight"), arrays.get(f"{path}.1.weight")
+        if first is not None and second is not None:
+            whole = isinstance(layer, nn.Linear) or first.shape[2:] == layer.kernel_size
+            _put(compact, path, layer, _pair(layer, len(first), "channel" if whole else "spatial"))
+    load_arrays(compact, arrays)
     return compact
 
 
@@ -99,42 +117,51 @@ def _chosen(model: nn.Module, dense: Iterable[str], ends: bool) -> list[tuple[st
     ]
 
 
-def _linear_pair(layer: nn.Linear, factors: Factors) -> nn.Sequential:
-    left, right = factors
-    rank = left.shape[1]
-    first = nn.Linear(layer.in_features, rank, bias=False)
-    second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None)
-    return _filled(layer, first, torch.from_numpy(right), second, torch.from_numpy(left))
-
-
-def _pair(layer: nn.Conv2d, factors: Factors, unfolding: Unfolding) -> nn.Sequential:
-    left, right = (torch.from_numpy(factor) for factor in factors)
-    rank, bias = left.shape[1], layer.bias is not None
+def _pair(layer: nn.Linear | nn.Conv2d, rank: int, unfolding: Unfolding) -> nn.Sequential:
+    """Two layers in place of this one, not filled yet."""
+    bias = layer.bias is not None
+    if isinstance(layer, nn.Linear):
+        return nn.Sequential(
+            nn.Linear(layer.in_features, rank, bias=False), nn.Linear(rank, layer.out_features, bias=bias)
+        )
     (high, wide), (down, across), (apart, aside) = layer.kernel_size, layer.stride, layer.dilation
     inputs, outputs = layer.in_channels, layer.out_channels
     padding: Any = layer.padding
     if unfolding == "channel":
-        first = nn.Conv2d(inputs, rank, (high, wide), (down, across), padding, (apart, aside), bias=False)
-        second = nn.Conv2d(rank, outputs, 1, bias=bias)
-        return _filled(layer, first, right.reshape(rank, inputs, high, wide), second, left.reshape(outputs, rank, 1, 1))
+        return nn.Sequential(
+            nn.Conv2d(inputs, rank, (high, wide), (down, across), padding, (apart, aside), bias=False),
+            nn.Conv2d(rank, outputs, 1, bias=bias),
+        )
     before, after = (padding, padding) if isinstance(padding, str) else ((padding[0], 0), (0, padding[1]))
-    first = nn.Conv2d(inputs, rank, (high, 1), (down, 1), before, (apart, 1), bias=False)
-    second = nn.Conv2d(rank, outputs, (1, wide), (1, across), after, (1, aside), bias=bias)
-    columns = left.reshape(inputs, high, rank).permute(2, 0, 1)[..., None]
-    rows = right.reshape(rank, outputs, wide).permute(1, 0, 2)[:, :, None]
-    return _filled(layer, first, columns, second, rows)
+    return nn.Sequential(
+        nn.Conv2d(inputs, rank, (high, 1), (down, 1), before, (apart, 1), bias=False),
+        nn.Conv2d(rank, outputs, (1, wide), (1, across), after, (1, aside), bias=bias),
+    )
 
 
-def _filled(
-    layer: nn.Linear | nn.Conv2d,
-    first: nn.Linear | nn.Conv2d,
-    into_first: torch.Tensor,
-    second: nn.Linear | nn.Conv2d,
-    into_second: torch.Tensor,
-) -> nn.Sequential:
+def _fill(pair: nn.Sequential, layer: nn.Linear | nn.Conv2d, factors: Factors, unfolding: Unfolding) -> None:
+    left, right = (torch.from_numpy(factor) for factor in factors)
+    rank = left.shape[1]
+    first: Any
+    second: Any
+    first, second = pair
+    if isinstance(layer, nn.Conv2d):
+        inputs, outputs = layer.in_channels, layer.out_channels
+        high, wide = layer.kernel_size
+        if unfolding == "channel":
+            left, right = left.reshape(outputs, rank, 1, 1), right.reshape(rank, inputs, high, wide)
+        else:
+            # The rows of the matrix are the inputs' columns: the first layer holds the left factor.
+            columns = left.reshape(inputs, high, rank).permute(2, 0, 1)[..., None]
+            left, right = right.reshape(rank, outputs, wide).permute(1, 0, 2)[:, :, None], columns
     with torch.no_grad():
-        first.weight.copy_(into_first)
-        second.weight.copy_(into_second)
-        if layer.bias is not None and second.bias is not None:
+        first.weight.copy_(right)
+        second.weight.copy_(left)
+        if layer.bias is not None:
             second.bias.copy_(layer.bias)
-    return nn.Sequential(first, second)
+
+
+def _put(model: nn.Module, path: str, layer: nn.Module, pair: nn.Sequential) -> None:
+    parent, _, name = path.rpartition(".")
+    weight: Any = layer.weight
+    setattr(model.get_submodule(parent), name, pair.to(weight).train(layer.training))
