@@ -62,17 +62,32 @@ class UNet(nn.Module):
 
     def forward_stage(self, inputs: torch.Tensor, stage: int) -> torch.Tensor:
         """The outputs of the first `stage` levels: what lies further in gives zeros, and is not computed."""
-        levels = [level for level in self.levels if isinstance(level, Level)][:stage]
+        levels = self._levels()[:stage]
+        scores: torch.Tensor = self.output(self._decode(levels, self._encode(levels, inputs), stage))
+        return scores
+
+    def forward_decoder(self, inputs: torch.Tensor, decoders: int) -> torch.Tensor:
+        """The features behind the whole encoder and the `decoders` innermost decoders."""
+        levels = self._levels()
+        return self._decode(levels, self._encode(levels, inputs), decoders + 1)
+
+    def _levels(self) -> list[Level]:
+        return [level for level in self.levels if isinstance(level, Level)]
+
+    def _encode(self, levels: list[Level], inputs: torch.Tensor) -> list[torch.Tensor]:
         skips: list[torch.Tensor] = []
         hidden = inputs
         for index, level in enumerate(levels):
             hidden = level.encoder(hidden if index == 0 else nn.functional.max_pool2d(hidden, 2))
             skips.append(hidden)
-        above: torch.Tensor | None = None
-        for level, hidden in zip(reversed(levels), reversed(skips), strict=True):
-            joined = hidden
+        return skips
+
+    def _decode(self, levels: list[Level], skips: list[torch.Tensor], count: int) -> torch.Tensor:
+        """What leaves the decoder of the last of `count` levels, from the innermost one on."""
+        joined, inside = skips[-1], None
+        for level, hidden in list(zip(reversed(levels), reversed(skips), strict=True))[:count]:
             if level.decoder is not None:
-                joined = level.decoder(torch.cat([hidden, torch.zeros_like(hidden) if above is None else above], dim=1))
-            above = joined if level.up is None else level.up(joined)
-        scores: torch.Tensor = self.output(above)
-        return scores
+                above = torch.zeros_like(hidden) if inside is None or inside.up is None else inside.up(joined)
+                joined = level.decoder(torch.cat([hidden, above], dim=1))
+            inside = level
+        return joined
