@@ -19,7 +19,10 @@ class Delta(ArrayCodec):
     """
 
     name: ClassVar[str] = "delta"
-    needs_reference: ClassVar[bool] = True
+
+    @property
+    def needs_reference(self) -> bool:
+        return True
 
     def encoded_spec(self, spec: Spec) -> Spec:
         return spec

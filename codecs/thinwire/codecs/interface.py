@@ -72,7 +72,11 @@ class ArrayCodec(_Configured, ABC):
 
     __slots__ = ()
     lossless: ClassVar[bool] = False
-    needs_reference: ClassVar[bool] = False
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether neither `encode` nor `decode` works without `context.reference`."""
+        return False
 
     @abstractmethod
     def encoded_spec(self, spec: Spec) -> Spec:

@@ -81,6 +81,11 @@ class ArraySpec:
         return self.dtype[0] == "f"
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the shape is known, without an open dimension."""
+        return not any(isinstance(d, Open) for d in self.shape)
+
+    @property
     def max_shape(self) -> tuple[int, ...]:
         """The largest shape this spec admits."""
         return tuple(d.maximum if isinstance(d, Open) else d for d in self.shape)

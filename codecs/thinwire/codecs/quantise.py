@@ -1,0 +1,193 @@
+"""`quantise`: floating arrays as integers of few bits on a uniform grid."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .blocks import require_finite, slices
+from .counter import uniform_blocks
+from .errors import CodecError
+from .hadamard import rotate, rotate_back, rotated_size
+from .interface import ArrayCodec, Context
+from .spec import Array, Arrays, ArraySpec, Dimension, Open, Spec
+
+STEPS: Final = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantise(ArrayCodec):
+    """Every floating array as integers q of `bits` bits: x = (q - h) * step, with h = 2**(bits - 1) - 1 and q from
+    0 to 2 h.
+
+    So zero is exact. With 1 bit x = (2 q - 1) * step. `step` is the largest |x| divided by h (1 for 1 bit), rounded
+    up to a float32: `per` tensor, per index of the first dimension (`channel`), or per `block` elements in C order.
+    `rounding`: `stochastic`, up with the probability of the fraction: unbiased, error below one step; or `nearest`:
+    error at most step / 2 (to which float32 adds 2**-24 |x|). 1 bit is always stochastic. `rotate`: a randomised
+    Hadamard rotation first (`hadamard`), for arrays with few large values; per tensor or block. The randomness
+    comes from `counter` with `context.seed` and the array's name, so equal inputs give equal bytes.
+
+    Layout: `w` becomes `w`, `u8` (`u16` above 8 bits) of the same shape, or (n',) where rotated, and `w/step`,
+    `f32`: (), (channels,) or (blocks,). A byte per value until `entropy` follows. Arrays without elements have step
+    0. Cost: 10 ns per value. Source: D. Alistarh et al., "QSGD: Communication-Efficient SGD via Gradient
+    Quantization and Encoding", NIPS 2017, section 3.1, with the largest value for the norm.
+    """
+
+    name: ClassVar[str] = "quantise"
+
+    bits: int = 8
+    per: Literal["tensor", "channel", "block"] = "tensor"
+    block: int = 1024
+    rounding: Literal["stochastic", "nearest"] = "stochastic"
+    rotate: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.bits) is not int or not 1 <= self.bits <= 16:
+            raise CodecError("bad-chain", f"quantise takes 1 to 16 bits, not {self.bits!r}")
+        if self.per not in ("tensor", "channel", "block"):
+            raise CodecError("bad-chain", f"quantise: per is tensor, channel or block, not {self.per!r}")
+        if type(self.block) is not int or not 1 <= self.block <= 1 << 30:
+            raise CodecError("bad-chain", f"quantise: block is a number of elements, not {self.block!r}")
+        if self.rounding not in ("stochastic", "nearest"):
+            raise CodecError("bad-chain", f"quantise: rounding is stochastic or nearest, not {self.rounding!r}")
+        if type(self.rotate) is not bool or (self.rotate and self.per == "channel"):
+            raise CodecError("bad-chain", "quantise: rotate is true or false, and goes with tensor or block")
+
+    @property
+    def half(self) -> int:
+        """h: how many steps reach the largest value."""
+        return max(1, (1 << (self.bits - 1)) - 1)
+
+    @property
+    def largest(self) -> int:
+        """The largest q."""
+        return 1 if self.bits == 1 else 2 * self.half
+
+    def encoded_spec(self, spec: Spec) -> Spec:
+        """Raises: `bad-spec` (names that collide; rotation of an array with an open dimension)."""
+        items: list[tuple[str, ArraySpec]] = []
+        for name, item in spec.items():
+            if not item.is_floating:
+                items.append((name, item))
+                continue
+            if self.rotate and not item.is_closed:
+                raise CodecError("bad-spec", f"quantise: array {name!r} has an open dimension and cannot be rotated")
+            shape = (rotated_size(item.max_elements),) if self.rotate else item.shape
+            items.append((name, ArraySpec("u8" if self.bits <= 8 else "u16", shape, item.optional)))
+            items.append((f"{name}/{STEPS}", ArraySpec("f32", self._steps_shape(item), item.optional)))
+        return Spec(items)
+
+    def _steps_shape(self, item: ArraySpec) -> tuple[Dimension, ...]:
+        if self.per == "channel" and item.shape:
+            return item.shape[:1]
+        if self.per == "block":
+            elements = rotated_size(item.max_elements) if self.rotate else item.max_elements
+            blocks = -(-elements // self.block)
+            return (blocks if item.is_closed else Open(blocks),)
+        return ()
+
+    def encode(self, arrays: Arrays, context: Context) -> Arrays:
+        """Raises: `out-of-range` (not finite)."""
+        encoded: dict[str, Array] = {}
+        for name, array in arrays.items():
+            if not context.spec[name].is_floating:
+                encoded[name] = array
+                continue
+            require_finite(name, array)
+            shape = array.shape
+            if self.rotate:
+                array = rotate(array.reshape(-1).astype(np.float32), context.seed, name)
+                require_finite(name, array)
+                shape = array.shape
+            steps = self._steps(name, array)
+            encoded[name] = self._rounded(name, array.reshape(-1), steps.reshape(-1), context.seed).reshape(shape)
+            encoded[f"{name}/{STEPS}"] = steps
+        return encoded
+
+    def _grid(self, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+        """How many elements in a row share a step, and the shape of the steps."""
+        size = math.prod(shape)
+        if self.per == "block":
+            return self.block, (-(-size // self.block),)
+        if self.per == "channel" and shape:
+            return max(1, size // max(1, shape[0])), shape[:1]
+        return max(1, size), ()
+
+    def _steps(self, name: str, array: Array) -> NDArray[np.float32]:
+        run, shape = self._grid(array.shape)
+        largest = np.zeros(math.prod(shape))
+        if array.size:
+            largest[:] = np.maximum.reduceat(np.abs(array.reshape(-1)), np.arange(0, array.size, run))
+        exact = largest / self.half
+        with np.errstate(over="ignore"):
+            steps = exact.astype(np.float32)
+            steps = np.where(steps < exact, np.nextafter(steps, np.float32(np.inf)), steps)
+            if not np.isfinite(steps * np.float32(self.half)).all():
+                raise CodecError("out-of-range", f"array {name!r} holds a value beyond float32")
+        return steps.reshape(shape)
+
+    def _rounded(self, name: str, flat: Array, steps: NDArray[np.float32], seed: int) -> Array:
+        codes = np.empty(flat.size, np.uint8 if self.bits <= 8 else "<u2")
+        inverse = np.divide(1.0, steps, out=np.zeros(len(steps)), where=steps > 0, dtype=np.float64)
+        random = uniform_blocks(seed, name, flat.size) if self.rounding == "stochastic" or self.bits == 1 else None
+        run = self.block if self.per == "block" else max(1, flat.size // max(1, len(steps)))
+        for part in slices(flat.size):
+            scaled = flat[part].astype(np.float64)
+            scaled *= inverse[np.arange(part.start, part.stop) // run] if len(steps) > 1 else inverse[0]
+            if self.bits == 1:
+                scaled *= 0.5
+                scaled += 0.5
+            else:
+                scaled += self.half
+            if random is None:
+                np.rint(scaled, out=scaled)
+            else:
+                scaled += next(random) * 2.0**-32
+                np.floor(scaled, out=scaled)
+            codes[part] = np.clip(scaled, 0, self.largest)
+        return codes
+
+    def decode(self, arrays: Arrays, context: Context) -> Arrays:
+        """Raises: `malformed`, `does-not-fit`, `out-of-range`."""
+        decoded: dict[str, Array] = {}
+        for name, item in context.spec.items():
+            codes = arrays.get(name)
+            if codes is None or not item.is_floating:
+                if item.is_floating and f"{name}/{STEPS}" in arrays:
+                    raise CodecError("does-not-fit", f"array {name!r} comes without its values")
+                if codes is not None:
+                    decoded[name] = codes
+                continue
+            steps = arrays.get(f"{name}/{STEPS}")
+            if steps is None:
+                raise CodecError("does-not-fit", f"array {name!r} comes without its steps")
+            decoded[name] = self._decode(name, codes, steps, item, context.seed)
+        return decoded
+
+    def _decode(self, name: str, codes: Array, steps: Array, item: ArraySpec, seed: int) -> Array:
+        flat, grid = codes.reshape(-1), steps.reshape(-1)
+        run, shape = self._grid(codes.shape)
+        if steps.shape != shape:
+            raise CodecError("does-not-fit", f"array {name!r} has {len(grid)} steps, not {math.prod(shape)}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not (np.isfinite(grid * np.float32(self.half)).all() and (grid >= 0).all()):
+                raise CodecError("out-of-range", f"array {name!r} has a step that is no length")
+        if flat.size and int(flat.max()) > self.largest:
+            raise CodecError("malformed", f"array {name!r} holds {int(flat.max())}, above {self.largest}")
+        kept = np.float32 if self.rotate else item.numpy_dtype
+        values = np.empty(flat.size, kept)
+        with np.errstate(over="ignore"):
+            for part in slices(flat.size):
+                whole = flat[part].astype(np.float32)
+                whole = whole * np.float32(2) - np.float32(1) if self.bits == 1 else whole - np.float32(self.half)
+                whole *= grid[np.arange(part.start, part.stop) // run] if len(grid) > 1 else grid[0]
+                values[part] = whole
+        if self.rotate:
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = rotate_back(values, item.max_elements, seed, name).astype(item.numpy_dtype)
+        require_finite(name, values)
+        return values.reshape(item.max_shape if self.rotate else codes.shape)

@@ -1,0 +1,145 @@
+"""Entropy coding of byte symbols: interleaved range asymmetric numeral systems (rANS), integers only.
+
+J. Duda, "Asymmetric numeral systems: entropy coding combining speed of Huffman coding with compression rate of
+arithmetic coding", arXiv 1311.2540; interleaved as in F. Giesen, "Interleaved entropy coders", arXiv 1402.3392. A lane
+holds a 32-bit state of at least 2**16 and moves 16-bit words; frequencies sum to 2**15. Symbol i belongs to lane
+i mod lanes, so one step over all lanes is a handful of numpy calls. The price of a lane is about 3 bytes.
+
+Layout: log2 of the number of lanes (one byte), the decoder's first state of every lane (u32), then the words (u16) in
+the order in which the decoder takes them: after each step, one for every lane whose state has fallen below 2**16, in
+the order of lanes. Little-endian throughout. After the last step every state is 2**16 and no word is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CodecError
+
+PRECISION: Final = 15
+TOTAL: Final = 1 << PRECISION
+MAX_LOG_LANES: Final = 10
+_LOWEST: Final = 1 << 16
+_RENORM: Final = np.uint32(32 - PRECISION)
+_SIXTEEN: Final = np.uint32(16)
+_LOW: Final = np.uint32(0xFFFF)
+_CHUNK: Final = 1 << 15  # symbols whose table entries are looked up at once
+
+Tables = NDArray[np.uint32]
+"""(tables, 256): the frequency of each symbol; a row sums to `TOTAL`, and 0 means that it cannot be coded."""
+Runs = Sequence[tuple[int, int]]
+"""(table, number of symbols): symbols stand in the order of their runs."""
+
+
+def encode_symbols(symbols: NDArray[np.uint8], runs: Runs, tables: Tables) -> bytes:
+    """The stream. Every symbol has a frequency above 0 in the table of its run."""
+    count = len(symbols)
+    starts = np.cumsum(tables, axis=1, dtype=np.uint32) - tables
+    log_lanes = _log_lanes(symbols, runs, tables)
+    lanes = 1 << log_lanes
+    states = np.full(lanes, _LOWEST, np.uint32)
+    words = np.empty(count + lanes, "<u2")
+    first = len(words)
+    steps = max(1, _CHUNK // lanes)
+    table_of = _tables_of(runs)
+    flat_tables, flat_starts = tables.reshape(-1), starts.reshape(-1)
+    for begin in reversed(range(0, count, steps * lanes)):
+        chunk = symbols[begin : begin + steps * lanes]
+        index = (table_of[begin : begin + len(chunk)].astype(np.uint32) << np.uint32(8)) + chunk
+        frequencies, offsets = flat_tables[index], flat_starts[index]
+        spare = np.uint32(TOTAL) - frequencies
+        for low in reversed(range(0, len(chunk), lanes)):
+            f = frequencies[low : low + lanes]
+            x = states[: len(f)]
+            full = (x >> _RENORM) >= f
+            moved = x[full]
+            if len(moved):
+                words[first - len(moved) : first] = moved & _LOW
+                first -= len(moved)
+                x[full] = moved >> _SIXTEEN
+            quotient = x // f
+            quotient *= spare[low : low + lanes]
+            x += quotient
+            x += offsets[low : low + lanes]
+    return bytes([log_lanes]) + states.astype("<u4").tobytes() + words[first:].tobytes()
+
+
+def decode_symbols(data: memoryview, runs: Runs, tables: Tables) -> NDArray[np.uint8]:
+    """The symbols of a stream that takes all of `data`. Raises: `malformed`."""
+    log_lanes = data[0] if len(data) else MAX_LOG_LANES + 1
+    lanes = 1 << min(log_lanes, MAX_LOG_LANES)
+    head = 1 + 4 * lanes
+    if log_lanes > MAX_LOG_LANES or len(data) < head or (len(data) - head) % 2:
+        raise CodecError("malformed", "an entropy-coded stream is cut short")
+    states = np.frombuffer(data, "<u4", lanes, 1).astype(np.uint32)
+    words = np.frombuffer(data, "<u2", (len(data) - head) // 2, head)
+    # By slot: frequency << 16 | slot - start; a state can then move without knowing its symbol.
+    symbol_of = np.repeat(np.tile(np.arange(256, dtype=np.uint8), len(tables)), tables.reshape(-1))
+    starts = np.cumsum(tables, axis=1, dtype=np.uint32) - tables
+    moves = np.repeat((tables << _SIXTEEN).reshape(-1) - starts.reshape(-1), tables.reshape(-1))
+    moves += np.tile(np.arange(TOTAL, dtype=np.uint32), len(tables))
+    table_of = _tables_of(runs)
+    count = len(table_of)
+    symbols = np.empty(count, np.uint8)
+    taken = 0
+    steps = max(1, _CHUNK // lanes)
+    for begin in range(0, count, steps * lanes):
+        slots = table_of[begin : begin + steps * lanes].astype(np.uint32) << np.uint32(PRECISION)
+        for low in range(0, len(slots), lanes):
+            slot = slots[low : low + lanes]
+            x = states[: len(slot)]
+            slot += x & np.uint32(TOTAL - 1)
+            move = moves[slot]
+            x >>= np.uint32(PRECISION)
+            x *= move >> _SIXTEEN
+            x += move & _LOW
+            empty = x < _LOWEST
+            wanted = int(np.count_nonzero(empty))
+            if wanted:
+                given = words[taken : taken + wanted]
+                if len(given) < wanted:
+                    raise CodecError("malformed", "an entropy-coded stream is cut short")
+                x[empty] = (x[empty] << _SIXTEEN) | given
+                taken += wanted
+        symbols[begin : begin + len(slots)] = symbol_of[slots]
+    if taken != len(words) or (states != _LOWEST).any():
+        raise CodecError("malformed", "an entropy-coded stream does not end where it should")
+    return symbols
+
+
+def _tables_of(runs: Runs) -> NDArray[np.uint16]:
+    """The index of every symbol's table."""
+    return np.repeat(np.array([table for table, _ in runs], np.uint16), [size for _, size in runs])
+
+
+def _log_lanes(symbols: NDArray[np.uint8], runs: Runs, tables: Tables) -> int:
+    """As many lanes as cost a quarter of a percent of the stream."""
+    bits = 0
+    begin = 0
+    for table, size in runs:
+        counts = np.bincount(symbols[begin : begin + size], minlength=256)
+        bits += int((counts * code_lengths(tables[table])).sum()) >> 16
+        begin += size
+    return min(MAX_LOG_LANES, max(0, (bits // 9600).bit_length() - 1))
+
+
+def code_lengths(frequencies: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """2**16 times the bits that a symbol of each frequency costs; 2**22 where it cannot be coded."""
+    lengths = (PRECISION << 16) - log2_fixed(frequencies.astype(np.int64))
+    return np.asarray(np.where(frequencies > 0, lengths, 1 << 22), np.int64)
+
+
+_MANTISSAS: Final = np.rint(65536 * np.log2(1 + np.arange(4096) / 4096)).astype(np.int64)
+
+
+def log2_fixed(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """floor-ish 2**16 log2 of integers below 2**52, 0 of 0: from 12 bits of mantissa, the same on every machine."""
+    exponents = np.frexp(np.maximum(values, 1).astype(np.float64))[1].astype(np.int64) - 1
+    mantissas = np.where(
+        exponents > 12, values >> np.maximum(exponents - 12, 0), values << np.maximum(12 - exponents, 0)
+    )
+    return np.asarray((exponents << 16) + _MANTISSAS[np.maximum(mantissas, 4096) - 4096], np.int64)
