@@ -1,0 +1,343 @@
+"""Laws of progressive training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated
+from thinwire.codecs import Arrays, CodecError, Spec
+from thinwire.edge_client.architectures import ARCHITECTURES
+from thinwire.edge_client.data import ClientInfo, Data
+from thinwire.edge_client.learner import Learner
+from thinwire.edge_client.tasks import LearningTask
+from thinwire.edge_client.unet import UNet
+from thinwire.methods.checkpoint import pack_state
+from thinwire.methods.interface import Contribution, State, Task
+from thinwire.methods.learning import model_arrays
+from thinwire.methods.local_training import under
+from thinwire.methods.progfed import ProgfedSettings
+from thinwire.methods.progfed.cuts import TEMPORARY, cut
+from thinwire.methods.simulation import build_server
+
+FLEET = learners(3)
+MODEL = first_model(FLEET)
+NAMES = set(MODEL)
+# digits_convnet has three blocks: one round for each stage but the last.
+GROWING = {"schedule": [1, 1, 2], "epochs": 1, "lr": 0.05}
+
+
+def answered(server: Any, state: State) -> State:
+    """The state after one answer that moves every array it holds."""
+    task = server.task(state)
+    arrays = {name: np.full(item.max_shape, 0.25, np.float32) for name, item in task.reply.items()}
+    return server.advance(state, server.reducer.add(server.reducer.zero(), Contribution(0, "c", 1, arrays)))
+
+
+def walked(server: Any, state: State) -> list[tuple[State, Task]]:
+    """Every exchange of a run: the state before it, and its task."""
+    found = []
+    while (task := server.task(state)) is not None:
+        found.append((state, task))
+        state = answered(server, state)
+    return [*found, (state, task)]
+
+
+def course(settings: Mapping[str, Any], rounds: int, model: Arrays = MODEL) -> list[tuple[State, Task]]:
+    server = build_server(run_settings("progfed", settings, rounds=rounds))
+    return walked(server, server.start(model, 0))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape", "classes", "expected"),
+    [
+        ("cifar_convnet", (3, 32, 32), 10, [1_226, 20_042, 56_970, 122_570]),
+        ("emnist_convnet", (1, 28, 28), 62, [2_366, 22_846, 1_206_590]),
+        ("resnet18", (3, 32, 32), 100, [156_324, 688_292, 2_800_804, 11_220_132]),
+    ],
+)
+def test_stages_have_the_sizes_of_the_paper(
+    architecture: str, shape: tuple[int, ...], classes: int, expected: list[int]
+) -> None:
+    model = model_arrays(ARCHITECTURES[architecture](shape, classes))
+    for stage, size in enumerate(expected, start=1):
+        schedule = [int(index == stage) + int(index == len(expected)) for index in range(1, len(expected) + 1)]
+        server = build_server(run_settings("progfed", {"schedule": schedule}, rounds=2))
+        task = server.task(server.start(model, 0))
+        assert task is not None
+        assert sum(array.size for array in task.arrays.values()) == size
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stages", "rounds", "expected"),
+    [
+        ("paper", 4, 2000, [250, 250, 250, 1250]),
+        ("paper", 3, 1500, [250, 250, 1000]),
+        ("equal", 4, 100, [25, 25, 25, 25]),
+        ("equal", 3, 10, [3, 3, 4]),
+        ("paper", 3, 5, [0, 0, 5]),
+        ((2, 3), 2, 5, [2, 3]),
+    ],
+)
+def test_schedules_divide_the_rounds(schedule: Any, stages: int, rounds: int, expected: list[int]) -> None:
+    assert ProgfedSettings(schedule=schedule).lengths(stages, rounds) == expected
+    assert sum(expected) == rounds
+
+
+@pytest.mark.parametrize("settings", [{"schedule": [1, 1]}, {"schedule": [1, 2, 3]}, {"schedule": [2, 2, 0]}])
+def test_a_schedule_that_does_not_fit_is_refused(settings: Mapping[str, Any]) -> None:
+    with pytest.raises(CodecError, match="bad-spec"):
+        build_server(run_settings("progfed", settings, rounds=4)).start(MODEL, 0)
+
+
+def test_names_say_where_a_model_may_be_cut() -> None:
+    children = ["0.weight", "0.bias", "3.weight", "6.weight", "6.bias"]
+    assert cut(children, ProgfedSettings()) == [children[:2], children[2:3], children[3:]]
+    assert cut(children, ProgfedSettings(stages=(6,))) == [children[:3], children[3:]]
+    assert cut(children[::-1], ProgfedSettings()) == [["0.bias", "0.weight"], ["3.weight"], ["6.bias", "6.weight"]]
+    named = ["stem.weight", "layers.0.weight", "layers.1.weight", "out.weight"]
+    assert cut(named, ProgfedSettings()) == [[name] for name in named]
+    assert cut(named, ProgfedSettings(stages=(2, 3))) == [named[:2], named[2:3], named[3:]]
+    assert cut(named, ProgfedSettings(stages=(("stem", "layers"),))) == [named[:3], named[3:]]
+    for stages in [(9,), (("nothing",),), (("stem", "layers", "out"),), ((),)]:
+        with pytest.raises(CodecError, match="bad-spec"):
+            cut(named, ProgfedSettings(stages=stages))
+
+
+def test_the_stage_never_falls_and_the_last_model_has_no_temporary_head() -> None:
+    run = course({"schedule": "equal", "warm_up": 1}, 7)
+    stages = [len(task.parts) for _, task in run[:-1]]
+    assert stages == sorted(stages)
+    assert set(stages) == {2, 3, 4}
+    final = run[-1][0]
+    server = build_server(run_settings("progfed", rounds=7))
+    model = server.model(final)
+    assert model is not None
+    assert set(model) == NAMES
+    assert not under("temporary", final.arrays)
+
+
+def test_growth_keeps_old_blocks_bit_for_bit_and_begins_new_ones_as_they_came() -> None:
+    run = course({**GROWING, "server_optimizer": "momentum"}, 4)
+    for (before, task), (after, following) in pairwise(run[:-1]):
+        if len(following.parts) == len(task.parts):
+            continue
+        new = following.parts[f"block-{len(task.parts)}"]
+        assert all((array == MODEL[name]).all() for name, array in new.items())
+        old = [name for part in list(task.parts)[:-1] for name in task.parts[part]]
+        # As this exchange has made them, with nothing done to them since.
+        for name in old:
+            assert (following.arrays[name] == under("model", after.arrays)[name]).all()
+            assert (following.arrays[name] != under("model", before.arrays)[name]).all()
+        assert not under("first", after.arrays), "the server's optimiser restarts"
+    heads = [task.parts["head"] for _, task in run[:-1]]
+    assert [set(head) == set(TEMPORARY.values()) for head in heads] == [True, True, False, False]
+    assert heads[0][TEMPORARY["weight"]].shape == (10, 16)
+    assert heads[1][TEMPORARY["weight"]].shape == (10, 32)
+    assert np.abs(heads[1][TEMPORARY["weight"]]).max() <= 1 / math.sqrt(32)
+    assert all((heads[2][name] == MODEL[name]).all() for name in heads[2])
+
+
+def test_warm_up_moves_the_new_block_and_head_alone() -> None:
+    given = {**GROWING, "warm_up": 2, "lr": 0.2}
+    run = course(given, 4)
+    assert [(task.round, task.step, task.kind) for _, task in run[:-1]] == [
+        (1, 0, "train"), (2, 0, "warm-up"), (2, 1, "warm-up"), (2, 2, "train"),
+        (3, 0, "warm-up"), (3, 1, "warm-up"), (3, 2, "train"), (4, 0, "train"),
+    ]  # fmt: skip
+    for (_, task), (after, _) in pairwise(run):
+        assert task.cohort == "new"
+        grown = list(task.parts)[:-1]
+        expected = grown[-1:] if task.kind == "warm-up" else grown
+        assert set(task.reply) == {n for part in (*expected, "head") for n in task.parts[part]}
+        if task.kind == "warm-up":
+            for part in grown[:-1]:
+                for name, array in task.parts[part].items():
+                    assert (under("model", after.arrays)[name] == array).all()
+    rates = {(task.round, task.options["lr"]) for _, task in run[:-1]}
+    assert [rate for _, rate in sorted(rates)] == pytest.approx(
+        [0.2 * 0.5 * (1 + math.cos(math.pi * t / 4)) for t in range(4)]
+    )
+
+
+def test_a_client_in_warm_up_changes_nothing_old() -> None:
+    run = course({**GROWING, "warm_up": 1}, 4)
+    _, task = run[1]
+    learner = FLEET["client-00"]
+    learner.prepare(1)
+    outcome = client_of("progfed", GROWING).perform(task, {}, learner)
+    task.reply.check(outcome.answer.arrays)
+    assert all(array.any() for array in outcome.answer.arrays.values())
+    for name, array in task.parts["block-1"].items():
+        assert (learner.arrays()[name] == array).all()
+    assert learner.spec == Spec.of(learner.arrays()), "nothing stays frozen"
+
+
+@pytest.mark.parametrize("chains", ["default", "plain"])
+def test_one_stage_is_fedavg_bit_for_bit(chains: str) -> None:
+    given = {"weighting": "uniform", "lr": 0.05, "weight_decay": 0.0, "server_optimizer": "momentum"}
+    plain = run_settings("fedavg", given, rounds=3, chains=chains)
+    grown = run_settings(
+        "progfed", {**given, "stages": [3], "lr_schedule": "constant", "warm_up": 3}, rounds=3, chains=chains
+    )
+    expected, found = simulated(plain, FLEET, MODEL), simulated(grown, FLEET, MODEL)
+    assert pack_state(found.state) == pack_state(expected.state)
+
+
+def test_bytes_are_the_sum_over_stages() -> None:
+    """Raw arrays and one byte of container for each part; what has not changed is not sent again."""
+    settings = {**GROWING, "warm_up": 1}
+    sizes = {"block-1": 160, "block-2": 4_640, "block-3": 8_256}
+    heads = [16 * 10 + 10, 32 * 10 + 10, 650]
+    result = simulated(run_settings("progfed", settings, rounds=4, chains="plain"), FLEET, MODEL)
+    up, down = [], []
+    changed = set(sizes)
+    for stage, kind in [(1, "train"), (2, "warm-up"), (2, "train"), (3, "warm-up"), (3, "train"), (3, "train")]:
+        blocks = list(sizes)[:stage]
+        fresh = [name for name in blocks if name in changed]
+        down.append(sum(4 * sizes[name] + 1 for name in fresh) + 4 * heads[stage - 1] + 1)
+        changed = set(blocks[-1:] if kind == "warm-up" else blocks) | set(list(sizes)[stage:])
+        sent = blocks[-1:] if kind == "warm-up" else blocks
+        up.append(4 * (sum(sizes[name] for name in sent) + heads[stage - 1]) + 1)
+    trained = result.exchanges[:-1]
+    assert [exchanged.uplink_bytes for exchanged in trained] == [3 * size for size in up]
+    assert [exchanged.downlink_bytes for exchanged in trained] == [3 * size for size in down]
+
+
+def test_blocks_that_have_not_grown_are_not_run() -> None:
+    run = course(GROWING, 4)
+    learner = FLEET["client-01"]
+    ran: list[int] = []
+    hooks = [
+        piece.register_forward_hook(lambda *_, index=index: ran.append(index))
+        for index, piece in enumerate(learner.model.children())
+    ]
+    try:
+        for _, task in run[:3]:
+            ran.clear()
+            learner.prepare(0)
+            client_of("progfed", GROWING).perform(task, {}, learner)
+            stage = len(task.parts) - 1
+            assert set(ran) == (set(range(stage)) if stage < 3 else {0, 1, 2, 3})
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("uplink", ["quantise(8), zstd", "random_k(0.1)", "random_k(0.25), quantise(4), zstd"])
+def test_compression_goes_on_top(uplink: str) -> None:
+    thin = simulated(run_settings("progfed", GROWING, rounds=4, uplink=uplink), FLEET, MODEL)
+    full = simulated(run_settings("progfed", GROWING, rounds=4, chains="plain"), FLEET, MODEL)
+    assert sum(e.uplink_bytes for e in thin.exchanges) < sum(e.uplink_bytes for e in full.exchanges) / 3
+
+
+def flat_learner() -> Learner:
+    """An `nn.Sequential` as people write them: layers without arrays between the others."""
+
+    def model() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(4, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
+            nn.Flatten(), nn.Linear(6 * 16, 3),
+        )  # fmt: skip
+
+    def data(client: ClientInfo) -> Data:
+        random = np.random.default_rng(1)
+        inputs = torch.from_numpy(random.standard_normal((12, 1, 8, 8), np.float32))
+        return Data(train=(inputs, torch.from_numpy(random.integers(0, 3, 12))))
+
+    return Learner(LearningTask(model, data, nn.CrossEntropyLoss()), ClientInfo())
+
+
+def test_any_sequential_grows() -> None:
+    learner = flat_learner()
+    learner.prepare(0)
+    model = learner.arrays()
+    settings = {"stages": [3, 6], "schedule": [1, 1], "warm_up": 1}
+    for _, task in course(settings, 2, model)[:-1]:
+        learner.prepare(0)
+        task.reply.check(client_of("progfed", settings).perform(task, {}, learner).answer.arrays)
+    other = build_server(run_settings("progfed", {"stages": [["0", "3.weight"]], "schedule": "equal"}, rounds=2))
+    assert other.task(other.start(model, 0)) is not None
+
+
+def test_a_model_that_cannot_be_cut_is_refused() -> None:
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    learner = Learner(
+        LearningTask(Whole, lambda _: Data(train=(torch.zeros(2, 3), torch.zeros(2).long())), nn.CrossEntropyLoss()),
+        ClientInfo(),
+    )
+    learner.prepare(0)
+    server = build_server(run_settings("progfed", {"schedule": [1, 1], "stages": [["first.weight"], ["first"]]}))
+    task = server.task(server.start(learner.arrays(), 0))
+    assert task is not None
+    with pytest.raises(CodecError, match="bad-spec"):
+        client_of("progfed").perform(task, {}, learner)
+
+
+def unet_learner() -> Learner:
+    def data(client: ClientInfo) -> Data:
+        random = np.random.default_rng(1)
+        inputs = torch.from_numpy(random.standard_normal((3, 1, 16, 16), np.float32))
+        return Data(train=(inputs, (inputs > 0).float()))
+
+    return Learner(LearningTask(lambda: UNet(1, 1, 4, 2), data, nn.BCEWithLogitsLoss()), ClientInfo())
+
+
+@pytest.mark.parametrize(
+    ("growth", "begins"),
+    [
+        ("symmetric", ["levels.0.", "levels.1.", "levels.2."]),
+        ("asymmetric", [".encoder.", "levels.1.decoder", "levels.0.decoder"]),
+    ],
+)
+def test_a_unet_grows_both_ways(growth: str, begins: list[str]) -> None:
+    learner = unet_learner()
+    learner.prepare(0)
+    model = learner.arrays()
+    settings = {"growth": growth, "schedule": [1, 1, 1], "warm_up": 1}
+    server = build_server(run_settings("progfed", settings, rounds=3))
+    run = walked(server, server.start(model, 0))
+    ran: list[str] = []
+    for module in learner.model.modules():
+        module.register_forward_hook(lambda module, *_: ran.extend(names_of(learner.model, module)))
+    for _, task in run[:-1]:
+        stage = len(task.parts) - 1
+        assert any(begins[stage - 1] in name for name in task.parts[f"block-{stage}"])
+        assert (set(task.parts["head"]) == {"output.weight", "output.bias"}) == (growth == "symmetric" or stage == 3)
+        ran.clear()
+        learner.prepare(0)
+        outcome = client_of("progfed", settings).perform(task, {}, learner)
+        task.reply.check(outcome.answer.arrays)
+        assert all(array.any() for name, array in outcome.answer.arrays.items() if "bias" not in name)
+        # Ways up into a level that has not grown take part in none of it; everything else that is there does.
+        assert set(ran) <= set(task.arrays)
+    assert set(run[-2][1].arrays) == set(model)
+
+
+def names_of(model: nn.Module, module: nn.Module) -> list[str]:
+    """The arrays that a module without children owns, by their names in the model."""
+    if list(module.children()):
+        return []
+    mine = {id(tensor) for tensor in module.parameters()}
+    return [name for name, tensor in model.named_parameters() if id(tensor) in mine]
+
+
+def test_training_on_the_digits_works() -> None:
+    fleet = learners(4, examples=600, split="dirichlet:1")
+    given = {"schedule": [1, 1, 8], "lr": 0.05}
+    result = simulated(run_settings("progfed", given, rounds=10, cohort=4), fleet, first_model(fleet))
+    assert result.exchanges[-1].mean("accuracy") > 0.75
+    whole = simulated(run_settings("fedavg", rounds=10, cohort=4), fleet, first_model(fleet))
+    assert sum(e.uplink_bytes for e in result.exchanges) < 0.9 * sum(e.uplink_bytes for e in whole.exchanges)
