@@ -42,6 +42,9 @@ def cases() -> dict[str, tuple[str, Spec, Arrays, Arrays | None]]:
     }
     opened = Spec({"rows": ArraySpec("u16", (Open(5), 2)), "mask": ArraySpec("bool", (4,), optional=True)})
     rows = {"rows": np.array([[1, 2], [300, 400], [5, 6]], "<u2")}
+    mask = {"m": np.arange(70).reshape(7, 10) % 9 == 4}
+    label = {"rows": np.array([[0.1, 0.7, 0.2], [1, 1, 1], [0, 0, 2]], "<f4")}
+    masks, labels = Spec.of(mask), Spec.of(label)
     return {
         "container": ("", spec, numbers, None),
         "container-open": ("", opened, rows, None),
@@ -53,6 +56,15 @@ def cases() -> dict[str, tuple[str, Spec, Arrays, Arrays | None]]:
         "zstd-frame": ("zstd(9)", Spec.of({"z": np.zeros(400, "<f4")}), {"z": np.zeros(400, "<f4")}, None),
         "zstd-raw": ("zstd", Spec.of({"b": numbers["b"]}), {"b": numbers["b"]}, None),
         "low_rank": ("low_rank(ends=False)", Spec.of(_matrices()), _matrices(), None),
+        "quantise": ("quantise(4, rounding=nearest)", spec, numbers, None),
+        "quantise-block": ("quantise(8, per=block, block=4)", spec, numbers, None),
+        "quantise-rotated": ("quantise(8, rotate=True)", spec, numbers, None),
+        "top_k": ("top_k(0.25)", spec, numbers, None),
+        "random_k": ("random_k(0.5)", spec, numbers, None),
+        "pack_bits": ("pack_bits", masks, mask, None),
+        "golomb": ("golomb", masks, mask, None),
+        "soft_labels": ("soft_labels(4)", labels, label, None),
+        "arg_max": ("soft_labels(1)", labels, label, None),
         "update": ("cast(f16), byte_shuffle(2), zstd", spec, numbers, None),
         "broadcast": ("delta, cast(bf16), byte_shuffle(2), zstd", spec, numbers, reference),
     }
