@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+import numpy as np
+
 from .container import max_container_bytes, pack_arrays, unpack_arrays
 from .errors import CodecError
 from .interface import ArrayCodec, BytesCodec, Context
@@ -69,7 +71,8 @@ class Chain:
         for codec, stage in zip(reversed(self.array_codecs), reversed(specs[:-1]), strict=True):
             arrays = codec.decode(arrays, Context(stage, reference, seed))
         spec.check(arrays)
-        return dict(arrays)
+        # Arithmetic on a 0-d array gives a numpy scalar, which is no array.
+        return {name: np.asarray(array) for name, array in arrays.items()}
 
     def _specs(self, spec: Spec) -> list[Spec]:
         """The spec before each array codec, and behind the last one."""

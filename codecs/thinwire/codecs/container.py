@@ -19,7 +19,7 @@ import msgpack
 import numpy as np
 
 from .errors import CodecError
-from .spec import Array, Arrays, Open, Spec
+from .spec import MAX_DIMENSIONS, Array, Arrays, Open, Spec
 
 MAX_HEADER_BYTES: Final = 1 << 16
 
@@ -78,7 +78,7 @@ def _read_header(data: bytes, spec: Spec) -> tuple[dict[str, tuple[int, ...]], i
     """The shapes of the arrays that are present, and where the segments start."""
     unpacker = msgpack.Unpacker(
         max_buffer_size=MAX_HEADER_BYTES,
-        max_array_len=len(spec) + 1,
+        max_array_len=max(len(spec), 1 + MAX_DIMENSIONS),
         max_map_len=0,
         max_str_len=0,
         max_bin_len=0,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import masks, symbols
 from .counter import uniform_blocks
 from .errors import CodecError
-from .grouping import gather, group_sizes, scatter
+from .grouping import gather, key_sizes, scatter
 from .interface import ArrayCodec, Context
 from .pack_bits import pack_fields, unpack_bits, unpack_fields
 from .reading import Reader
@@ -110,23 +110,20 @@ class Entropy(ArrayCodec):
         bits = np.concatenate([np.zeros(0, np.bool_), *(array.reshape(-1) for array in arrays.values())])
         sizes = np.array([array.size for array in arrays.values()], np.int64)
         ones = np.array([np.count_nonzero(array) for array in arrays.values()], np.int64)
-        candidates = {_ARRAYS: (sizes, ones)}
-        known = self._contexts({name: array.shape for name, array in arrays.items()}, context)
-        if known is not None:
-            width = BINS if self.sampling else 1
-            counted = masks.context_counts(bits, known, width * (int(known.max(initial=0)) // width + 1))
+        candidates = {_ARRAYS: (_array_keys(sizes), (sizes, ones), 1)}
+        keys = self._keys({name: array.shape for name, array in arrays.items()}, context)
+        if keys is not None:
+            counted = masks.count_bits(bits, keys, self._key_count(keys))
+            candidates[_COUNTS] = (keys, counted, self._bins)
             if self.sampling:
-                candidates[_BINS] = counted
-            candidates[_COUNTS] = (counted[0].reshape(-1, width).sum(1), counted[1].reshape(-1, width).sum(1))
-        mode = min(candidates, key=lambda mode: masks.estimated_bits(*candidates[mode]))
-        best_sizes, best_ones = candidates[mode]
+                candidates[_BINS] = (keys, counted, 1)
+        estimates = {mode: masks.estimated_bits(*found[1:]) for mode, found in candidates.items()}
+        mode = min(estimates, key=estimates.__getitem__)
         header = bytes([mode]) + write_shapes(arrays, spec)
-        if masks.estimated_bits(best_sizes, best_ones) < len(bits):
-            described = masks.describe(best_sizes, best_ones)
-            groups = self._groups(described, mode, known, sizes)
-            coded = header + masks.encode_bits(bits, groups, described[best_sizes > 0])
-            if 8 * (len(coded) - len(header)) < len(bits):
-                return {MASKS: np.frombuffer(coded, np.uint8)}
+        if estimates[mode] < len(bits):
+            coded = masks.encode_bits(bits, *candidates[mode])
+            if 8 * len(coded) < len(bits):
+                return {MASKS: np.frombuffer(header + coded, np.uint8)}
         packed = np.packbits(bits, bitorder="little")
         if len(header) == 1 and not max_shapes_bytes(spec):
             return {BITS: packed}
@@ -142,37 +139,29 @@ class Entropy(ArrayCodec):
             return split(unpack_bits(packed, int(sizes.sum())), shapes)
         if mode not in (_ARRAYS, _COUNTS, _BINS) or (mode == _BINS and not self.sampling):
             raise CodecError("malformed", f"entropy knows no mode {mode} here")
-        known = None
+        keys, width = _array_keys(sizes), 1
         if mode != _ARRAYS:
-            known = self._contexts(shapes, context)
-            if known is None:
+            found = self._keys(shapes, context)
+            if found is None:
                 raise CodecError("no-reference", "entropy: these masks were coded with counts that are not here")
-            width = BINS if self.sampling else 1
-            counted = group_sizes(known, width * (int(known.max(initial=0)) // width + 1))
-            best_sizes = counted if mode == _BINS else counted.reshape(-1, width).sum(1)
-        else:
-            best_sizes = sizes
-        present = best_sizes > 0
-        described = np.zeros(len(best_sizes), np.uint8)
-        described[present] = masks.read_runs(reader, int(np.count_nonzero(present)))
-        return split(masks.decode_bits(reader, self._groups(described, mode, known, sizes)), shapes)
+            keys, width = found, self._bins if mode == _COUNTS else 1
+            sizes = key_sizes(keys, self._key_count(keys))
+        return split(masks.decode_bits(reader, keys, sizes, width), shapes)
 
-    def _groups(
-        self, described: NDArray[np.uint8], mode: int, known: NDArray[np.uint16] | None, sizes: NDArray[np.int64]
-    ) -> NDArray[np.uint8]:
-        """The descriptor of every element."""
-        if known is None or mode == _ARRAYS:
-            return np.repeat(described, sizes)
-        return (np.repeat(described, BINS) if self.sampling and mode == _COUNTS else described)[known]
+    @property
+    def _bins(self) -> int:
+        """How many keys a count has."""
+        return BINS if self.sampling else 1
 
-    def _contexts(self, shapes: Shapes, context: Context) -> NDArray[np.uint16] | None:
-        """Of every bit the count known of it, times `BINS` plus the bin of u where masks are sampled; None where
-        not all are known.
-        """
+    def _key_count(self, keys: NDArray[np.uint16]) -> int:
+        return (int(keys.max(initial=0)) // self._bins + 1) * self._bins
+
+    def _keys(self, shapes: Shapes, context: Context) -> NDArray[np.uint16] | None:
+        """Of every bit its count, with `sampling` times `BINS` plus the bin of u; None where a count is not known."""
         if self.condition != "counts" or context.reference is None:
             return None
-        contexts = np.empty(sum(sizes_of(shapes)), np.uint16)
-        most = masks.MAX_CONTEXTS // (BINS if self.sampling else 1)
+        keys = np.empty(sum(sizes_of(shapes)), np.uint16)
+        most = masks.MAX_KEYS // self._bins
         begin = 0
         for name, shape in shapes.items():
             counts = context.reference.get(name)
@@ -180,7 +169,7 @@ class Entropy(ArrayCodec):
                 return None
             if counts.size and not 0 <= int(counts.min()) <= int(counts.max()) < most:
                 return None
-            into = contexts[begin : begin + counts.size]
+            into = keys[begin : begin + counts.size]
             into[...] = counts.reshape(-1)
             if self.sampling:
                 into *= np.uint16(BINS)
@@ -189,7 +178,7 @@ class Entropy(ArrayCodec):
                     into[at : at + len(u)] += _BIN_OF[u >> np.uint32(16)]
                     at += len(u)
             begin += counts.size
-        return contexts
+        return keys
 
     def _previous(self, shapes: Shapes, spec: Spec, context: Context) -> NDArray[np.uint8] | None:
         """Of every symbol the one before it; None where not all are known."""
@@ -220,7 +209,8 @@ class Entropy(ArrayCodec):
             by_previous = symbols.Tables(list(histograms))
         if by_previous is not None and previous is not None and by_previous.bits < min(bits, by_array.bits):
             mode = _COUNTS
-            coded = by_previous.encode(gather(everything, previous), [int(n) for n in group_sizes(previous)])
+            previous_sizes = key_sizes(previous, 256)
+            coded = by_previous.encode(gather(everything, previous, previous_sizes), previous_sizes.tolist())
         elif by_array.bits < bits:
             mode = _ARRAYS
             coded = by_array.encode(everything, sizes)
@@ -244,8 +234,9 @@ class Entropy(ArrayCodec):
                 raise CodecError(
                     "no-reference", "entropy: these symbols were coded with previous ones that are not here"
                 )
-            ordered = symbols.decode_contexts(reader, [int(n) for n in group_sizes(previous)])
-            everything = scatter(ordered, previous)
+            previous_sizes = key_sizes(previous, 256)
+            ordered = symbols.decode_contexts(reader, previous_sizes.tolist())
+            everything = scatter(ordered, previous, previous_sizes)
         else:
             raise CodecError("malformed", f"entropy knows no mode {mode} here")
         decoded: dict[str, Array] = {}
@@ -273,6 +264,11 @@ def _bin_table() -> NDArray[np.uint8]:
 
 
 _BIN_OF: Final = _bin_table()
+
+
+def _array_keys(sizes: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """Of every element the index of its array."""
+    return np.repeat(np.arange(len(sizes), dtype=np.uint16), sizes)
 
 
 def _bits_of(spec: Spec) -> Spec:

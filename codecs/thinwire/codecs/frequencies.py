@@ -12,6 +12,7 @@ from .rans import PRECISION, TOTAL
 
 BIT_LEVELS: Final = 62
 WEIGHT_LEVELS: Final = 256
+MAX_LOG_SPACING: Final = 6
 
 
 @cache
@@ -39,16 +40,43 @@ def eight_bits_table(level: int) -> NDArray[np.uint32]:
     return table.astype(np.uint32)
 
 
-def weight_levels(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The level of each symbol's weight: 0 where it does not occur, otherwise the nearest one, the largest count at
-    255.
+def knot_levels(counts: NDArray[np.int64], log_spacing: int) -> NDArray[np.uint8]:
+    """Levels for `spread_levels` that suit these counts: of the mean count around each knot, the largest at 255.
+
+    Only without spacing, a symbol that does not occur has level 0.
     """
-    scaled = counts * _WEIGHTS[-1] // max(1, int(counts.max()))
+    spacing = 1 << log_spacing
+    knots = np.arange(0, len(counts) + spacing - 1, spacing)
+    sums = np.concatenate([[0], np.cumsum(counts)])
+    begins = np.clip(knots - spacing // 2, 0, len(counts) - 1)
+    ends = np.clip(knots + spacing // 2 + 1, begins + 1, len(counts))
+    means = ((sums[ends] - sums[begins]) << 20) // (ends - begins)
+    scaled = means // max(1, int(means.max()) // int(_WEIGHTS[-1]) + 1)
     nearest = np.searchsorted(_WEIGHTS[1:-1] + _WEIGHTS[2:], 2 * scaled, "right") + 1
-    return np.where(counts > 0, nearest, 0).astype(np.uint8)
+    return (nearest if spacing > 1 else np.where(counts > 0, nearest, 0)).astype(np.uint8)
 
 
-def symbol_table(lowest: int, levels: NDArray[np.uint8]) -> NDArray[np.uint32]:
+def spread_levels(knots: NDArray[np.uint8], width: int, log_spacing: int) -> NDArray[np.int64]:
+    """The levels of `width` symbols: those of the knots, 2**log_spacing symbols apart, and between them on a
+    straight line.
+
+    Between knots a and b, at i of s: a + floor(((b - a) i + s / 2) / s). Levels are logarithms, so a line is a
+    falling or rising exponential.
+    """
+    places = np.arange(width)
+    left, within = places >> log_spacing, places & ((1 << log_spacing) - 1)
+    levels = knots.astype(np.int64)
+    right = np.minimum(left + 1, len(levels) - 1)
+    rise = (levels[right] - levels[left]) * within
+    return np.asarray(levels[left] + ((rise + (1 << log_spacing >> 1)) >> log_spacing), np.int64)
+
+
+def knots_of(width: int, log_spacing: int) -> int:
+    """How many knots `width` symbols have: the last one at the last symbol or behind it."""
+    return ((width - 1 + (1 << log_spacing) - 1) >> log_spacing) + 1
+
+
+def symbol_table(lowest: int, levels: NDArray[np.int64]) -> NDArray[np.uint32]:
     """The frequencies of 256 symbols, summing to `TOTAL`, of which `levels` names those from `lowest` on.
 
     Level b stands for the weight (16 + b mod 16) * 2**(b div 16), 0 for none. A frequency is its share of TOTAL,

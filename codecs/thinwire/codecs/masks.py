@@ -22,36 +22,39 @@ from numpy.typing import NDArray
 from .errors import CodecError
 from .frequencies import BIT_LEVELS, bit_probabilities, eight_bits_table
 from .gaps import best_parameter, decode_gaps, encode_gaps
-from .grouping import gather, group_sizes, scatter, tiles
+from .grouping import Groups, Keys, Sizes, gather, group_sizes, scatter, tiles
 from .rans import decode_symbols, encode_symbols, log2_fixed
 from .reading import Reader, varint
 
 Bits = NDArray[np.bool_]
-Counts = NDArray[np.int64]
+Counted = tuple[Sizes, Sizes]
+"""The number of bits, and of ones among them, of each key."""
 
-MAX_CONTEXTS: Final = 1 << 14
+MAX_KEYS: Final = 1 << 14
 _GAPS: Final = 64
 _ZERO_GAPS: Final = 160
 _SPARSE: Final = 28  # gaps are the shorter code where fewer than one bit in so many differs
 
 
-def context_counts(bits: Bits, contexts: NDArray[np.uint16], count: int) -> tuple[Counts, Counts]:
-    """The number of bits, and of ones, in each of `count` contexts."""
+def count_bits(bits: Bits, keys: Keys, count: int) -> Counted:
+    """The number of bits, and of ones, of each of `count` keys."""
     both = np.zeros(2 * count, np.int64)
     for tile in tiles(len(bits)):
-        both += np.bincount(contexts[tile].astype(np.int32) * 2 + bits[tile], minlength=2 * count)
-    pairs = both.reshape(count, 2)
-    return pairs.sum(1), pairs[:, 1].copy()
+        pairs = keys[tile] << np.uint16(1)
+        pairs |= bits[tile]
+        both += np.bincount(pairs, minlength=2 * count)
+    return both[::2] + both[1::2], both[1::2].copy()
 
 
-def estimated_bits(sizes: Counts, ones: Counts) -> int:
-    """About what `encode_bits` takes for such contexts: their entropy and their descriptors."""
+def estimated_bits(counted: Counted, width: int = 1) -> int:
+    """About what `encode_bits` takes: the contexts' entropy and their descriptors."""
+    sizes, ones = (part.reshape(-1, width).sum(1) for part in counted)
     zeros = sizes - ones
     entropy = sizes * log2_fixed(sizes) - ones * log2_fixed(ones) - zeros * log2_fixed(zeros)
     return (int(entropy.sum()) >> 16) + 8 * int(np.count_nonzero((ones > 0) & (zeros > 0))) + 40
 
 
-def describe(sizes: Counts, ones: Counts) -> NDArray[np.uint8]:
+def _describe(sizes: Sizes, ones: Sizes) -> Groups:
     """The descriptor of each context; 0 of one without bits."""
     found = np.zeros(len(sizes), np.uint8)
     for index in np.flatnonzero(ones):
@@ -78,12 +81,14 @@ def parameter_of(descriptor: int) -> int:
     return (8 + code % 8) << (code // 8)
 
 
-def encode_bits(bits: Bits, groups: NDArray[np.uint8], descriptors: NDArray[np.uint8]) -> bytes:
-    """The coded bits. `groups`: the descriptor of every bit; `descriptors`: of the contexts that occur."""
-    sizes = group_sizes(groups)
+def encode_bits(bits: Bits, keys: Keys, counted: Counted, width: int = 1) -> bytes:
+    """The coded bits. `keys`: of every bit; `width` keys in a row are one context; `counted`: of the keys."""
+    context_sizes, ones = (part.reshape(-1, width).sum(1) for part in counted)
+    described = _describe(context_sizes, ones)
+    sizes = group_sizes(context_sizes, described)
     ends = np.cumsum(sizes)
-    ordered = gather(bits, groups)
-    out = [pack_runs(descriptors)]
+    ordered = gather(bits, keys, sizes, np.repeat(described, width))
+    out = [pack_runs(described[context_sizes > 0])]
     for descriptor in range(_GAPS, 256):
         if sizes[descriptor]:
             segment = ordered[ends[descriptor] - sizes[descriptor] : ends[descriptor]]
@@ -97,11 +102,15 @@ def encode_bits(bits: Bits, groups: NDArray[np.uint8], descriptors: NDArray[np.u
     return b"".join(out)
 
 
-def decode_bits(reader: Reader, groups: NDArray[np.uint8]) -> Bits:
-    """The inverse of `encode_bits` behind its descriptors, to the end of the reader. Raises: `malformed`."""
-    sizes = group_sizes(groups)
+def decode_bits(reader: Reader, keys: Keys, sizes_of_keys: Sizes, width: int = 1) -> Bits:
+    """The inverse of `encode_bits`, to the end of the reader. Raises: `malformed`."""
+    context_sizes = sizes_of_keys.reshape(-1, width).sum(1)
+    present = context_sizes > 0
+    described = np.zeros(len(context_sizes), np.uint8)
+    described[present] = read_runs(reader, int(np.count_nonzero(present)))
+    sizes = group_sizes(context_sizes, described)
     ends = np.cumsum(sizes)
-    ordered = np.zeros(len(groups), np.bool_)
+    ordered = np.zeros(len(keys), np.bool_)
     ordered[ends[1] - sizes[1] : ends[1]] = True
     for descriptor in range(_GAPS, 256):
         size = int(sizes[descriptor])
@@ -127,7 +136,7 @@ def decode_bits(reader: Reader, groups: NDArray[np.uint8]) -> Bits:
             ordered[ends[d] - sizes[d] : ends[d]] = plain[: sizes[d]]
             begin += length
     reader.end()
-    return scatter(ordered, groups)
+    return scatter(ordered, keys, sizes, np.repeat(described, width))
 
 
 def pack_runs(values: NDArray[np.uint8]) -> bytes:

@@ -1,9 +1,8 @@
-"""Coding of byte symbols, each context with a table of its own, of an earlier one's, or without one.
+"""Coding of byte symbols, each context with a table of its own or an earlier one's.
 
-Layout, of every context that has symbols, ascending: one byte: 0 a new table, t >= 1 the t-th table before the
-newest one, counted from 1 for the newest; a new table is its lowest symbol, its highest, and one level
-(`frequencies`) for each from the lowest to the highest. Then one rANS stream of all symbols, the contexts
-ascending.
+Layout, of every context that has symbols, ascending, one byte: t from 1 to 255: the t-th newest of the tables so
+far; 0: a new one: its lowest symbol, its highest, the logarithm of the spacing of its knots (0 to 6), and the level
+of each knot (`frequencies`). Then one rANS stream of all symbols, the contexts ascending.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CodecError
-from .frequencies import symbol_table, weight_levels
+from .frequencies import MAX_LOG_SPACING, knot_levels, knots_of, spread_levels, symbol_table
 from .rans import code_lengths, decode_symbols, encode_symbols
 from .reading import Reader
 
@@ -37,24 +36,21 @@ class Tables:
                 continue
             present = np.flatnonzero(histogram)
             lowest, highest = int(present[0]), int(present[-1])
-            levels = weight_levels(histogram[lowest : highest + 1])
-            own = symbol_table(lowest, levels)
-            own_lengths = code_lengths(own)
+            header, own, cost = _new_table(histogram[lowest : highest + 1], lowest)
             costs = [
                 int((histogram * other).sum()) if (row[present] > 0).all() else 1 << 62
                 for row, other in zip(self.rows, lengths, strict=True)
             ]
-            cost = int((histogram * own_lengths).sum()) + (8 * (len(levels) + 2) << 16)
             best = min(range(len(costs)), key=costs.__getitem__, default=None)
             if best is not None and costs[best] <= cost:
                 self.header.append(len(self.rows) - best)
                 self.chosen.append(best)
                 self.bits += costs[best] >> 16
             else:
-                self.header += bytes([0, lowest, highest]) + levels.tobytes()
+                self.header += header
                 self.chosen.append(len(self.rows))
                 self.rows.append(own)
-                lengths.append(own_lengths)
+                lengths.append(code_lengths(own))
                 self.bits += cost >> 16
         self.bits += 8 * len(histograms)
 
@@ -65,6 +61,24 @@ class Tables:
         return bytes(self.header) + encode_symbols(
             symbols, list(zip(self.chosen, sizes, strict=True)), np.stack(self.rows)
         )
+
+
+def _new_table(histogram: NDArray[np.int64], lowest: int) -> tuple[bytes, NDArray[np.uint32], int]:
+    """How the header writes the cheapest table for these counts from `lowest` on; its row, and 2**16 times all its
+    bits.
+    """
+    found: list[tuple[int, bytes, NDArray[np.uint32]]] = []
+    width = len(histogram)
+    for log_spacing in range(MAX_LOG_SPACING + 1):
+        knots = knot_levels(histogram, log_spacing)
+        row = symbol_table(lowest, spread_levels(knots, width, log_spacing))
+        header = bytes([0, lowest, lowest + width - 1, log_spacing]) + knots.tobytes()
+        bits = int((histogram * code_lengths(row[lowest : lowest + width])).sum())
+        found.append((bits + (8 * len(header) << 16), header, row))
+        if width <= 1 << log_spacing:
+            break
+    cost, header, row = min(found, key=lambda candidate: candidate[0])
+    return header, row, cost
 
 
 def decode_contexts(reader: Reader, sizes: Sequence[int]) -> NDArray[np.uint8]:
@@ -78,13 +92,7 @@ def decode_contexts(reader: Reader, sizes: Sequence[int]) -> NDArray[np.uint8]:
         if back > len(rows) or (not back and len(rows) >= MAX_TABLES):
             raise CodecError("malformed", "a table that was never given")
         if not back:
-            lowest, highest = reader.byte(), reader.byte()
-            if lowest > highest:
-                raise CodecError("malformed", "a table of no symbols")
-            levels = np.frombuffer(reader.take(highest - lowest + 1), np.uint8)
-            if not levels[0] or not levels[-1]:
-                raise CodecError("malformed", "a table that is wider than its symbols")
-            rows.append(symbol_table(lowest, levels))
+            rows.append(_read_table(reader))
         runs.append((len(rows) - max(back, 1), size))
     if not rows:
         reader.end()
@@ -92,3 +100,14 @@ def decode_contexts(reader: Reader, sizes: Sequence[int]) -> NDArray[np.uint8]:
     symbols = decode_symbols(reader.rest, runs, np.stack(rows))
     reader.skip(len(reader.rest))
     return symbols
+
+
+def _read_table(reader: Reader) -> NDArray[np.uint32]:
+    lowest, highest, log_spacing = reader.byte(), reader.byte(), reader.byte()
+    if lowest > highest or log_spacing > MAX_LOG_SPACING:
+        raise CodecError("malformed", "a table of no symbols, or without knots")
+    width = highest - lowest + 1
+    knots = np.frombuffer(reader.take(knots_of(width, log_spacing)), np.uint8)
+    if not knots.all() if log_spacing else not knots.any():
+        raise CodecError("malformed", "a table of nothing")
+    return symbol_table(lowest, spread_levels(knots, width, log_spacing))
