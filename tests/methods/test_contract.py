@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import thinwire.methods
-from tests.methods.conftest import TOY
+from tests.methods.conftest import whole_methods
 from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated
 from thinwire.codecs import Array, Arrays, Chain, Spec
 from thinwire.edge_client.learner import Learner
@@ -28,11 +25,7 @@ from thinwire.methods.simulation import Participant, Simulated, build_server, si
 from thinwire.protocol.identity import client_seed
 from thinwire.protocol.settings import RunSettings
 
-# Not `method_ids()`: other tests put half a method of their own on the same path.
-FOLDERS = [str(Path(thinwire.methods.__file__).parent), str(TOY)]
-each_method = pytest.mark.parametrize(
-    "method_id", sorted(module.name for module in pkgutil.iter_modules(FOLDERS) if module.ispkg)
-)
+each_method = pytest.mark.parametrize("method_id", whole_methods())
 each_chains = pytest.mark.parametrize("chains", ["default", "plain"])
 
 
