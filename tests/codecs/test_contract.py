@@ -62,6 +62,82 @@ def test_specs_are_kept_in_both_directions(name: str) -> None:
             assert same_bits({key: decoded[key]}, {key: array}), key
 
 
+def _norm(array: Any) -> float:
+    return float(np.linalg.norm(np.asarray(array, "<f8").reshape(-1)))
+
+
+def _within(text: str, x: Any, y: Any) -> bool:
+    """Whether y, decoded from x by this codec, is within the bound that the codec's docstring states."""
+    error, largest = np.abs(y - x), np.abs(x).max(initial=0.0)
+    rounding = 2.0**-22 * np.abs(x)
+    match text:
+        case "cast(f16)":
+            return bool((error <= np.maximum(2.0**-11 * np.abs(x), 2.0**-25)).all())
+        case "cast(bf16)":
+            return bool((error <= 2.0**-8 * np.abs(x)).all())
+        case "low_rank(0.9)" | "low_rank(0.5, ends=False)":
+            energy = 0.5 if "ends" in text else 0.9
+            return _norm(error) ** 2 <= (1 - energy + 1e-6) * _norm(x) ** 2
+        case "top_k(0.25)":
+            return _norm(error) ** 2 <= 0.75 * _norm(x) ** 2 and bool(((y == 0) | (y == x)).all())
+        case "random_k(0.25)":
+            return bool(((y == 0) | (np.abs(y - 4 * x) <= 4 * rounding)).all())
+        case "quantise(8)":
+            return bool((error <= 1.001 * largest / 127 + rounding).all())
+        case "quantise(4, rounding=nearest)":
+            return bool((error <= 0.501 * largest / 7 + rounding).all())
+        case "soft_labels(8)" | "soft_labels(12)":
+            units = 255 if "8" in text else 4095
+            return x.ndim == 0 or bool((np.abs(y - x / x.sum(-1, keepdims=True)) <= 1.001 / units).all())
+    return bool((error <= rounding).all())  # delta against a reference near x; lossless codecs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "delta", "cast(f16)", "cast(bf16)", "low_rank(0.9)", "low_rank(0.5, ends=False)", "top_k(0.25)",
+        "random_k(0.25)", "quantise(8)", "quantise(4, rounding=nearest)", "soft_labels(8)", "soft_labels(12)",
+        "pack_bits", "golomb", "golomb(7)", "entropy", "byte_shuffle(3)", "zstd(19)",
+    ],
+)  # fmt: skip
+def test_what_comes_back_is_within_the_stated_bound(text: str) -> None:
+    chain = Chain.parse(text)
+    arrays = _bundle(text.partition("(")[0])
+    spec = Spec.of(arrays)
+    payload = chain.encode(arrays, spec, reference=_reference(arrays), seed=11)
+    for key, decoded in chain.decode(payload, spec, reference=_reference(arrays), seed=11).items():
+        assert isinstance(decoded, np.ndarray), key  # and no numpy scalar, also without dimensions
+        if spec[key].is_floating:
+            assert _within(text, arrays[key].astype("<f8"), decoded.astype("<f8")), key
+        else:
+            assert same_bits({key: decoded}, {key: arrays[key]})
+
+
+# Those whose docstring says so; the others carry what is no number as it is.
+NUMBERS_ONLY = {"cast", "low_rank", "top_k", "soft_labels", "quantise"}
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS_ONLY & set(ARRAY_CODECS)))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused(name: str, value: float) -> None:
+    arrays = {"w": np.ones((20, 30), "<f4"), "last": np.ones((2, 2), "<f4")}
+    arrays["w"][3, 4] = value
+    codec = CODECS[name](ends=False) if name == "low_rank" else _codec(name)
+    with pytest.raises(CodecError) as raised:
+        codec.encode(arrays, Context(Spec.of(arrays)))
+    assert raised.value.reason == "out-of-range"
+
+
+@pytest.mark.parametrize("name", ARRAY_CODECS)
+def test_arrays_that_are_left_out_stay_out(name: str) -> None:
+    """Each array alone, of a spec all of whose arrays are optional; and none of them."""
+    chain, arrays = Chain.of([_codec(name)]), _bundle(name)
+    spec = Spec.of(arrays).with_optional()
+    for some in ({}, *({key: array} for key, array in arrays.items())):
+        payload = chain.encode(some, spec, reference=_reference(arrays), seed=5)
+        assert chain.decode(payload, spec, reference=_reference(arrays), seed=5).keys() == some.keys()
+
+
 @pytest.mark.parametrize("name", ARRAY_CODECS)
 def test_neither_input_nor_reference_is_changed(name: str) -> None:
     codec, arrays = _codec(name), _bundle(name)
