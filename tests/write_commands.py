@@ -14,11 +14,11 @@ TEXT: Final = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 
 def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
     inside = sub_commands(command)
+    if not inside or command.invoke_without_command:
+        yield name, command
     for word, inner in inside.items():
         if not inner.hidden:
             yield from _leaves(f"{name} {word}", inner)
-    if not inside:
-        yield name, command
 
 
 def _section(name: str, command: Any) -> str:

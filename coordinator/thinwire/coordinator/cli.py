@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import cli_clients, cli_runs
+from .cli_codecs import codecs_app
 from .cli_compare import compare
 from .cli_demo import demo
 from .cli_methods import methods
@@ -27,6 +28,7 @@ app.command()(serve)
 app.add_typer(cli_runs.app, name="run")
 app.add_typer(cli_clients.app, name="client")
 app.command()(methods)
+app.add_typer(codecs_app, name="codecs")
 
 
 def _show_version(wanted: bool) -> None:
