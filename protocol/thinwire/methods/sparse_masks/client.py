@@ -1,0 +1,98 @@
+"""The client half: trains scores from the received probabilities and answers with one sampled mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from thinwire.codecs import Array, Arrays, Spec
+from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
+from thinwire.methods.learning import model_tensors
+from thinwire.methods.sparse_masks import SparseMasksSettings, View
+from thinwire.methods.sparse_masks.frozen import draw, first_scores, frozen_weights, maskable, theta_of_counts
+from thinwire.methods.sparse_masks.training import MaskedModel, train_scores
+
+_VIEWS: tuple[View, ...] = ("mode", "mean", "sample", "samples")
+
+
+class Client(ClientHalf[SparseMasksSettings]):
+    def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        if task.kind == EVALUATE:
+            return self.evaluate(task, memory, learner)
+        scores, frozen, metrics = self._received(task, learner, (self.settings.view,))
+        trained = train_scores(learner, frozen, scores, self.settings)
+        masks = {name: draw(_sigmoid(array), learner.seed, name) for name, array in trained.items()}
+        tensors = model_tensors(learner.model)
+        statistics = {
+            name: tensors[name].detach().cpu().numpy() - array
+            for name, array in task.parts.get("statistics", {}).items()
+        }
+        found = {**masks, **statistics}
+        ones = sum(int(np.count_nonzero(mask)) for mask in masks.values())
+        metrics["density"] = ones / sum(mask.size for mask in masks.values())
+        return Outcome(Answer({name: found[name] for name in task.reply}, len(learner.train), metrics), memory, memory)
+
+    def evaluate(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        """All views; the one of the settings first."""
+        views = (self.settings.view, *(view for view in _VIEWS if view != self.settings.view))
+        _, _, metrics = self._received(task, learner, views)
+        return Outcome(Answer({}, len(learner.train), metrics), memory, memory)
+
+    def _received(
+        self, task: Task, learner: Learner, views: tuple[View, ...]
+    ) -> tuple[dict[str, Array], dict[str, Array], dict[str, float]]:
+        """Scores and frozen weights of the arrays with masks, and the metrics of the views."""
+        learner.load({name: array for name, array in task.arrays.items() if name not in task.parts.get("counts", {})})
+        seed = int(task.options["seed"])
+        spec = learner.spec
+        thetas = self._thetas(task, seed, maskable(spec))
+        frozen = frozen_weights(spec, seed, self.settings.weights)
+        metrics: dict[str, float] = {}
+        for view in views:
+            found = learner.evaluate(_viewed(learner, view, thetas, frozen, seed, task.round))
+            if not metrics:
+                metrics.update(found)
+            if len(views) > 1 and "accuracy" in found:
+                metrics[f"accuracy_{view}"] = found["accuracy"]
+        limit = self.settings.score_limit
+        scores = {name: np.clip(_logit(theta), -limit, limit).astype(np.float32) for name, theta in thetas.items()}
+        return scores, frozen, metrics
+
+    def _thetas(self, task: Task, seed: int, masked: Spec) -> dict[str, Array]:
+        """float64."""
+        counts = task.parts.get("counts")
+        if counts is None:
+            return {name: _sigmoid(first_scores(seed, name, item.max_shape)) for name, item in masked.items()}
+        masks = int(task.options["masks"]) if self.settings.weighting == "uniform" else 0
+        floor = self.settings.revive
+        return {name: np.clip(theta_of_counts(counts[name], masks), floor, 1 - floor) for name in masked}
+
+
+def _viewed(learner: Learner, view: View, thetas: Arrays, frozen: Arrays, seed: int, round_: int) -> MaskedModel:
+    """The model as this view has it; sampled masks are the same for all clients."""
+    if view in ("mode", "mean"):
+        shares = [{name: theta if view == "mean" else theta > 0.5 for name, theta in thetas.items()}]
+    else:
+        shares = [
+            {name: draw(theta, seed, f"view-{round_}-{index}/{name}") for name, theta in thetas.items()}
+            for index in range(3 if view == "samples" else 1)
+        ]
+    sets = [
+        {
+            name: torch.from_numpy((frozen[name] * share).astype(np.float32)).to(learner.device)
+            for name, share in one.items()
+        }
+        for one in shares
+    ]
+    return MaskedModel(learner.model, sets)
+
+
+def _sigmoid(scores: Array) -> Array:
+    probabilities: Array = 1 / (1 + np.exp(-scores.astype(np.float64)))
+    return probabilities
+
+
+def _logit(theta: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        scores: Array = np.log(theta) - np.log1p(-theta)
+    return scores

@@ -1,0 +1,107 @@
+"""The server half: counts masks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thinwire.codecs import Array, Arrays, ArraySpec, CodecError, Spec
+from thinwire.methods.interface import EVALUATE, RunFacts, ServerHalf, State, Task
+from thinwire.methods.local_training import check_floating, is_statistic, under
+from thinwire.methods.sparse_masks import TRAIN, SparseMasksSettings
+from thinwire.methods.sparse_masks.frozen import first_scores, level_of_theta, maskable, theta_of_counts
+from thinwire.methods.sparse_masks.masked_model import pack_model
+from thinwire.methods.sums import ExactSum, Total
+
+_MASKS = "masks"
+_FIXED, _STATISTICS, _COUNTS = "fixed", "statistics", "counts"
+
+
+class Server(ServerHalf[SparseMasksSettings]):
+    """State, in the model's order: `counts/NAME`, u8 or u16, how many of the last `masks` masks have a one, or,
+    weighted by examples, levels of theta (`level_of_theta`); `statistics/NAME`, running statistics; `fixed/NAME`, what
+    else has no mask. `masks`, u32: how many were counted, 0 before the first.
+    """
+
+    def __init__(self, settings: SparseMasksSettings, facts: RunFacts) -> None:
+        super().__init__(settings, facts)
+        self.reducer = ExactSum(facts.bounds, settings.weighting)
+
+    def start(self, model: Arrays, seed: int) -> State:
+        """Raises: `bad-spec` (no weights to mask, other floats than float32, more masks than 16 bits count)."""
+        check_floating(model)
+        spec = Spec.of(model)
+        masked = maskable(spec)
+        if not masked:
+            raise CodecError("bad-spec", "the model has no weights of two or more dimensions: nothing to mask")
+        for name, item in spec.items():
+            if item.dtype != "f32":
+                raise CodecError("bad-spec", f"array {name!r} of the model is {item.dtype}; masked models are f32")
+        most = self.facts.bounds.clients * self.settings.reset_every
+        if most > 0xFFFF and self.settings.weighting == "uniform":
+            raise CodecError("bad-spec", f"counts of up to {most} masks do not fit 16 bits; use a smaller reset-every")
+        wide = most > 0xFF and self.settings.weighting == "uniform"
+        arrays: dict[str, Array] = {}
+        for name, array in model.items():
+            if name in masked:
+                arrays[f"{_COUNTS}/{name}"] = np.zeros(array.shape, np.uint16 if wide else np.uint8)
+            else:
+                arrays[f"{_STATISTICS if is_statistic(name) else _FIXED}/{name}"] = array
+        return State(1, 0, {**arrays, _MASKS: np.array(0, np.uint32)})
+
+    def task(self, state: State) -> Task | None:
+        if state.round > self.facts.rounds:
+            return None
+        reply = []
+        for name, item in _model_spec(state).items():
+            heading, _, plain = name.partition("/")
+            if heading != _FIXED:
+                reply.append((plain, ArraySpec("bool" if heading == _COUNTS else "f32", item.shape)))
+        return Task(state.round, 0, TRAIN, self._parts(state), Spec(reply), options=self._options(state))
+
+    def advance(self, state: State, total: Total) -> State:
+        forgets = (state.round - 1) % self.settings.reset_every == 0
+        masks = total.count + (0 if forgets else int(state.arrays[_MASKS]))
+        after: dict[str, Array] = {_MASKS: np.array(masks, np.uint32)}
+        for name, array in state.arrays.items():
+            heading, _, plain = name.partition("/")
+            if heading == _STATISTICS:
+                after[name] = (array + total.mean(plain)).astype(np.float32)
+            elif heading == _COUNTS and self.settings.weighting == "examples":
+                after[name] = level_of_theta(total.mean(plain))
+            elif heading == _COUNTS:
+                after[name] = (total.sums[plain] + (0 if forgets else array)).astype(array.dtype)
+        return State(state.round + 1, 0, {name: after.get(name, array) for name, array in state.arrays.items()})
+
+    def model(self, state: State) -> Arrays:
+        """Packed (`masked_model`), with the mask theta > 1/2; `masked_model.expand` makes the model's arrays of it."""
+        counts = under(_COUNTS, state.arrays)
+        masks = {name: theta > 0.5 for name, theta in self._thetas(state, counts).items()}
+        dense = {**under(_FIXED, state.arrays), **under(_STATISTICS, state.arrays)}
+        spec = Spec((name.partition("/")[2], ArraySpec("f32", item.shape)) for name, item in _model_spec(state).items())
+        return pack_model(spec, masks, dense, self.facts.seed, self.settings.weights)
+
+    def evaluation(self, state: State) -> Task | None:
+        """All views of the final probabilities."""
+        return Task(state.round, 0, EVALUATE, self._parts(state), Spec(), options=self._options(state))
+
+    def _thetas(self, state: State, counts: Arrays) -> dict[str, Array]:
+        masks = int(state.arrays[_MASKS])
+        if not masks:
+            first = {name: first_scores(self.facts.seed, name, array.shape) for name, array in counts.items()}
+            return {name: (scores > 0).astype(np.float64) for name, scores in first.items()}
+        masks = masks if self.settings.weighting == "uniform" else 0
+        return {name: theta_of_counts(array, masks) for name, array in counts.items()}
+
+    def _parts(self, state: State) -> dict[str, Arrays]:
+        """Before the first answers everybody draws the first scores from the seed: there is nothing to send."""
+        headings = (_FIXED, _STATISTICS, _COUNTS) if state.arrays[_MASKS] else (_FIXED, _STATISTICS)
+        found = {heading: under(heading, state.arrays) for heading in headings}
+        return {heading: arrays for heading, arrays in found.items() if arrays}
+
+    def _options(self, state: State) -> dict[str, bool | int | float | str]:
+        return {"seed": self.facts.seed, "masks": int(state.arrays[_MASKS])}
+
+
+def _model_spec(state: State) -> Spec:
+    """Of the state's arrays that stand for arrays of the model, in their order."""
+    return Spec.of({name: array for name, array in state.arrays.items() if name != _MASKS})

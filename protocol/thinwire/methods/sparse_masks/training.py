@@ -1,0 +1,74 @@
+"""Training of scores in torch: frozen weights, a fresh mask for every mini-batch, straight-through gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from thinwire.codecs import Array, Arrays
+from thinwire.methods.interface import Learner
+from thinwire.methods.sparse_masks import SparseMasksSettings
+
+
+class MaskedModel(nn.Module):
+    """A model that runs with other parameters than its own; the mean outcome of several sets of them."""
+
+    def __init__(self, model: nn.Module, sets: Sequence[Mapping[str, torch.Tensor]]) -> None:
+        super().__init__()
+        self.model = model
+        self._sets = sets
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: list[torch.Tensor] = [functional_call(self.model, dict(one), (inputs,)) for one in self._sets]
+        return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
+
+
+def regulariser_slope(scores: torch.Tensor, theta: torch.Tensor, settings: SparseMasksSettings) -> torch.Tensor:
+    """The gradient of the regulariser with respect to the scores. `mean`: lambda/n sum of theta; `entropy`: lambda/n
+    sum of H2(theta), in bits.
+    """
+    slope = theta * (1 - theta) * (settings.lambda_ / theta.numel())
+    return slope if settings.regulariser == "mean" else -slope * scores / math.log(2)
+
+
+def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: SparseMasksSettings) -> dict[str, Array]:
+    """The scores after local training, float32; both arguments by the names of the model's arrays, in one order."""
+    torch.manual_seed(learner.seed)
+    names, shapes = list(scores), [scores[name].shape for name in scores]
+    sizes = [math.prod(shape) for shape in shapes]
+    weights, kept = (_flat(arrays, names).to(learner.device) for arrays in (frozen, scores))
+    kept.requires_grad_(True)
+    optimiser = torch.optim.Adam([kept], settings.lr)
+    model = learner.model.train()
+    limit = settings.score_limit
+    for epoch in range(settings.epochs):
+        for inputs, targets in learner.train.batches(settings.batch_size, learner.seed + epoch):
+            assert targets is not None  # noqa: S101
+            with torch.no_grad():
+                theta = torch.sigmoid(kept)
+                effective = torch.where(torch.rand_like(theta) < theta, weights, 0.0)
+            effective.requires_grad_(True)
+            pieces = torch.split(effective, sizes)
+            held = {name: piece.view(shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
+            learner.loss(functional_call(model, held, (inputs,)), targets).backward()  # type: ignore[no-untyped-call]
+            with torch.no_grad():
+                assert effective.grad is not None  # noqa: S101
+                # dL/dm = dL/dw_eff * w, passed on to theta as it is, then through the sigmoid.
+                slope = effective.grad.mul_(weights).mul_(theta * (1 - theta))
+                if settings.ste == "theta":
+                    slope.mul_(theta)
+                if settings.lambda_:
+                    slope += regulariser_slope(kept, theta, settings)
+                kept.grad = slope
+                optimiser.step()
+                kept.clamp_(-limit, limit)
+    trained = torch.split(kept.detach().cpu(), sizes)
+    return {name: part.view(shape).numpy() for name, part, shape in zip(names, trained, shapes, strict=True)}
+
+
+def _flat(arrays: Arrays, names: Sequence[str]) -> torch.Tensor:
+    return torch.cat([torch.from_numpy(arrays[name].astype("f4").reshape(-1)) for name in names])
