@@ -200,6 +200,16 @@ def test_plain_chains_cost_two_ways_of_every_exchange(steps: int) -> None:
         assert exchanged.uplink_bytes == exchanged.downlink_bytes == 3 * (4 * PARAMETERS + 1)
 
 
+def test_a_coded_step_costs_a_fraction_of_a_plain_exchange() -> None:
+    plain = 2 * 3 * 4 * PARAMETERS
+    costs = {}
+    for bits in (8, 4):
+        exchanges = simulated(run_settings("feddkd", {"distil_bits": bits}, rounds=1), FLEET, MODEL).exchanges
+        costs[bits] = max(e.uplink_bytes + e.downlink_bytes for e in exchanges if e.kind == "distil")
+    assert costs[8] < plain / 4
+    assert costs[4] < costs[8] / 1.8
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -47,6 +47,8 @@ class FeddkdSettings(FedavgSettings):
     )
     local_distil_lr: float = Field(0.05, gt=0, le=100, description="of those J steps")
 
+    distil_bits: int = Field(8, ge=1, le=16, description="of gradients and of changes of the student on the wire")
+
     def distils(self, round_: int, rounds: int) -> bool:
         """Whether this round goes on after its training."""
         chosen = round_ == rounds if self.distil_rounds == "last" else round_ % self.distil_every == 0
@@ -69,9 +71,10 @@ class FeddkdSettings(FedavgSettings):
 
 
 def _chains(settings: FeddkdSettings) -> Mapping[str, Chains]:
-    # The student travels as what has changed since the broadcast before, which the same cohort holds. What the rounding
-    # of a gradient loses stays in the client's memory.
-    distil = Chains.parse(down="delta, cast(f16), byte_shuffle(2), zstd", up="cast(f16), byte_shuffle(2), zstd")
+    # A gradient bears few bits, and what the rounding loses of it stays in the client's memory. The student travels as
+    # what has changed since the broadcast before, which the same cohort holds.
+    coarse = f"quantise({settings.distil_bits}), entropy"
+    distil = Chains.parse(down=f"delta, {coarse}", up=coarse)
     return {**FEDAVG.chains(settings), "distil": distil}
 
 
