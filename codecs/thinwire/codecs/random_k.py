@@ -82,6 +82,7 @@ class RandomK(ArrayCodec):
         return mask
 
     def _scaled(self, array: Array) -> Array:
-        with np.errstate(over="ignore"):
+        # A hostile value may overflow, or be a signalling NaN; `require_finite` refuses both.
+        with np.errstate(over="ignore", invalid="ignore"):
             scaled: Array = array * array.dtype.type(1 / self.fraction)
         return scaled
