@@ -68,8 +68,10 @@ class Chain:
         for bytes_codec, limit in zip(reversed(self.bytes_codecs), reversed(limits), strict=True):
             data = bytes_codec.decode(data, limit=limit)
         arrays: Arrays = unpack_arrays(data, specs[-1])
-        for codec, stage in zip(reversed(self.array_codecs), reversed(specs[:-1]), strict=True):
-            arrays = codec.decode(arrays, Context(stage, reference, seed))
+        # Hostile values may overflow or be NaN: no cause for a warning; whoever uses the arrays checks them.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for codec, stage in zip(reversed(self.array_codecs), reversed(specs[:-1]), strict=True):
+                arrays = codec.decode(arrays, Context(stage, reference, seed))
         spec.check(arrays)
         # Arithmetic on a 0-d array gives a numpy scalar, which is no array.
         return {name: np.asarray(array) for name, array in arrays.items()}
