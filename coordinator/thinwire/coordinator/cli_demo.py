@@ -24,6 +24,11 @@ from .operate import UnreachableError
 from .processes import ChildFailedError
 from .watch import Step, shown
 
+DataFile = Annotated[Path | None, typer.Option("--data", help="npz file of a task that is not bundled")]
+Architecture = Annotated[
+    str | None, typer.Option("--architecture", help="instead of the task's own; several, by commas, take turns")
+]
+Limit = Annotated[str | None, typer.Option("--limit", help="use only so many examples: TRAIN or TRAIN/TEST")]
 EXTRA = {"matplotlib": "draws the report", "sklearn": "holds the digits", "torch": "trains"}
 
 
@@ -32,6 +37,9 @@ def demo(
     rounds: Annotated[int, typer.Option(min=1, help="of training")] = 10,
     clients: Annotated[int, typer.Option(min=1, max=1000, help="processes; all answer in every round")] = 8,
     task: Annotated[str, typer.Option(help="as for `thinwire-client join`")] = "digits",
+    data: DataFile = None,
+    architecture: Architecture = None,
+    limit: Limit = None,
     split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, classes:K or natural")] = "dirichlet:0.3",
     seed: Annotated[int, typer.Option(min=0, help="of model, split and everything random")] = 0,
     link: Annotated[str | None, typer.Option(help="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")] = None,
@@ -47,7 +55,7 @@ def demo(
     settings = run_settings(None, set_ or [], defaults)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
-    fleet = Fleet(clients, task, split, seed, link)
+    fleet = Fleet(clients, task, split, seed, link, data, architecture, limit)
     display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(show_nothing)
     with workplace(data_dir) as folder:
         with display as step:

@@ -38,13 +38,29 @@ POLL_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The clients of a demo. `link`: emulated by every client on its own socket."""
+    """The clients of a demo. `link`: emulated by every client on its own socket. `data`, `architecture`, `limit`: as
+    for `thinwire-client join`; several architectures, separated by commas, take turns.
+    """
 
     clients: int
     task: str
     split: str
     seed: int
     link: str | None
+    data: Path | None = None
+    architecture: str | None = None
+    limit: str | None = None
+
+    def options(self, index: int) -> list[str]:
+        """Of the client's command line: what it learns and on which data."""
+        architectures = (self.architecture or "").split(",")
+        given = {
+            "--task": self.task,
+            "--data": None if self.data is None else str(self.data),
+            "--architecture": architectures[index % len(architectures)].strip() or None,
+            "--seed": str(self.seed),
+        }
+        return [word for option, value in given.items() if value is not None for word in (option, value)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +127,12 @@ def start_clients(children: Children, operator: Operator, fleet: Fleet, folder: 
     for index in range(fleet.clients):
         name = client_name(index)
         arguments = [
-            "join", operator.url, "--invite-file", str(invite_file), "--name", name, "--task", fleet.task,
-            "--split", fleet.split, "--share", f"{index}/{fleet.clients}", "--seed", str(fleet.seed), "--threads", "1",
+            "join", operator.url, "--invite-file", str(invite_file), "--name", name, *fleet.options(index),
+            "--split", fleet.split, "--share", f"{index}/{fleet.clients}", "--threads", "1",
             "--data-dir", str(folder / name), "--stats", str(folder / f"{name}.json"),
         ]  # fmt: skip
+        if fleet.limit is not None:
+            arguments += ["--limit", fleet.limit]
         if fleet.link is not None:
             arguments += ["--link", fleet.link]
         clients.append(children.start(name, EDGE_CLIENT, arguments, _environment()))
@@ -129,7 +147,7 @@ def client_name(index: int) -> str:
 def first_model(children: Children, operator: Operator, fleet: Fleet, folder: Path) -> bytes:
     """The digest of the task's first model, which the coordinator holds from now on."""
     first = folder / "first-model.safetensors"
-    arguments = ["model", "init", "--task", fleet.task, "--seed", str(fleet.seed), "--out", str(first)]
+    arguments = ["model", "init", *fleet.options(0), "--out", str(first)]
     child = children.start("model-init", EDGE_CLIENT, arguments, _environment())
     _until(children, lambda: child.process.poll() == 0, child, "makes no model")
     return operator.send_file("/v1/models", first, StoredModel).digest

@@ -38,6 +38,8 @@ def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
         "thinwire": version("thinwire"),
         "method": result.view.method,
         "task": fleet.task,
+        "architecture": fleet.architecture,
+        "limit": fleet.limit,
         "split": fleet.split,
         "seed": fleet.seed,
         "clients": fleet.clients,
