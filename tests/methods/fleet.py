@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from thinwire.codecs import Arrays
+from thinwire.edge_client.architectures import mlp
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.tasks import TaskOptions, find_task
@@ -21,11 +23,16 @@ def learners(
     examples: int = 150,
     split: str = "iid",
     architecture: str | None = None,
+    hidden: Sequence[int] | None = None,
     seed: int = 0,
     allow: Collection[str] = (),
 ) -> dict[str, Learner]:
-    """`client-00`, ... with their shares of the first `examples` digits."""
+    """`client-00`, ... with their shares of the first `examples` digits. `hidden`: of an MLP instead of the
+    architecture, where a test needs a model that costs nothing.
+    """
     task = find_task("digits", TaskOptions(architecture=architecture, train=examples, test=60))
+    if hidden is not None:
+        task = replace(task, model=lambda: mlp((1, 8, 8), 10, hidden))
     clients = [ClientInfo(f"client-{index:02d}", index, count, seed, split) for index in range(count)]
     return {client.name: Learner(task, client, allow=allow) for client in clients}
 
