@@ -117,6 +117,12 @@ class _Script:
     def whole(self, value: float) -> PartMessage:
         return PartMessage(inline=Chain().encode(self.arrays(value), self.spec))
 
+    def by_digest(self, value: float) -> PartMessage:
+        payload = Chain().encode(self.arrays(value), self.spec)
+        digest = digest_of(payload)
+        self.server.payloads[digest.hex()] = payload
+        return PartMessage(digest=digest, size=len(payload))
+
     def delta(self, value: float, base: float) -> PartMessage:
         payload = Chain.parse("delta").encode(self.arrays(value), self.spec, reference=self.arrays(base))
         return PartMessage(form="delta", inline=payload)
@@ -292,11 +298,7 @@ def test_what_is_being_checked_is_asked_for_again_with_the_same_words(
 
 def test_a_large_part_and_a_large_answer_travel_by_digest_and_upload(client: _Client, server: CuttingServer) -> None:
     script = _Script(server, SIZE)
-    payload = Chain().encode(script.arrays(2.0), script.spec)
-    digest = digest_of(payload)
-    part = PartMessage(digest=digest, size=len(payload))
-    server.payloads[digest.hex()] = payload
-    script.says(message=script.task(0, part))
+    script.says(message=script.task(0, script.by_digest(2.0)))
     script.says_plan()
     server.cut_after = 50_000
     # What follows the script's two lines is served as it is asked for.
@@ -307,13 +309,51 @@ def test_a_large_part_and_a_large_answer_travel_by_digest_and_upload(client: _Cl
     # The process has ended before its answer message was heard; the next one sends no byte of the upload again.
     before = server.body_bytes_received
     server.cut_after = None
-    script.says(200, None, **{"Upload-Offset": str(len(upload))})
     script.says(message=VerdictMessage(verdict="accepted"))
     script.says_problem("run-finished")
     client.process(SIZE)
     assert server.body_bytes_received == before
     assert client.answers()[-1].upload == next(iter(server.uploads))
     assert client.counted() == [1, 0]
+
+
+def _upload_without_a_word(client: _Client, server: CuttingServer) -> _Script:
+    """A process whose upload arrived whole, and that ended before any answer to its message."""
+    script = _Script(server, SIZE)
+    script.says(message=script.task(0, script.by_digest(2.0)))
+    script.says_plan()
+    client.process(SIZE, until=ProblemError)
+    return script
+
+
+def test_after_a_crash_the_verdict_is_asked_for_before_anything_is_sent_again(
+    client: _Client, server: CuttingServer
+) -> None:
+    """The answer was counted and its exchange is closed: no upload is left, and no task to make another for."""
+    script = _upload_without_a_word(client, server)
+    server.uploads.clear()
+    sent = server.body_bytes_received
+    script.says(message=VerdictMessage(verdict="duplicate"))
+    script.says_problem("run-finished")
+    client.process(SIZE)
+    assert client.counted() == [1, 0]
+    assert server.body_bytes_received == sent
+
+
+@pytest.mark.parametrize("reason", ["upload-not-found", "upload-incomplete", "digest-mismatch"])
+def test_an_upload_that_did_not_survive_is_sent_again(reason: str, client: _Client, server: CuttingServer) -> None:
+    script = _upload_without_a_word(client, server)
+    (known,) = server.uploads
+    if reason == "upload-incomplete":
+        del server.uploads[known][-100:]
+    else:
+        server.uploads.clear()
+    before = server.body_bytes_received
+    script.says_problem(reason)
+    client.process(SIZE, until=ProblemError)
+    (upload,) = server.uploads.values()
+    assert Chain().decode(bytes(upload), script.spec)["bias"][0] == 2.5
+    assert server.body_bytes_received - before == (100 if reason == "upload-incomplete" else len(upload))
 
 
 def test_a_private_part_is_decoded_with_its_own_spec(client: _Client, server: CuttingServer) -> None:

@@ -31,6 +31,8 @@ LONGEST_POLL_S: Final = 600
 _SHORTEST_POLL_S: Final = 15
 _LONGEST_PAUSE_S: Final = 300.0
 _REFUSALS: Final = ("answer-invalid", "payload-invalid", "upload-too-large")
+_RESENT: Final = ("upload-not-found", "upload-incomplete", "digest-mismatch")
+"""What is wrong with an upload that sending its bytes mends."""
 
 
 class Agent:
@@ -156,24 +158,33 @@ class Agent:
         return verdict.next
 
     def _offer(self, memory: RunMemory, outcome: StagedOutcome, link: tuple[int, int]) -> VerdictMessage:
+        """The verdict. An answer that may have arrived before a crash is asked about before anything is sent again: its
+        exchange may be closed, and its upload gone, because it has been counted.
+        """
         path = f"/v1/tasks/{outcome.task}/answer"
+        small = _is_small(outcome.payload)
+        uploaded = memory.state.upload if memory.state.staged == outcome.task else None
         while True:
+            if not small and uploaded is None:
+                uploaded = self._upload(memory, outcome)
             message = AnswerMessage(
                 examples=outcome.examples,
                 metrics=dict(outcome.metrics),
-                payload=outcome.payload if _is_small(outcome.payload) else None,
-                upload=None if _is_small(outcome.payload) else self._upload(memory, outcome),
+                payload=outcome.payload if small else None,
+                upload=uploaded,
                 link=link,
             )
             try:
-                status, verdict, reply = self._transfer.call("POST", path, VerdictMessage, message)
+                status, verdict, reply = self._transfer.call("POST", path, VerdictMessage, message, unless=_RESENT)
                 while status == 202 or verdict is None:
                     self._transfer.sleep(reply.retry_after_s or 1.0)
-                    status, verdict, reply = self._transfer.call("POST", path, VerdictMessage, message)
+                    status, verdict, reply = self._transfer.call("POST", path, VerdictMessage, message, unless=_RESENT)
             except ProblemError as error:
-                if error.reason not in ("upload-not-found", "upload-incomplete", "digest-mismatch"):
+                if error.reason not in _RESENT or small:
                     raise
-                memory.remember_upload(None)
+                if error.reason != "upload-incomplete":
+                    memory.remember_upload(None)
+                uploaded = None
             else:
                 return verdict
 

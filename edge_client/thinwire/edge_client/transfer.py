@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -129,11 +129,12 @@ class Transfer:
         *,
         patient_s: float = 0.0,
         once: bool = False,
+        unless: Collection[str] = (),
     ) -> tuple[int, MessageT | None, Reply]:
         """A control message and its answer: status, the message (None on an empty body), the reply.
 
         `patient_s`: how long the coordinator may take beyond `stalled_after_s`. `once`: a broken connection is the
-        caller's to judge: raises `httpcore` errors.
+        caller's to judge: raises `httpcore` errors. `unless`: reasons that the same request would only meet again.
         """
         body = None if message is None else encode_message(message)
         headers = {} if body is None else {"Content-Type": MSGPACK}
@@ -144,7 +145,7 @@ class Transfer:
             with self.open(method, path, headers, body, patient_s=patient_s) as response:
                 return Reply(response.status, plain_headers(response), read_bounded(response, _LARGEST_BODY))
 
-        reply = attempt() if once else self.persist(attempt)
+        reply = attempt() if once else self.persist(attempt, unless)
         if once:
             check(reply)
             self._silent_since = None
@@ -152,8 +153,11 @@ class Transfer:
             return reply.status, None, reply
         return reply.status, decode_message(kind, reply.body, max_bytes=_LARGEST_BODY), reply
 
-    def persist(self, attempt: Callable[[], Reply]) -> Reply:
-        """The first reply that does not invite to try again; pauses grow, with full jitter, or as Retry-After says."""
+    def persist(self, attempt: Callable[[], Reply], unless: Collection[str] = ()) -> Reply:
+        """The first reply that does not invite to try again; pauses grow, with full jitter, or as Retry-After says.
+
+        Raises: `ProblemError` of a reason that does not, or that is in `unless`.
+        """
         tries = 0
         while True:
             try:
@@ -163,7 +167,7 @@ class Transfer:
                 tries += 1
                 self.pause(tries, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
             except ProblemError as error:
-                if not error.retry:
+                if not error.retry or error.reason in unless:
                     raise
                 tries += 1
                 self.pause(tries, str(error), error.retry_after_s)
