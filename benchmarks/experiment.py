@@ -1,0 +1,84 @@
+"""An experiment from its cells to its tables and pictures, and the command line that all experiments share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.cells import RESULTS, SHARED, Cell, Outcome, Store, measure
+from benchmarks.tables import Table
+from thinwire.coordinator.console import console
+
+Groups = Mapping[str, Sequence[Outcome]]
+"""Setting -> the outcomes of its seeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """`name`: appended to the experiment's; `groups`: the curves."""
+
+    name: str
+    title: str
+    groups: Groups
+
+
+def no_pictures(_: Groups) -> Sequence[Picture]:
+    return ()
+
+
+def no_facts(_store: Store, _given: argparse.Namespace) -> None:
+    """Nothing is measured beside the cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """`id`: of its files; `text`: what is measured, and how; `measure_facts`: puts what is no run into the store;
+    `remarks`: what the figures say, for the page.
+    """
+
+    id: str
+    text: str
+    cells: Callable[[argparse.Namespace], list[Cell]]
+    tables: Callable[[Store], Sequence[Table]]
+    pictures: Callable[[Groups], Sequence[Picture]] = no_pictures
+    measure_facts: Callable[[Store, argparse.Namespace], None] = no_facts
+    remarks: str = ""
+
+    def path(self, *, quick: bool) -> Path:
+        return RESULTS / f"{self.id}{'-quick' if quick else ''}.json"
+
+    def main(self) -> None:
+        """Measures what is missing and was chosen, prints, draws, stores."""
+        parser = argparse.ArgumentParser(description=self.text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--quick", action="store_true", help="a small form, under ten minutes on two cores")
+        parser.add_argument("--seeds", type=int, help="default: 1 if quick, else 3")
+        parser.add_argument("--only", default="", help="cells whose name contains this text")
+        parser.add_argument("--data-folder", type=Path, default=SHARED, help="where the npz files of the tasks lie")
+        parser.add_argument("--out", type=Path, help=f"default: benchmarks/results/{self.id}[-quick].json")
+        given = parser.parse_args()
+        given.seeds = given.seeds or (1 if given.quick else 3)
+        screen = console()
+        store = Store(given.out or self.path(quick=given.quick))
+        cells = self.cells(given)
+        store.keep_order(cells)
+        self.measure_facts(store, given)
+        measure([cell for cell in cells if given.only in cell.name], store, screen)
+        for table in self.tables(store):
+            table.show(screen)
+        for path in self.draw(store):
+            screen.print(f"drawn: {path}")
+        screen.print(f"written: {store.path}")
+
+    def draw(self, store: Store, folder: Path | None = None) -> list[Path]:
+        """The files of the pictures, beside the results or in `folder`."""
+        from benchmarks.pictures import fronts
+
+        found = []
+        for picture in self.pictures(store.groups()):
+            if picture.groups:
+                path = (folder or store.path.parent) / f"{store.path.stem}{picture.name}.png"
+                fronts(picture.groups, picture.title, path)
+                found.append(path)
+        return found

@@ -1,0 +1,98 @@
+"""Six methods under one byte budget: bytes to an accuracy on Fashion-MNIST: `python -m benchmarks.front`.
+
+10 clients, Dirichlet(0.3), ConvNet (93,322 parameters), 10,000 training and 3,000 test examples, one fleet, one wire.
+Every method with its best settings, FedAvg with raw float32, with its defaults and with its cheapest chains. fd_alu has
+no global model: its accuracies are of personal models, on the common test set, and stand apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.cells import Cell, Mean, Outcome, Store, file_of
+from benchmarks.experiment import Experiment, Groups, Picture
+from benchmarks.tables import Table
+from thinwire.coordinator.console import in_bytes
+from thinwire.coordinator.demo import Fleet
+
+PLAIN = "fedavg, raw float32"
+EIGHT = {"uplink": "quantise(8), entropy", "downlink": "delta, quantise(8), entropy"}
+FOUR = {"uplink": "quantise(4), entropy", "downlink": "delta, quantise(6), entropy"}
+LOCAL = {"epochs": 1, "batch-size": 32, "lr": 0.02}
+
+
+def cells(given: argparse.Namespace) -> list[Cell]:
+    """All methods under every seed."""
+    file = file_of(given.data_folder, "fashion_mnist.npz")
+    rounds = 8 if given.quick else 30
+
+    def run(method: str, settings: dict[str, Any], share: float = 1, **more: Any) -> dict[str, Any]:
+        return {"method": method, "rounds": round(rounds * share), "settings": LOCAL | settings} | more
+
+    low_rank = {"factors": "quantise(8), entropy", "energy-up": 0.8, "energy-down": 0.8}
+    masks = {"epochs": 3, "batch-size": 128, "lr": 0.1, "view": "mode"}
+    settings = {
+        PLAIN: run("fedavg", {}, chains="plain"),
+        "fedavg, defaults": run("fedavg", {}),
+        "fedavg, 8 bits": run("fedavg", {}, **EIGHT),
+        "fedavg, 4 bits up, 6 down": run("fedavg", {}, **FOUR),
+        "feddlr, update .80, 8 bits": run("feddlr", low_rank),
+        "feddkd, 8 bits": run("feddkd", {}, 0.5, chains={"train": {"up": EIGHT["uplink"], "down": EIGHT["downlink"]}}),
+        "sparse_masks, lambda 1": run("sparse_masks", masks | {"lambda": 1}),
+        "sparse_masks, lambda 10": run("sparse_masks", masks | {"lambda": 10}),
+        "progfed, 8 bits": run("progfed", {"schedule": "equal", "weight-decay": 0.0}, **EIGHT),
+        "fd_alu, class, tau 1 (personal models)": {
+            "method": "fd_alu", "rounds": rounds, "settings": {"knowledge": "class", "batch-size": 32, "lr": 0.02}},
+    }  # fmt: skip
+    found = []
+    for seed in range(given.seeds):
+        fleet = Fleet(10, "fashion_mnist", "dirichlet:0.3", seed, None, file, "cifar_convnet", "10000/3000")
+        found += [Cell(name, fleet, one) for name, one in settings.items()]
+    return found
+
+
+def tables(store: Store) -> list[Table]:
+    """Bytes to 80 %, and to 98 % of the best that raw fedavg reached."""
+    groups = store.groups()
+    if PLAIN not in groups:
+        return []
+    best = Mean.of([one.best for one in groups[PLAIN]]).value
+    targets = (0.80, 0.98 * best)
+    baseline = _reached(groups[PLAIN], targets[1])
+    rows = []
+    for name, found in groups.items():
+        reached = [_reached(found, target) for target in targets]
+        part = "" if reached[1] is None or not baseline else f"{100 * reached[1] / baseline:.1f} %"
+        rows.append(
+            (
+                name,
+                str(len(found)),
+                str(Mean.of([one.accuracy for one in found])),
+                f"{Mean.of([one.best for one in found]).value:.4f}",
+                in_bytes(round(Mean.of([one.wire for one in found]).value)),
+                *("never" if cost is None else in_bytes(cost) for cost in reached),
+                part,
+            )
+        )
+    columns = ("setting", "seeds", "final", "best", "wire", "to .80", f"to {targets[1]:.3f}", "of raw float32")
+    return [Table(f"wire bytes to an accuracy; the best of raw fedavg is {best:.4f}", columns, rows)]
+
+
+def pictures(groups: Groups) -> list[Picture]:
+    """All methods."""
+    return [Picture("", "Fashion-MNIST, Dirichlet 0.3, 10 clients", groups)]
+
+
+def _reached(found: Sequence[Outcome], accuracy: float) -> int | None:
+    """Mean wire bytes; None unless every seed reached it."""
+    costs = [one.bytes_to(accuracy) for one in found]
+    return None if None in costs else round(sum(cost for cost in costs if cost is not None) / len(costs))
+
+
+EXPERIMENT = Experiment("front", __doc__ or "", cells, tables, pictures)
+
+
+if __name__ == "__main__":
+    EXPERIMENT.main()

@@ -1,0 +1,72 @@
+"""Writes docs/results.md and its pictures from the stored results: `python -m benchmarks.results`.
+
+Of every experiment the full form where its file has cells, otherwise the quick one, and each says which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.cells import Store
+from benchmarks.experiment import Experiment
+from thinwire.coordinator.console import console
+
+EXPERIMENTS = ("front", "sparse_masks", "progfed", "feddlr", "feddkd", "fd_alu")
+PAGE = Path("docs/results.md")
+IMAGES = Path("docs/images/results")
+HEAD = """# Results
+
+What each method costs and what it gives, measured: every run is real processes on one machine over HTTP, every byte is
+from the coordinator's ledger, framing included, both directions, all clients. This page is written by
+`python -m benchmarks.results` from the files in `benchmarks/results/`; the command above each table measures it again.
+A mean over seeds stands with its standard error. "Not worse" means by not more than one point, or two standard errors
+where they are more.
+"""
+
+
+def find(name: str) -> Experiment:
+    """The experiment of this module."""
+    found: Experiment = import_module(f"benchmarks.{name}").EXPERIMENT
+    return found
+
+
+def sections() -> Iterator[str]:
+    """One per experiment that has been measured, in full or in the quick form; draws its pictures."""
+    for name in EXPERIMENTS:
+        experiment = find(name)
+        for quick in (False, True):
+            store = Store(experiment.path(quick=quick))
+            if store.groups():
+                yield section(experiment, store, quick=quick)
+                break
+
+
+def section(experiment: Experiment, store: Store, *, quick: bool) -> str:
+    """What was measured, when, on what; tables; pictures."""
+    machine, cells = store.machine, store.cells
+    days = sorted({cell["measured"] for cell in cells.values()})
+    hours = sum(cell["seconds"] for cell in cells.values()) / 3600
+    command = f"python -m benchmarks.{experiment.id}{' --quick' if quick else ''}"
+    lines = [
+        f"## {experiment.id}",
+        experiment.text.strip().replace(f": `python -m benchmarks.{experiment.id}`", ""),
+        f"`{command}`: {len(cells)} runs, {hours:.1f} h on {machine['cores']} cores ({machine['processor']}), "
+        f"{days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}; torch {machine['torch']}, numpy {machine['numpy']}.",
+    ]
+    if remarks := experiment.remarks:
+        lines.append(remarks)
+    lines += [table.markdown() for table in experiment.tables(store)]
+    lines += [f"![{path.stem}](images/results/{path.name})" for path in experiment.draw(store, IMAGES)]
+    return "\n\n".join(lines)
+
+
+def main() -> None:
+    """Writes the page."""
+    PAGE.write_text("\n\n".join([HEAD.strip(), *sections()]) + "\n")
+    console().print(f"written: {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
