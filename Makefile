@@ -11,6 +11,8 @@ TORCH_INDEX ?=
 ARGS ?=
 # What the test targets run, for example TESTS=tests/codecs.
 TESTS ?= tests
+# Processes that run the tests, each whole files; auto: as many as there are processors.
+JOBS ?= auto
 
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
@@ -26,7 +28,7 @@ demo: $(VENV)/installed-demo ## one coordinator and eight clients train a model 
 
 .PHONY: test
 test: $(VENV)/installed-dev ## the tests
-	$(BIN)/python -m pytest -m "not long" $(TESTS)
+	$(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist loadfile $(TESTS)
 
 .PHONY: test-long
 test-long: $(VENV)/installed-dev ## the tests that take minutes

@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 model_app = typer.Typer(help="What is done to models where torch is.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
