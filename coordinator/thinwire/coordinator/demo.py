@@ -38,8 +38,8 @@ POLL_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The clients of a demo. `link`: emulated by every client on its own socket. `data`, `architecture`, `limit`: as
-    for `thinwire-client join`; several architectures, separated by commas, take turns.
+    """The clients of a demo. `link`: emulated by every client on its own socket. `data`, `architecture`, `limit`,
+    `allow`: as for `thinwire-client join`; several architectures, separated by commas, take turns.
     """
 
     clients: int
@@ -50,6 +50,7 @@ class Fleet:
     data: Path | None = None
     architecture: str | None = None
     limit: str | None = None
+    allow: tuple[str, ...] = ()
 
     def options(self, index: int) -> list[str]:
         """Of the client's command line: what it learns and on which data."""
@@ -133,6 +134,8 @@ def start_clients(children: Children, operator: Operator, fleet: Fleet, folder: 
         ]  # fmt: skip
         if fleet.limit is not None:
             arguments += ["--limit", fleet.limit]
+        for permission in fleet.allow:
+            arguments += ["--allow", permission]
         if fleet.link is not None:
             arguments += ["--link", fleet.link]
         clients.append(children.start(name, EDGE_CLIENT, arguments, _environment()))
