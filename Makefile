@@ -13,6 +13,8 @@ ARGS ?=
 TESTS ?= tests
 # Processes that run the tests, each whole files; auto: as many as there are processors.
 JOBS ?= auto
+# How long `make fuzz` goes on.
+FUZZ_SECONDS ?= 600
 
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
@@ -35,7 +37,11 @@ test-long: $(VENV)/installed-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m long $(TESTS)
 
 .PHONY: fuzz
-fuzz: $(VENV)/installed-dev ## the property tests, each with fifty times as many examples
+fuzz: $(VENV)/installed-fuzz ## coverage-guided fuzzing of every decoder, for ten minutes; FUZZ_SECONDS=N
+	$(BIN)/python -m tests.codecs.fuzz.decoders $(FUZZ_SECONDS)
+
+.PHONY: properties
+properties: $(VENV)/installed-dev ## the property tests, each with fifty times as many examples
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz --timeout=3600 $(TESTS)
 
 .PHONY: chaos
@@ -78,3 +84,7 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing into $(VENV); the first time this takes a few minutes.'
 	$(INSTALL) -e '.[dev]'
 	@touch $(VENV)/installed-demo $@
+
+$(VENV)/installed-fuzz: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[fuzz]'
+	@touch $(VENV)/installed-demo $(VENV)/installed-dev $@

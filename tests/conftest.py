@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# No timing assertions: a slow machine is not a defect. `make fuzz` takes the other profile.
+# No timing assertions: a slow machine is not a defect. `make properties` takes the other profile.
 hypothesis.settings.register_profile("thinwire", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile("thinwire")

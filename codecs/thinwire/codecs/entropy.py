@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import masks, symbols
 from .counter import uniform_blocks
 from .errors import CodecError
-from .grouping import gather, key_sizes, scatter
+from .grouping import gather, key_sizes, pair_sizes, scatter
 from .interface import ArrayCodec, Context
 from .pack_bits import pack_fields, unpack_bits, unpack_fields
 from .reading import Reader
@@ -110,18 +110,19 @@ class Entropy(ArrayCodec):
         bits = np.concatenate([np.zeros(0, np.bool_), *(array.reshape(-1) for array in arrays.values())])
         sizes = np.array([array.size for array in arrays.values()], np.int64)
         ones = np.array([np.count_nonzero(array) for array in arrays.values()], np.int64)
-        candidates = {_ARRAYS: (_array_keys(sizes), (sizes, ones), 1)}
+        candidates = {_ARRAYS: ((sizes, ones), 1)}
         keys = self._keys({name: array.shape for name, array in arrays.items()}, context)
         if keys is not None:
             counted = masks.count_bits(bits, keys, self._key_count(keys))
-            candidates[_COUNTS] = (keys, counted, self._bins)
+            candidates[_COUNTS] = (counted, self._bins)
             if self.sampling:
-                candidates[_BINS] = (keys, counted, 1)
-        estimates = {mode: masks.estimated_bits(*found[1:]) for mode, found in candidates.items()}
+                candidates[_BINS] = (counted, 1)
+        estimates = {mode: masks.estimated_bits(*found) for mode, found in candidates.items()}
         mode = min(estimates, key=estimates.__getitem__)
         header = bytes([mode]) + write_shapes(arrays, spec)
         if estimates[mode] < len(bits):
-            coded = masks.encode_bits(bits, *candidates[mode])
+            chosen = _array_keys(sizes) if keys is None or mode == _ARRAYS else keys
+            coded = masks.encode_bits(bits, chosen, *candidates[mode])
             if 8 * len(coded) < len(bits):
                 return {MASKS: np.frombuffer(header + coded, np.uint8)}
         packed = np.packbits(bits, bitorder="little")
@@ -197,16 +198,13 @@ class Entropy(ArrayCodec):
         everything = np.concatenate([np.zeros(0, np.uint8), *planes])
         sizes = [len(plane) for plane in planes]
         shapes = write_shapes(arrays, spec)
-        by_array = symbols.Tables([np.bincount(plane, minlength=256) for plane in planes])
+        by_array = symbols.Tables([key_sizes(plane, 256) for plane in planes])
         width = int(everything.max(initial=0)).bit_length()
         bits, mode, coded = len(everything) * width, _RAW, bytes([width])
         previous = self._previous({name: array.shape for name, array in arrays.items()}, spec, context)
         by_previous = None
         if previous is not None:
-            histograms = np.zeros((256, 256), np.int64)
-            for value in range(256):
-                histograms[value] = np.bincount(everything[previous == value], minlength=256)
-            by_previous = symbols.Tables(list(histograms))
+            by_previous = symbols.Tables(list(pair_sizes(previous, everything, 256, 8)))
         if by_previous is not None and previous is not None and by_previous.bits < min(bits, by_array.bits):
             mode = _COUNTS
             previous_sizes = key_sizes(previous, 256)

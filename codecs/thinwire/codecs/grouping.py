@@ -6,7 +6,6 @@ The group of an element is `group_of[key]`: keys are contexts, many of which may
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -15,16 +14,16 @@ from numpy.typing import NDArray
 Keys = NDArray[Any]
 Groups = NDArray[np.uint8]
 Sizes = NDArray[np.int64]
+Indices = NDArray[np.intp]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-_LOG_TILE: Final = 16  # a place within a tile and a group fit into 32 bits together
-_ENDS: Final = np.arange(1, 257, dtype=np.uint32) << np.uint32(_LOG_TILE)
+_TILE: Final = 1 << 14  # indices of a tile fit into a small cache
 _IDENTITY: Final = np.arange(256, dtype=np.uint8)
 
 
 def tiles(count: int) -> Iterator[slice]:
     """Slices that cover `count` elements."""
-    return (slice(begin, min(begin + (1 << _LOG_TILE), count)) for begin in range(0, count, 1 << _LOG_TILE))
+    return (slice(begin, min(begin + _TILE, count)) for begin in range(0, count, _TILE))
 
 
 def key_sizes(keys: Keys, count: int) -> Sizes:
@@ -33,6 +32,17 @@ def key_sizes(keys: Keys, count: int) -> Sizes:
     for tile in tiles(len(keys)):
         sizes += np.bincount(keys[tile], minlength=count)
     return sizes
+
+
+def pair_sizes(keys: Keys, values: NDArray[Any], count: int, log_values: int) -> Sizes:
+    """The number of elements of each of `count` keys with each of 2**log_values values: (count, 2**log_values)."""
+    sizes = np.zeros(count << log_values, np.int64)
+    for tile in tiles(len(keys)):
+        pairs = keys[tile].astype(np.uint16)
+        pairs <<= np.uint16(log_values)
+        pairs |= values[tile]
+        sizes += np.bincount(pairs, minlength=len(sizes))
+    return sizes.reshape(count, -1)
 
 
 def group_sizes(sizes: Sizes, group_of: Groups) -> Sizes:
@@ -45,51 +55,31 @@ def group_sizes(sizes: Sizes, group_of: Groups) -> Sizes:
 def gather(values: NDArray[Scalar], keys: Keys, sizes: Sizes, group_of: Groups = _IDENTITY) -> NDArray[Scalar]:
     """The values, groups ascending, in their order within each. `sizes`: of the groups."""
     ordered = np.empty_like(values)
-    for tile, order, pieces in _sorted_tiles(keys, sizes, group_of):
-        in_order = values[tile] if order is None else values[tile][order]
-        for source, target in pieces:
-            ordered[target] = in_order[source]
+    for tile, order, target in _sorted_tiles(keys, sizes, group_of):
+        ordered[target] = np.take(values[tile], order)
     return ordered
 
 
 def scatter(ordered: NDArray[Scalar], keys: Keys, sizes: Sizes, group_of: Groups = _IDENTITY) -> NDArray[Scalar]:
     """The inverse of `gather`."""
     values = np.empty_like(ordered)
-    for tile, order, pieces in _sorted_tiles(keys, sizes, group_of):
-        in_order = np.empty(tile.stop - tile.start, ordered.dtype)
-        for source, target in pieces:
-            in_order[source] = ordered[target]
-        if order is None:
-            values[tile] = in_order
-        else:
-            values[tile][order] = in_order
+    for tile, order, target in _sorted_tiles(keys, sizes, group_of):
+        values[tile][order] = np.take(ordered, target)
     return values
 
 
-def _sorted_tiles(
-    keys: Keys, sizes: Sizes, group_of: Groups
-) -> Iterator[tuple[slice, NDArray[np.intp] | None, list[tuple[slice, slice]]]]:
-    """Of every tile the stable order by group (None: as it is), and where its pieces lie, in that order and overall."""
-    filled = np.cumsum(sizes) - sizes
-    places = np.arange(1 << _LOG_TILE, dtype=np.uint32)
+def _sorted_tiles(keys: Keys, sizes: Sizes, group_of: Groups) -> Iterator[tuple[slice, Indices, Indices]]:
+    """Of every tile the stable order by group, and the places overall of the elements in that order."""
+    present = np.flatnonzero(sizes).astype(np.uint8)
+    filled = np.cumsum(sizes[present]) - sizes[present]
+    places = np.arange(_TILE)
     for tile in tiles(len(keys)):
         groups = np.take(group_of, keys[tile])
-        order = None
-        if groups.min() == groups.max():
-            edges = {int(groups[0]): (0, len(groups))}
-        else:
-            # Sorting whole numbers is several times faster than an argsort of bytes.
-            packed = groups.astype(np.uint32)
-            packed <<= np.uint32(_LOG_TILE)
-            packed |= places[: len(groups)]
-            packed.sort()
-            ends = np.searchsorted(packed, _ENDS[:-1], "left").tolist()
-            edges = {g: (b, e) for g, (b, e) in enumerate(pairwise([0, *ends, len(groups)])) if e > b}
-            packed &= np.uint32((1 << _LOG_TILE) - 1)
-            order = packed.astype(np.intp)
-        pieces = []
-        for group, (begin, end) in edges.items():
-            at = int(filled[group])
-            pieces.append((slice(begin, end), slice(at, at + end - begin)))
-            filled[group] += end - begin
-        yield tile, order, pieces
+        # The stable sort of bytes is one pass of a radix sort.
+        order = groups.argsort(kind="stable")
+        ends = groups.searchsorted(present, "right", order)
+        counts = np.diff(ends, prepend=0)
+        target = np.repeat(filled - (ends - counts), counts)
+        target += places[: len(groups)]
+        filled += counts
+        yield tile, order, target

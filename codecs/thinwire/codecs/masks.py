@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .errors import CodecError
 from .frequencies import BIT_LEVELS, bit_probabilities, eight_bits_table
 from .gaps import best_parameter, decode_gaps, encode_gaps
-from .grouping import Groups, Keys, Sizes, gather, group_sizes, scatter, tiles
+from .grouping import Groups, Keys, Sizes, gather, group_sizes, pair_sizes, scatter
 from .rans import decode_symbols, encode_symbols, log2_fixed
 from .reading import Reader, varint
 
@@ -38,12 +38,8 @@ _SPARSE: Final = 28  # gaps are the shorter code where fewer than one bit in so 
 
 def count_bits(bits: Bits, keys: Keys, count: int) -> Counted:
     """The number of bits, and of ones, of each of `count` keys."""
-    both = np.zeros(2 * count, np.int64)
-    for tile in tiles(len(bits)):
-        pairs = keys[tile] << np.uint16(1)
-        pairs |= bits[tile]
-        both += np.bincount(pairs, minlength=2 * count)
-    return both[::2] + both[1::2], both[1::2].copy()
+    both = pair_sizes(keys, bits, count, 1)
+    return both.sum(1), both[:, 1].copy()
 
 
 def estimated_bits(counted: Counted, width: int = 1) -> int:

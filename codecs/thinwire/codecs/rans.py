@@ -19,15 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CodecError
+from .grouping import key_sizes
 
 PRECISION: Final = 15
 TOTAL: Final = 1 << PRECISION
 MAX_LOG_LANES: Final = 10
-_LOWEST: Final = 1 << 16
+_LOWEST: Final = np.uint32(1 << 16)
+_SLOT: Final = np.uint32(TOTAL - 1)
+_PRECISION: Final = np.uint32(PRECISION)
 _RENORM: Final = np.uint32(32 - PRECISION)
 _SIXTEEN: Final = np.uint32(16)
 _LOW: Final = np.uint32(0xFFFF)
 _CHUNK: Final = 1 << 15  # symbols whose table entries are looked up at once
+_WORTH_A_TABLE: Final = 4  # slots per symbol; with fewer symbols a decoder searches, and allocates no table of slots
 
 Tables = NDArray[np.uint32]
 """(tables, 256): the frequency of each symbol; a row sums to `TOTAL`, and 0 means that it cannot be coded."""
@@ -49,22 +53,25 @@ def encode_symbols(symbols: NDArray[np.uint8], runs: Runs, tables: Tables) -> by
     flat_tables, flat_starts = tables.reshape(-1), starts.reshape(-1)
     for begin in reversed(range(0, count, steps * lanes)):
         chunk = symbols[begin : begin + steps * lanes]
-        index = (table_of[begin : begin + len(chunk)].astype(np.uint32) << np.uint32(8)) + chunk
-        frequencies, offsets = flat_tables[index], flat_starts[index]
+        index = (table_of[begin : begin + len(chunk)].astype(np.intp) << 8) + chunk
+        frequencies, offsets = flat_tables.take(index), flat_starts.take(index)
         spare = np.uint32(TOTAL) - frequencies
+        limits = (frequencies << _RENORM) - np.uint32(1)  # of the frequency TOTAL: 2**32 - 1
         for low in reversed(range(0, len(chunk), lanes)):
-            f = frequencies[low : low + lanes]
+            part = slice(low, low + lanes)
+            f = frequencies[part]
             x = states[: len(f)]
-            full = (x >> _RENORM) >= f
-            moved = x[full]
-            if len(moved):
-                words[first - len(moved) : first] = moved & _LOW
-                first -= len(moved)
-                x[full] = moved >> _SIXTEEN
+            full = (x > limits[part]).nonzero()[0]
+            if len(full):
+                moved = x[full]
+                words[first - len(full) : first] = moved  # the lower half
+                first -= len(full)
+                moved >>= _SIXTEEN
+                x[full] = moved
             quotient = x // f
-            quotient *= spare[low : low + lanes]
+            quotient *= spare[part]
             x += quotient
-            x += offsets[low : low + lanes]
+            x += offsets[part]
     return bytes([log_lanes]) + states.astype("<u4").tobytes() + words[first:].tobytes()
 
 
@@ -79,35 +86,52 @@ def decode_symbols(data: memoryview, runs: Runs, tables: Tables) -> NDArray[np.u
     words = np.frombuffer(data, "<u2", (len(data) - head) // 2, head)
     if (states < _LOWEST).any():
         raise CodecError("malformed", "an entropy-coded stream starts with a state that no encoder ends with")
-    # By slot: frequency << 16 | slot - start; a state can then move without knowing its symbol.
-    symbol_of = np.repeat(np.tile(np.arange(256, dtype=np.uint8), len(tables)), tables.reshape(-1))
-    starts = np.cumsum(tables, axis=1, dtype=np.uint32) - tables
-    moves = np.repeat((tables << _SIXTEEN).reshape(-1) - starts.reshape(-1), tables.reshape(-1))
-    moves += np.tile(np.arange(TOTAL, dtype=np.uint32), len(tables))
     table_of = _tables_of(runs)
     count = len(table_of)
+    # The slots of all tables in a row: those of symbol 256 t + s end at its entry.
+    frequencies = tables.reshape(-1)
+    ends = np.cumsum(frequencies, dtype=np.uint32)
+    by_slot = len(tables) * TOTAL <= _WORTH_A_TABLE * count
+    if by_slot:
+        # frequency << 16 | slot - start: a state can then move without knowing its symbol.
+        moves = np.repeat((frequencies << _SIXTEEN) - (ends - frequencies), frequencies)
+        for index, row in enumerate(moves.reshape(-1, TOTAL)):
+            row += np.arange(TOTAL, dtype=np.uint32) + np.uint32(index * TOTAL)
+        symbol_of = np.repeat(np.tile(np.arange(256, dtype=np.uint8), len(tables)), frequencies)
+    else:
+        starts = ends - frequencies
     symbols = np.empty(count, np.uint8)
     taken = 0
     steps = max(1, _CHUNK // lanes)
     for begin in range(0, count, steps * lanes):
-        slots = table_of[begin : begin + steps * lanes].astype(np.uint32) << np.uint32(PRECISION)
+        slots = table_of[begin : begin + steps * lanes].astype(np.uint32) << _PRECISION
         for low in range(0, len(slots), lanes):
             slot = slots[low : low + lanes]
             x = states[: len(slot)]
-            slot += x & np.uint32(TOTAL - 1)
-            move = moves[slot]
-            x >>= np.uint32(PRECISION)
-            x *= move >> _SIXTEEN
-            x += move & _LOW
-            empty = x < _LOWEST
-            wanted = int(np.count_nonzero(empty))
-            if wanted:
-                given = words[taken : taken + wanted]
-                if len(given) < wanted:
+            slot += x & _SLOT
+            x >>= _PRECISION
+            if by_slot:
+                move = moves.take(slot)
+                x *= move >> _SIXTEEN
+                move &= _LOW
+                x += move
+            else:
+                symbol = ends.searchsorted(slot, "right")
+                x *= frequencies.take(symbol)
+                x += slot
+                x -= starts.take(symbol)
+                slot[...] = symbol
+            empty = (x < _LOWEST).nonzero()[0]
+            if len(empty):
+                given = words[taken : taken + len(empty)]
+                if len(given) < len(empty):
                     raise CodecError("malformed", "an entropy-coded stream is cut short")
-                x[empty] = (x[empty] << _SIXTEEN) | given
-                taken += wanted
-        symbols[begin : begin + len(slots)] = symbol_of[slots]
+                moved = x[empty]
+                moved <<= _SIXTEEN
+                moved |= given
+                x[empty] = moved
+                taken += len(empty)
+        symbols[begin : begin + len(slots)] = symbol_of.take(slots) if by_slot else slots
     if taken != len(words) or (states != _LOWEST).any():
         raise CodecError("malformed", "an entropy-coded stream does not end where it should")
     return symbols
@@ -123,7 +147,7 @@ def _log_lanes(symbols: NDArray[np.uint8], runs: Runs, tables: Tables) -> int:
     bits = 0
     begin = 0
     for table, size in runs:
-        counts = np.bincount(symbols[begin : begin + size], minlength=256)
+        counts = key_sizes(symbols[begin : begin + size], 256)
         bits += int((counts * code_lengths(tables[table])).sum()) >> 16
         begin += size
     return min(MAX_LOG_LANES, max(0, (bits // 7000).bit_length() - 1))
