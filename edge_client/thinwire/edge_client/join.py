@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 import torch
 
 from thinwire.codecs import CodecError
+from thinwire.methods.interface import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
@@ -27,7 +28,6 @@ from .link import Pacer, parse_link
 from .memory import Folder, FolderInUseError
 from .model import model_bytes
 from .performer import Limits, TaskTooLongError
-from .plans import TaskRefusedError
 from .records import TornRecordError, write_file
 from .resumable import download as download_payload
 from .sockets import CountingBackend, UntrustedError

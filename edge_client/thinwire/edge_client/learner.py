@@ -38,6 +38,7 @@ class Learner:
         self.device = torch.device(device)
         self.loss = task.loss
         torch.manual_seed(client.seed)
+        self._make, self._first_seed = task.model, client.seed
         self.model = task.model()
         if not isinstance(self.model, nn.Module):
             raise TaskFileError(f"model() returned a {type(self.model).__name__}, not a torch.nn.Module")
@@ -80,6 +81,11 @@ class Learner:
 
     def arrays(self) -> dict[str, Any]:
         return model_arrays(self.model)
+
+    def first_arrays(self) -> dict[str, Any]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._first_seed)
+            return model_arrays(self._make())
 
     def decoded(self, answer: Arrays) -> Arrays:
         return decoded_answer(

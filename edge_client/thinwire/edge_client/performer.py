@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, Final
 
 from thinwire.codecs import Array, Arrays, Spec
-from thinwire.methods.interface import EVALUATE, Outcome, Task
+from thinwire.methods.interface import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.methods.payloads import PRIVATE, encode_answer, merge_parts, receive
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.identity import broadcast_seed, client_seed
@@ -20,7 +20,7 @@ from thinwire.protocol.messages import PartMessage, TaskMessage
 from .console import Say, in_bytes, in_words
 from .learner import Learner
 from .memory import Folder, RunMemory, StagedOutcome
-from .plans import MAX_PLAN_BYTES, CheckedPlan, TaskRefusedError, check_plan
+from .plans import MAX_PLAN_BYTES, CheckedPlan, check_plan
 from .records import TornRecordError
 from .resumable import download
 from .transfer import Reply, Transfer, plain_headers, read_bounded

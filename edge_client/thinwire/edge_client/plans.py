@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from thinwire.codecs import Chain, CodecError, Spec
-from thinwire.methods.interface import Chains, ClientHalf
+from thinwire.methods.interface import Chains, ClientHalf, TaskRefusedError
 from thinwire.methods.registry import client_half, find_method
 from thinwire.protocol.encoding import decode_message
 from thinwire.protocol.identity import digest_of
@@ -20,14 +20,6 @@ MAX_PLAN_BYTES: Final = 1 << 22
 """A plan names every array of a model: more than other messages, and still far from this."""
 # What settings have no business with: an address, a path, a line of code.
 _SUSPECT: Final = re.compile(r"://|^[~/]|\.\.[/\\]|^[A-Za-z]:\\|\n")
-
-
-class TaskRefusedError(Exception):
-    """This client will not do such a task. `reason`: of the closed table."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,14 @@ class RunFacts:
     bounds: Bounds
 
 
+class TaskRefusedError(Exception):
+    """This client will not do such a task. `reason`: of the closed table."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
 class MethodSettings(Settings):
     """Base of every method's settings: kebab-case outside, unknown keys are errors, immutable."""
 
@@ -242,6 +250,9 @@ class Learner(Protocol):
     def arrays(self) -> dict[str, Any]:
         """The model's arrays, as copies, in the order of `spec`."""
 
+    def first_arrays(self) -> dict[str, Any]:
+        """The arrays this client's model began with, whatever tasks have made of it: for models that never travel."""
+
     def evaluate(self, model: torch.nn.Module | None = None, samples: Samples | None = None) -> dict[str, float]:
         """`loss`, `accuracy` (where outputs are class scores) and `examples` on `samples`; {} without samples.
 
@@ -265,7 +276,8 @@ class ClientHalf(ABC, Generic[SettingsT]):
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         """The answer to one task, and both memories. `memory`: what the last verdict promoted, {} at first.
 
-        A task of kind `evaluate` is answered with metrics only: see `evaluate`.
+        A task of kind `evaluate` is answered with metrics only: see `evaluate`. Raises: `TaskRefusedError` where this
+        client lacks what the task needs: a consent, say.
         """
 
     def evaluate(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:

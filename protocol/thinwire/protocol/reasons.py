@@ -53,6 +53,8 @@ REASONS: Final[Mapping[str, Reason]] = {
     "no-global-model": Reason(404, False, "This method keeps its models on the clients."),
     "model-not-ready": Reason(404, True, "The run has no model yet."),
     "model-mismatch": Reason(409, False, "The client's model is not the run's. Use the run's task file."),
+    "proxy-mismatch": Reason(409, False, "The client's proxy set is not the run's. Use the same public examples."),
+    "consent-missing": Reason(403, False, "The run takes knowledge that the client has not been allowed to reveal."),
     # exchanges
     "plan-not-found": Reason(404, False, "No plan has this digest."),
     "payload-not-found": Reason(404, False, "No payload has this digest, or it is no longer needed."),

@@ -1,0 +1,86 @@
+"""The client half: a block of local rounds with frozen knowledge of the others, then one answer."""
+
+from __future__ import annotations
+
+import torch
+
+from thinwire.codecs import Arrays
+from thinwire.methods.fd_alu import FdAluSettings
+from thinwire.methods.fd_alu.teachers import TEACHERS, Teacher, shuffled
+from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task, TaskRefusedError
+from thinwire.methods.learning import Sgd
+from thinwire.methods.local_training import headed, under
+from thinwire.protocol.identity import client_seed
+
+
+class Client(ClientHalf[FdAluSettings]):
+    """Memory: `model/NAME`, this client's model, whatever became of the answer; what its teacher remembers of an answer
+    that was counted.
+    """
+
+    def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        if task.kind == EVALUATE:
+            return self.evaluate(task, memory, learner)
+        _load_own(memory, learner)
+        _check(learner, task)
+        metrics = _measured(learner)
+        teacher = TEACHERS[self.settings.knowledge](self.settings, task, memory, learner)
+        self._train(task, learner, teacher)
+        learner.model.eval()
+        answer, counted = teacher.knowledge()
+        model = headed("model", learner.arrays())
+        return Outcome(Answer(answer, len(learner.train), metrics), {**model, **counted}, model)
+
+    def evaluate(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        """Of this client's own model."""
+        _load_own(memory, learner)
+        return Outcome(Answer({}, len(learner.train), _measured(learner)), memory, memory)
+
+    def _train(self, task: Task, learner: Learner, teacher: Teacher) -> None:
+        """One optimiser for the block; the order of examples follows from run, client and local round alone."""
+        settings, inputs, targets = self.settings, learner.train.inputs, learner.train.targets
+        assert targets is not None  # noqa: S101
+        optimiser = Sgd(settings.lr, settings.momentum, settings.weight_decay).build(learner.model)
+        learner.model.train()
+        for number in settings.local_rounds(task.round):
+            seed = client_seed(int(task.options["seed"]), number, 0, learner.name)
+            torch.manual_seed(seed)
+            teacher.lesson(optimiser, seed)
+            for rows in shuffled(len(inputs), settings.batch_size, seed, inputs.device):
+                optimiser.zero_grad(set_to_none=True)
+                outputs = learner.model(inputs[rows])
+                value = learner.loss(outputs, targets[rows])
+                term = teacher.term(rows, outputs) if settings.beta else None
+                if term is not None:
+                    value = value + settings.beta * term
+                value.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+
+
+def _load_own(memory: Arrays, learner: Learner) -> None:
+    learner.load(under("model", memory) or learner.first_arrays())
+
+
+def _check(learner: Learner, task: Task) -> None:
+    """Raises: `TaskRefusedError` unless the model scores the run's classes, and the examples have one class each."""
+    # Every kind of knowledge has rows of scores or probabilities, and nothing else is floating.
+    classes = next(item.max_shape[-1] for item in task.reply.values() if item.is_floating)
+    targets = learner.train.targets
+    learner.model.eval()
+    with torch.no_grad():
+        shape = tuple(learner.model(learner.train.inputs[:1]).shape)
+    if shape != (1, classes):
+        raise TaskRefusedError("model-mismatch", f"the run has {classes} classes; this model's output is {shape[1:]}")
+    if targets is None or targets.ndim != 1 or targets.is_floating_point():
+        raise TaskRefusedError("model-mismatch", "this method needs one class per example")
+    if not 0 <= int(targets.min()) <= int(targets.max()) < classes:
+        raise TaskRefusedError("model-mismatch", f"an example's class is not within 0 to {classes - 1}")
+
+
+def _measured(learner: Learner) -> dict[str, float]:
+    """On the common test examples, and on those distributed like the client's own."""
+    found = learner.evaluate()
+    if learner.personal is not None:
+        personal = learner.evaluate(samples=learner.personal)
+        found |= {f"personal_{name}": personal[name] for name in ("accuracy", "loss") if name in personal}
+    return found

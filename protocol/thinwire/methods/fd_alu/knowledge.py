@@ -1,0 +1,41 @@
+"""What the server half does with one kind of knowledge: state, broadcast, reply, sum."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from thinwire.codecs import Arrays, Spec
+from thinwire.methods.fd_alu import FdAluSettings
+from thinwire.methods.interface import Reducer, RunFacts
+
+
+class Knowledge(ABC):
+    """Pure, numpy only. `arrays` are those of the run's state."""
+
+    reducer: Reducer[Any]
+
+    def __init__(self, settings: FdAluSettings, facts: RunFacts) -> None:
+        self.settings = settings
+        self.facts = facts
+
+    @abstractmethod
+    def first(self, classes: int) -> Arrays:
+        """The arrays before the first exchange, when nothing is known. Raises: `CodecError`."""
+
+    @abstractmethod
+    def parts(self, arrays: Arrays) -> Mapping[str, Arrays]:
+        """What everybody is sent."""
+
+    @abstractmethod
+    def reply(self, arrays: Arrays) -> Spec:
+        """What an answer holds."""
+
+    @abstractmethod
+    def after(self, arrays: Arrays, total: Any) -> Arrays:
+        """The arrays when the answers of an exchange have been summed."""
+
+    def private(self, arrays: Arrays, client: str) -> Arrays | None:
+        """What one client alone is sent."""
+        return None

@@ -1,0 +1,128 @@
+"""Knowledge on a public proxy set: soft labels of examples drawn from a seed that all know."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinwire.codecs import Array, Arrays, ArraySpec, CodecError, Spec
+from thinwire.methods.fd_alu import FdAluSettings
+from thinwire.methods.fd_alu.knowledge import Knowledge
+from thinwire.methods.interface import Bounds, Contribution, RunFacts
+from thinwire.methods.sums import ExactSum, Total
+
+Totals = dict[bytes, Total]
+"""By the digest that the answers named, b"" for none."""
+_GRID = 1 << 24
+
+
+def digest_of(inputs: Array) -> NDArray[np.uint64]:
+    """What identifies a proxy set: SHA-256 over dtype, shape and elements, as four numbers."""
+    found = hashlib.sha256(f"{inputs.dtype.str}{inputs.shape}".encode())
+    found.update(np.asarray(inputs, order="C").data)
+    return np.frombuffer(found.digest(), "<u8")
+
+
+def drawn(size: int, count: int, seed: int, round_: int) -> NDArray[np.int64]:
+    """The proxy examples of the exchange that ends with this local round: `count` of `size`, in ascending order.
+
+    `seed`: of the run. Nothing of it is sent but the seed.
+    """
+    return np.sort(np.random.default_rng([seed, round_]).permutation(size)[:count]).astype(np.int64)
+
+
+def sharpened(labels: NDArray[np.float64], settings: FdAluSettings) -> NDArray[np.float64]:
+    """Rows of probabilities with less entropy than the averages `labels`.
+
+    `era`: softmax(p / T), DS-FL eq. (10). `enhanced-era`: p**a / sum p**a, SCARLET. Rounded to multiples of 2**-24:
+    exponentials of two C libraries need not agree in the last bit.
+    """
+    if settings.sharpening == "none":
+        return labels
+    if settings.sharpening == "era":
+        found = np.exp((labels - labels.max(1, keepdims=True)) / settings.era_temperature)
+    else:
+        found = (labels / labels.max(1, keepdims=True)) ** settings.era_exponent
+    rounded: NDArray[np.float64] = np.rint(found / found.sum(1, keepdims=True) * _GRID) / _GRID
+    return rounded
+
+
+class LabelSum:
+    """Sums of soft labels, one for each proxy set that answers name: those of another set are of no use.
+
+    Answers: `labels`, floating (n, C), rows of probabilities; `set`, u64 (4,), in a client's first answer.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.of_labels = ExactSum(Bounds(bounds.clients, 1, 1.0), "uniform")
+
+    def check(self, contribution: Contribution) -> None:
+        """Raises: `out-of-range` (rows that are no distributions)."""
+        labels = contribution.arrays["labels"]
+        if not ((labels >= 0).all() and (np.abs(labels.sum(1, dtype=np.float64) - 1) < 1e-3).all()):
+            raise CodecError("out-of-range", "array 'labels' has a row that is no distribution")
+
+    def zero(self) -> Totals:
+        return {}
+
+    def add(self, total: Totals, contribution: Contribution) -> Totals:
+        arrays = contribution.arrays
+        key = arrays["set"].tobytes() if "set" in arrays else b""
+        labels = Contribution(contribution.slot, contribution.client, 1, {"labels": arrays["labels"]})
+        total[key] = self.of_labels.add(total.get(key, self.of_labels.zero()), labels)
+        return total
+
+    def merge(self, first: Totals, second: Totals) -> Totals:
+        for key, summed in second.items():
+            first[key] = self.of_labels.merge(first.get(key, self.of_labels.zero()), summed)
+        return first
+
+
+class ProxyLabels(Knowledge):
+    """State: `labels`, f32 (n, C), the sharpened average of the last exchange; `proxy_set`, u64 (4,), which proxy set
+    they are of, zeros as long as nothing is known.
+    """
+
+    reducer: LabelSum
+
+    def __init__(self, settings: FdAluSettings, facts: RunFacts) -> None:
+        super().__init__(settings, facts)
+        self.reducer = LabelSum(facts.bounds)
+
+    def first(self, classes: int) -> Arrays:
+        shape = (self.settings.proxy_samples, classes)
+        return {"labels": np.full(shape, 1 / classes, np.float32), "proxy_set": np.zeros(4, np.uint64)}
+
+    def parts(self, arrays: Arrays) -> Mapping[str, Arrays]:
+        """Two, so that the one which never changes is sent once."""
+        return {"knowledge": {"labels": arrays["labels"]}, "proxy": {"proxy_set": arrays["proxy_set"]}}
+
+    def reply(self, arrays: Arrays) -> Spec:
+        return Spec(
+            {
+                "labels": ArraySpec("f32", arrays["labels"].shape),
+                "set": ArraySpec("u64", (4,), optional=True),
+            }
+        )
+
+    def after(self, arrays: Arrays, total: Totals) -> Arrays:
+        """Answers of another proxy set than the run's are left out; the first exchange decides which that is."""
+        proxy_set, decided = arrays["proxy_set"], bool(arrays["proxy_set"].any())
+        if not decided:
+            named = {key: summed.count for key, summed in total.items() if key}
+            if not named:
+                return arrays
+            proxy_set = np.frombuffer(min(named, key=lambda key: (-named[key], key)), "<u8")
+        # Whoever knew which set it is, and took part, has that one.
+        keys = [proxy_set.tobytes(), *([b""] if decided else [])]
+        summed = self.reducer.of_labels.zero()
+        for key in keys:
+            if key in total:
+                summed = self.reducer.of_labels.merge(summed, total[key])
+        if not summed.count:
+            return arrays
+        labels = sharpened(summed.mean("labels"), self.settings)
+        return {"labels": labels.astype(np.float32), "proxy_set": proxy_set}

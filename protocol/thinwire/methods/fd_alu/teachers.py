@@ -1,0 +1,221 @@
+"""What the client half does with one kind of knowledge: learn from what came, and say what its model knows."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from thinwire.codecs import Array, Arrays
+from thinwire.methods.fd_alu import CONSENT, LEAST_COUNT, FdAluSettings
+from thinwire.methods.fd_alu.class_means import others_means
+from thinwire.methods.fd_alu.proxy_labels import digest_of, drawn
+from thinwire.methods.interface import Learner, Task, TaskRefusedError
+from thinwire.methods.local_training import under
+
+_AT_ONCE = 256
+
+
+class Teacher(ABC):
+    """One block's frozen knowledge. Raises on making: `TaskRefusedError`."""
+
+    def __init__(self, settings: FdAluSettings, task: Task, memory: Arrays, learner: Learner) -> None:
+        self.settings = settings
+        self.task = task
+        self.learner = learner
+
+    def lesson(self, optimiser: torch.optim.Optimizer, seed: int) -> None:  # noqa: B027 (none by default)
+        """What is learnt before the private examples of a local round; the model is in training mode."""
+
+    def term(self, rows: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor | None:
+        """What is added to the loss of a batch: of private examples `rows`, with the model's `outputs` on them."""
+        return None
+
+    @abstractmethod
+    def knowledge(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The answer, and what to remember once it has been counted. The model is in evaluation mode."""
+
+
+def outputs_on(learner: Learner, inputs: torch.Tensor) -> Array:
+    """The model's outputs, float32 (n, C), as it is now."""
+    with torch.no_grad():
+        found = [learner.model(inputs[at : at + _AT_ONCE]) for at in range(0, len(inputs), _AT_ONCE)]
+    outputs: Array = torch.cat(found).float().cpu().numpy()
+    return outputs
+
+
+def soft_cross_entropy(outputs: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T**2 CE(softmax(targets / T), softmax(outputs / T)) of each example, (n,): up to a constant T**2 KL."""
+    wanted = torch.softmax(targets / temperature, 1)
+    return -(temperature**2) * (wanted * functional.log_softmax(outputs / temperature, 1)).sum(1)
+
+
+def classes_of(learner: Learner) -> NDArray[np.int64]:
+    """Of the private examples, in order."""
+    assert learner.train.targets is not None  # noqa: S101
+    labels: NDArray[np.int64] = learner.train.targets.cpu().numpy().astype(np.int64)
+    return labels
+
+
+def frequent(labels: NDArray[np.int64], classes: int, settings: FdAluSettings, learner: Learner) -> NDArray[np.bool_]:
+    """Of which classes knowledge may leave this client, (C,)."""
+    least = settings.min_count if learner.allows(CONSENT) else max(settings.min_count, LEAST_COUNT)
+    return np.bincount(labels, minlength=classes) >= least
+
+
+class _WithTargets(Teacher):
+    """Adds the term of each private example that has target scores: row `line[i]` of `scores`, -1 for none."""
+
+    line: torch.Tensor
+    scores: torch.Tensor
+
+    def _teach(self, line: NDArray[np.int64], scores: Array) -> None:
+        device = self.learner.train.inputs.device
+        self.line = torch.from_numpy(line).to(device)
+        self.scores = torch.from_numpy(scores.astype(np.float32)).to(device)
+
+    def term(self, rows: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor | None:
+        if not len(self.scores):
+            return None
+        line = self.line[rows]
+        targets = self.scores[line.clamp(min=0)].to(outputs.dtype)
+        values = soft_cross_entropy(outputs, targets, self.settings.softness)
+        return torch.where(line >= 0, values, 0.0).mean()
+
+
+class ClassTeacher(_WithTargets):
+    """Remembers `own/NAME`, the answer that was counted, as decoded, and `own/round`, when."""
+
+    def __init__(self, settings: FdAluSettings, task: Task, memory: Arrays, learner: Learner) -> None:
+        super().__init__(settings, task, memory, learner)
+        self._labels = classes_of(learner)
+        own = under("own", memory)
+        # What is broadcast now are the answers of the block before, so only one given then is part of them.
+        counted = "round" in own and int(own["round"]) == settings.local_rounds(task.round).start - 1
+        means, known = others_means(task.arrays["means"], task.arrays["numbers"], own if counted else None)
+        line = np.where(known, np.cumsum(known) - 1, -1)
+        self._teach(line[self._labels], means[known])
+
+    def knowledge(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        classes = len(self.task.arrays["numbers"])
+        owned = frequent(self._labels, classes, self.settings, self.learner)
+        outputs = outputs_on(self.learner, self.learner.train.inputs).astype(np.float64)
+        rows = [outputs[self._labels == label].mean(0) for label in np.flatnonzero(owned)]
+        answer = {
+            "owned": owned,
+            "counts": np.bincount(self._labels, minlength=classes)[owned].astype(np.uint32),
+            "rows": np.array(rows, np.float32).reshape(-1, classes),
+        }
+        remembered = {f"own/{name}": array for name, array in self.learner.decoded(answer).items()}
+        return answer, {**remembered, "own/round": np.array(self.task.round, np.int64)}
+
+
+class ProxyTeacher(Teacher):
+    """Distils on the proxy examples of the block before, answers for those of this one."""
+
+    def __init__(self, settings: FdAluSettings, task: Task, memory: Arrays, learner: Learner) -> None:
+        super().__init__(settings, task, memory, learner)
+        if learner.proxy is None:
+            raise TaskRefusedError("proxy-mismatch", "the task has no proxy set: data() must return public examples")
+        self._inputs = learner.proxy.inputs
+        if len(self._inputs) < settings.proxy_samples:
+            raise TaskRefusedError(
+                "proxy-mismatch",
+                f"the proxy set has {len(self._inputs)} examples; the run draws {settings.proxy_samples} "
+                "(proxy-samples) for each exchange",
+            )
+        self._digest = digest_of(self._inputs.cpu().numpy())
+        self._known = bool(task.arrays["proxy_set"].any())
+        if self._known and not np.array_equal(task.arrays["proxy_set"], self._digest):
+            raise TaskRefusedError(
+                "proxy-mismatch", "the arrays of this client's proxy set are not those of the others"
+            )
+        self._labels = torch.from_numpy(task.arrays["labels"].copy()).to(self._inputs.device)
+
+    def _drawn(self, round_: int) -> torch.Tensor:
+        seed = int(self.task.options["seed"])
+        found = drawn(len(self._inputs), self.settings.proxy_samples, seed, round_)
+        return self._inputs[torch.from_numpy(found).to(self._inputs.device)]
+
+    def lesson(self, optimiser: torch.optim.Optimizer, seed: int) -> None:
+        if not self._known or not self.settings.beta:
+            return
+        inputs = self._drawn(self.settings.local_rounds(self.task.round).start - 1)
+        for rows in shuffled(len(inputs), self.settings.batch_size, seed, inputs.device):
+            optimiser.zero_grad(set_to_none=True)
+            outputs = self.learner.model(inputs[rows])
+            labels = self._labels[rows].to(outputs.dtype)
+            value = functional.kl_div(functional.log_softmax(outputs, 1), labels, reduction="batchmean")
+            (self.settings.beta * value).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+
+    def knowledge(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        scores = outputs_on(self.learner, self._drawn(self.task.round)).astype(np.float64)
+        powers = np.exp(scores - scores.max(1, keepdims=True))
+        answer: dict[str, Array] = {"labels": (powers / powers.sum(1, keepdims=True)).astype(np.float32)}
+        if not self._known:
+            answer["set"] = self._digest
+        return answer, {}
+
+
+class SampleTeacher(_WithTargets):
+    """Learns from the related examples' logits, answers with its own examples' ones."""
+
+    def __init__(self, settings: FdAluSettings, task: Task, memory: Arrays, learner: Learner) -> None:
+        super().__init__(settings, task, memory, learner)
+        if not learner.allows(CONSENT):
+            raise TaskRefusedError(
+                "consent-missing", "the run takes hashes, labels and logits of single examples; to allow it, "
+                f"start this client with --allow {CONSENT}",
+            )  # fmt: skip
+        self._classes = int(task.reply["logits"].max_shape[1])
+        labels = classes_of(learner)
+        # Order and choice follow from the data alone: the same in every exchange.
+        self._sent = np.flatnonzero(frequent(labels, self._classes, settings, learner)[labels])
+        self._labels = labels[self._sent].astype(np.uint16)
+        mine = task.parts.get("private")
+        # Without a part of its own, the coordinator does not know this client's examples.
+        self._is_known = mine is not None
+        line = np.full(len(labels), -1)
+        scores: Array = np.zeros((0, self._classes), np.float32)
+        if mine is not None and len(mine["known"]) == len(self._sent):
+            scores = mine["logits"]
+            line[self._sent[mine["known"]]] = np.arange(len(scores))
+        self._teach(line, scores)
+
+    def knowledge(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        chosen = torch.from_numpy(self._sent).to(self.learner.train.inputs.device)
+        inputs = self.learner.train.inputs[chosen]
+        empty = np.zeros((0, self._classes), np.float32)
+        answer: dict[str, Array] = {"logits": outputs_on(self.learner, inputs) if len(chosen) else empty}
+        if not self._is_known:
+            answer["hashes"] = hashes_of(inputs, self.settings.hash_dims, int(self.task.options["seed"]))
+            answer["labels"] = self._labels
+        return answer, {}
+
+
+def hashes_of(inputs: torch.Tensor, dims: int, seed: int) -> NDArray[np.int8]:
+    """Random projections of the examples, i8 (n, dims), each scaled to its largest number; the same for all clients.
+
+    `seed`: of the run.
+    """
+    flat = inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).cpu().numpy().astype(np.float32)
+    projected = flat @ np.random.default_rng([seed, dims]).standard_normal((flat.shape[1], dims), np.float32)
+    largest = np.maximum(np.abs(projected).max(1, keepdims=True, initial=0), np.finfo(np.float32).tiny)
+    hashes: NDArray[np.int8] = np.rint(projected / largest * 127).astype(np.int8)
+    return hashes
+
+
+def shuffled(count: int, size: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:
+    """All indices below `count`, at most `size` at a time."""
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count)).to(device)
+    for start in range(0, count, size):
+        yield order[start : start + size]
+
+
+TEACHERS: dict[str, type[Teacher]] = {"class": ClassTeacher, "proxy": ProxyTeacher, "sample": SampleTeacher}
