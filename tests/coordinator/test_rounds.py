@@ -10,7 +10,8 @@ def _exchange(index: int, round_: int, step: int, kind: str, accuracy: float | N
     return ExchangeMetrics(
         exchange=index, round=round_, step=step, kind=kind, answers=2, offers=1,
         metrics={} if accuracy is None else {"accuracy": accuracy, "loss": 1 - accuracy}, seconds=1.0,
-        uplink_bytes=100, downlink_bytes=200, payload_bytes=270, uplink_bytes_before=before,
+        uplink_bytes=100, downlink_bytes=200, uplink_payload_bytes=90, downlink_payload_bytes=180,
+        uplink_bytes_before=before,
         downlink_bytes_before=2 * before,
     )  # fmt: skip
 

@@ -32,11 +32,12 @@ def samples() -> list[m.Message]:
     run = m.RunView(
         id="run001", name="night", method="fedavg", state="finished", outcome="completed", reason="done", round=10,
         step=0, rounds=10, exchange=11, answers=8, cohort=8, parameters=4810, model=_DIGEST, created_at=1.7e9,
-        finished_at=1.7e9 + 60, settings={"rounds": 10},
+        finished_at=1.7e9 + 60, warnings=["it drifts"], settings={"rounds": 10},
     )  # fmt: skip
     exchange = m.ExchangeMetrics(
         exchange=0, round=1, step=0, kind="train", answers=8, offers=1, metrics={"accuracy": 0.5}, seconds=1.25,
-        uplink_bytes=1, downlink_bytes=2, payload_bytes=3, uplink_bytes_before=4, downlink_bytes_before=5,
+        uplink_bytes=1, downlink_bytes=2, uplink_payload_bytes=1, downlink_payload_bytes=2,
+        uplink_bytes_before=4, downlink_bytes_before=5,
     )  # fmt: skip
     row = m.LedgerRow(
         run="run001", client="client-00", exchange=0, round=1, step=0, kind="answer", requests=2,

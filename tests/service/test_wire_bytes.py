@@ -76,7 +76,7 @@ def test_what_an_exchange_cost_is_the_sum_of_its_rows(trained: Trained) -> None:
     for one in exchanges:
         own = total(row for row in rows if row.exchange == one.exchange and row.run == run)
         assert (one.uplink_bytes, one.downlink_bytes) == (own.uplink, own.downlink)
-        assert one.payload_bytes == own.uplink_payload + own.downlink_payload
+        assert (one.uplink_payload_bytes, one.downlink_payload_bytes) == (own.uplink_payload, own.downlink_payload)
         assert (one.uplink_bytes_before, one.downlink_bytes_before) == (spent_up, spent_down)
         spent_up, spent_down = spent_up + own.uplink, spent_down + own.downlink
 

@@ -22,6 +22,7 @@ from .console import console, in_bytes, in_figure, in_percent
 from .demo import Fleet, Result, run_demo
 from .operate import UnreachableError
 from .processes import ChildFailedError
+from .round_table import measure_table
 from .watch import Step, shown
 
 DataFile = Annotated[Path | None, typer.Option("--data", help="npz file of a task that is not bundled")]
@@ -129,8 +130,12 @@ def _tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Form
         f"accuracy {in_figure(facts['accuracy'])} after {in_bytes(wire)} on the wire, {facts['seconds']:.0f} s"
     )
     screen.print(f"{up} up, {down} down, {in_percent(facts['framing_bytes'], wire)} of it framing")
-    up, down = f"{facts['bits_per_parameter_up']:.1f}", f"{facts['bits_per_parameter_down']:.1f}"
-    screen.print(f"{up} bits per parameter up, {down} down, per answer")
+    up, down = f"{facts['bits_per_parameter_up']:.2g}", f"{facts['bits_per_parameter_down']:.2g}"
+    screen.print(f"{up} bits per parameter up, {down} down: payload of one answer, and of what it answered")
+    if (measured := measure_table(result.exchanges[-1:])) is not None:
+        screen.print(measured)
+    if facts["model_bytes"] is not None:
+        screen.print(f"final model: {folder / 'model.safetensors'}, {in_bytes(facts['model_bytes'])}")
     screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")
     screen.print(f"report: {folder / 'report.html'}")
 

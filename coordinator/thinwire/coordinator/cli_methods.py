@@ -7,9 +7,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from thinwire.methods.registry import find_method, method_ids
-from thinwire.protocol.settings import kebab
 
-from .cli_options import AsFormat, Format, print_json
+from .cli_options import AsFormat, Format, print_json, setting_name
 from .console import console, table
 
 
@@ -34,7 +33,7 @@ def _described(method_id: str) -> dict[str, Any]:
     method = find_method(method_id)
     settings = [
         {
-            "name": kebab(name),
+            "name": setting_name(name, field),
             "type": _type(field),
             "default": "required" if field.is_required() else str(field.get_default(call_default_factory=True)),
             "meaning": field.description or "",

@@ -13,9 +13,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from thinwire.methods.registry import find_method
 from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.messages import RunView
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings, kebab
 
@@ -45,6 +47,12 @@ def fail(message: str, code: Exit) -> NoReturn:
     """Ends the process with a message for the person at the terminal."""
     print(f"thinwire: {message}", file=sys.stderr)
     raise typer.Exit(int(code))
+
+
+def warn(view: RunView) -> None:
+    """Tells a person what the run's method says about its settings."""
+    for sentence in view.warnings or ():
+        print(f"thinwire: warning: {sentence}", file=sys.stderr)
 
 
 @contextmanager
@@ -118,9 +126,14 @@ def run_keys() -> list[str]:
 def method_keys(method: str) -> list[str]:
     """The settings of this method in kebab-case; an unknown method ends the process."""
     try:
-        return [kebab(name) for name in find_method(method).settings.model_fields]
+        return [setting_name(name, field) for name, field in find_method(method).settings.model_fields.items()]
     except KeyError as error:
         fail(str(error.args[0]), Exit.USAGE)
+
+
+def setting_name(name: str, field: FieldInfo) -> str:
+    """How a person writes a setting: in kebab-case, or as its own alias says (`lambda`)."""
+    return field.alias or kebab(name)
 
 
 def invalid(error: ValidationError) -> str:

@@ -24,10 +24,11 @@ from .cli_options import (
     operator,
     print_json,
     run_settings,
+    warn,
 )
 from .console import console, in_bytes, in_time, table
 from .ledger_tables import kind_table, link_table
-from .round_table import round_table
+from .round_table import measure_table, round_table
 from .rounds import rounds_of
 from .watch import watch as watch_run
 
@@ -74,6 +75,7 @@ def start(
             print_json(view)
         else:
             print(f"run {view.name} ({view.id}): {view.parameters} parameters, waits for {settings.present} client(s)")
+        warn(view)
         if follow:
             _follow(watch_run(coordinator, view.id, live=format_ is Format.TABLE))
 
@@ -122,7 +124,10 @@ def show(
     screen.print(f"run {view.name} ({view.id}), {view.method}: {_state(view)}, round {view.round} of {view.rounds}")
     if view.reason:
         screen.print(f"reason: {view.reason}")
-    screen.print(round_table(rounds_of(metrics.exchanges)))
+    warn(view)
+    screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
+    if (measured := measure_table(metrics.exchanges)) is not None:
+        screen.print(measured)
     screen.print(kind_table(ledger))
     screen.print(link_table(ledger))
 

@@ -49,6 +49,8 @@ def run_comparison(
             views = []
             for settings in runs:
                 view = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=model))
+                for sentence in view.warnings or ():
+                    say(f"warning: {view.name}: {sentence}")
                 # All but the one that is on wait: clients with a run still to come stay connected.
                 views.append(operator.ask("POST", f"/v1/runs/{view.id}/pause", RunView, RunCommand(open="drop")))
             clients = start_clients(children, operator, fleet, folder)

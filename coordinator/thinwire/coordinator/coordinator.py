@@ -256,7 +256,8 @@ class Coordinator:
             update={
                 "uplink_bytes": tally.uplink,
                 "downlink_bytes": tally.downlink,
-                "payload_bytes": tally.payload,
+                "uplink_payload_bytes": tally.uplink_payload,
+                "downlink_payload_bytes": tally.downlink_payload,
                 "uplink_bytes_before": before.uplink,
                 "downlink_bytes_before": before.downlink,
             }

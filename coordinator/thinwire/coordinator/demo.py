@@ -93,6 +93,8 @@ def run_demo(fleet: Fleet, settings: RunSettings, folder: Path, say: Callable[[s
             say(f"{fleet.clients} clients start, logs in {folder / 'logs'}")
             model = first_model(children, operator, fleet, folder)
             view = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=model))
+            for sentence in view.warnings or ():
+                say(f"warning: {sentence}")
             view = follow_run(children, operator, view, step)
             if view.outcome == "completed":
                 for child in clients:

@@ -243,7 +243,8 @@ class Driver:
             exchange=opened.index, round=opened.task.round, step=opened.task.step, kind=opened.task.kind,
             answers=len(opened.told), offers=closed.offers, metrics=weighted_metrics(list(opened.told.values())),
             seconds=time.monotonic() - opened.opened_at,
-            uplink_bytes=0, downlink_bytes=0, payload_bytes=0, uplink_bytes_before=0, downlink_bytes_before=0,
+            uplink_bytes=0, downlink_bytes=0, uplink_payload_bytes=0, downlink_payload_bytes=0,
+            uplink_bytes_before=0, downlink_bytes_before=0,
         )  # fmt: skip
         await self._coordinator.compute(folder.put_state, run.id, opened.index + 1, state)
         await self._store.write(*rows.closing(run, result, state.round, state.step), durable=True)

@@ -16,7 +16,7 @@ from .console import in_bytes, in_figure, in_percent
 from .demo import Fleet, Result
 from .ledger_tables import COLUMNS as LEDGER_COLUMNS
 from .ledger_tables import by_client_and_kind, total
-from .round_table import COLUMNS, round_cells
+from .round_table import COLUMNS, in_bits, measures, round_cells
 from .rounds import Round, bytes_to_accuracy, evaluation_of
 
 PLOT = "accuracy-vs-bytes.png"
@@ -24,7 +24,7 @@ PLOT = "accuracy-vs-bytes.png"
 
 def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
     """The figures of the whole run. Bytes are those of its rounds; the evaluation after the last one is apart. Bits per
-    parameter: of what one answer cost in each direction, headers included.
+    parameter: of payload, in each direction, for one answer. `model_bytes`: of the final model as a file.
     """
     rounds, sums = result.rounds, total(result.ledger.rows)
     done = [one for one in rounds if one.round]
@@ -52,8 +52,9 @@ def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
         "downlink_bytes": downlink,
         "framing_bytes": sum(one.framing_bytes for one in done),
         "evaluation_bytes": 0 if evaluation is None else evaluation.uplink_bytes + evaluation.downlink_bytes,
-        "bits_per_parameter_up": 8 * uplink / turns,
-        "bits_per_parameter_down": 8 * downlink / turns,
+        "bits_per_parameter_up": 8 * sum(one.uplink_payload_bytes for one in done) / turns,
+        "bits_per_parameter_down": 8 * sum(one.downlink_payload_bytes for one in done) / turns,
+        "model_bytes": None if result.model is None else result.model.stat().st_size,
         "ledger_bytes": sums.uplink + sums.downlink,
         "kernel_bytes": kernel,
         "unaccounted_bytes": kernel - theirs.uplink - theirs.downlink,
@@ -131,13 +132,13 @@ def _page(result: Result, fleet: Fleet, facts: dict[str, Any], picture: bytes) -
             "up": in_bytes(facts["uplink_bytes"]),
             "down": in_bytes(facts["downlink_bytes"]),
             "framing": in_percent(facts["framing_bytes"], wire),
-            "bits per parameter up": f"{facts['bits_per_parameter_up']:.1f}",
-            "bits per parameter down": f"{facts['bits_per_parameter_down']:.1f}",
+            "bits per parameter, up/down": in_bits(facts["bits_per_parameter_up"], facts["bits_per_parameter_down"]),
             "seconds": f"{facts['seconds']:.0f}",
         },
         picture=base64.b64encode(picture).decode(),
         columns=COLUMNS,
-        rounds=[round_cells(one) for one in result.rounds],
+        rounds=[round_cells(one, result.view.parameters) for one in result.rounds],
+        measures=measures(result.exchanges),
         ledger_columns=LEDGER_COLUMNS,
         ledger=ledger,
         all=total(result.ledger.rows).cells(),

@@ -78,7 +78,8 @@ async def _restore(coordinator: Coordinator, row: Row[Any], definition: Definiti
                     seconds=exchange.seconds,
                     uplink_bytes=0,
                     downlink_bytes=0,
-                    payload_bytes=0,
+                    uplink_payload_bytes=0,
+                    downlink_payload_bytes=0,
                     uplink_bytes_before=0,
                     downlink_bytes_before=0,
                 )

@@ -23,7 +23,8 @@ class Round:
     loss: float | None = None
     uplink_bytes: int = 0
     downlink_bytes: int = 0
-    payload_bytes: int = 0
+    uplink_payload_bytes: int = 0
+    downlink_payload_bytes: int = 0
     total_bytes: int = 0
     seconds: float = 0.0
     answers: int = 0
@@ -34,7 +35,12 @@ class Round:
 
     @property
     def framing_bytes(self) -> int:
-        return self.wire_bytes - self.payload_bytes
+        return self.wire_bytes - self.uplink_payload_bytes - self.downlink_payload_bytes
+
+    def bits_per_parameter(self, parameters: int) -> tuple[float, float]:
+        """Payload bits that an answer, and the broadcast it answered, cost per parameter of the model: up, down."""
+        turns = self.answers * parameters or 1
+        return 8 * self.uplink_payload_bytes / turns, 8 * self.downlink_payload_bytes / turns
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -58,7 +64,8 @@ def rounds_of(exchanges: Iterable[ExchangeMetrics]) -> list[Round]:
         now = rounds[-1]
         now.uplink_bytes += exchange.uplink_bytes
         now.downlink_bytes += exchange.downlink_bytes
-        now.payload_bytes += exchange.payload_bytes
+        now.uplink_payload_bytes += exchange.uplink_payload_bytes
+        now.downlink_payload_bytes += exchange.downlink_payload_bytes
         now.seconds += exchange.seconds
         now.answers += exchange.answers
         before = exchange.uplink_bytes_before + exchange.downlink_bytes_before

@@ -164,6 +164,7 @@ class Run:
             model=self.model,
             created_at=self.created_at,
             finished_at=self.finished_at,
+            warnings=self.definition.server.warnings() or None,
             settings=run.model_dump(mode="json", by_alias=True, exclude_none=True),
         )
 

@@ -87,7 +87,7 @@ def _drawn(screen: Console) -> Iterator[Step]:
             state = f"{done}/{view.rounds} rounds, "
             state += f"{view.answers}/{view.cohort} answers" if view.state == "running" else view.state
             bar.update(task, description=view.method, total=view.rounds, completed=done, state=state)
-            live.update(Group(round_table(rounds, last=LIVE_ROUNDS), bar))
+            live.update(Group(round_table(rounds, view.parameters, last=LIVE_ROUNDS), bar))
 
         yield step
 
@@ -103,7 +103,7 @@ def _lines(screen: Console) -> Step:
         # A round's accuracy is known when the next exchange has closed; without one, when the run is over.
         ready = len(rounds) if view.state == "finished" else len(rounds) - 1
         while told < ready:
-            cells = zip(COLUMNS, round_cells(rounds[told]), strict=True)
+            cells = zip(COLUMNS, round_cells(rounds[told], view.parameters), strict=True)
             screen.print("  ".join(f"{name} {cell}" for name, cell in cells if cell), soft_wrap=True)
             told += 1
 

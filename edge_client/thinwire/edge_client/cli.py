@@ -164,7 +164,9 @@ def model_export(
     from .tasks import TaskFileError
 
     try:
-        model.export_state(learning_task(task, data, download, architecture, None), model.read_model(file), seed, out)
+        model.export_state(
+            learning_task(task, data, download, architecture, None), model.trained_model(file), seed, out
+        )
     except (TaskFileError, ValueError) as error:
         fail(str(error), Exit.USAGE)
     except OSError as error:
@@ -198,7 +200,7 @@ def model_compact(
             raise ValueError("give --energy or --tolerance, not both")
         arrays, words = model.compact_arrays(
             learning_task(task, data, download, architecture, None),
-            model.read_model(file),
+            model.trained_model(file),
             seed,
             energy=energy,
             tolerance=tolerance,
@@ -207,6 +209,21 @@ def model_compact(
         model.write_out(model.model_bytes(arrays), out)
         print(words)
     except (TaskFileError, ValueError) as error:
+        fail(str(error), Exit.USAGE)
+    except OSError as error:
+        fail(str(error), Exit.LOCAL)
+
+
+@model_app.command("expand")
+def model_expand(file: ModelFile, out: Annotated[Path, typer.Option("--out", "-o", help="a safetensors file")]) -> None:
+    """Write the arrays of a model that is stored as a seed and a mask: for models trained with sparse_masks."""
+    from . import model
+
+    try:
+        arrays = model.trained_model(file)
+        model.write_out(model.model_bytes(arrays), out)
+        print(model.described(arrays))
+    except ValueError as error:
         fail(str(error), Exit.USAGE)
     except OSError as error:
         fail(str(error), Exit.LOCAL)

@@ -19,6 +19,7 @@ from thinwire.codecs import Array, Arrays, CodecError
 from thinwire.codecs.decomposition import EXACT
 from thinwire.methods.feddlr.compact import compact_model, smallest_energy
 from thinwire.methods.learning import load_arrays, model_arrays
+from thinwire.methods.sparse_masks.masked_model import expand, is_packed
 
 from .data import ClientInfo
 from .learner import Learner
@@ -44,6 +45,18 @@ def read_model(path: Path) -> dict[str, Array]:
             return {name: file.get_tensor(name) for name in names}
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from None
+
+
+def trained_model(path: Path) -> dict[str, Array]:
+    """The arrays of a model as its task has them, also where the file holds a seed and a mask of it (`sparse_masks`).
+
+    Raises: `ValueError`, `OSError`.
+    """
+    arrays = read_model(path)
+    try:
+        return expand(arrays) if is_packed(arrays) else arrays
+    except CodecError as error:
+        raise ValueError(f"{path}: {error.detail}") from None
 
 
 def first_model(task: LearningTask, seed: int) -> dict[str, Array]:

@@ -213,6 +213,10 @@ class ServerHalf(ABC, Generic[SettingsT]):
     def model(self, state: State) -> Arrays | None:
         """The global model as named arrays; None for a method that has none."""
 
+    def warnings(self) -> list[str]:
+        """What a person should know before a run with these settings and facts begins, one sentence each."""
+        return []
+
     def evaluation(self, state: State) -> Task | None:
         """The exchange that measures the final state; None for nothing to measure."""
         model = self.model(state)

@@ -223,7 +223,9 @@ class RunRequest(Message):
 
 
 class RunView(Message):
-    """A run as operators see it. `reason`: why it is paused or has failed. Times are Unix seconds."""
+    """A run as operators see it. `reason`: why it is paused or has failed. `warnings`: what its method says about
+    these settings. Times are Unix seconds.
+    """
 
     id: Id
     name: str
@@ -241,6 +243,7 @@ class RunView(Message):
     model: Digest | None = None
     created_at: float
     finished_at: float | None = None
+    warnings: list[str] | None = None
     settings: Plain
 
 
@@ -258,8 +261,8 @@ class RunCommand(Message):
 
 class ExchangeMetrics(Message):
     """One closed exchange. `metrics`: example-weighted means over the answers; accuracy and loss are of the arrays that
-    the exchange broadcast. Byte counts are wire bytes of this run: of this exchange, and of all up to when its
-    broadcast was complete (`*_before`): where its accuracy is plotted.
+    the exchange broadcast. Byte counts are wire bytes of this run: of this exchange, the payload among them, and of all
+    up to when its broadcast was complete (`*_before`): where its accuracy is plotted.
     """
 
     exchange: Count
@@ -272,7 +275,8 @@ class ExchangeMetrics(Message):
     seconds: float
     uplink_bytes: Count
     downlink_bytes: Count
-    payload_bytes: Count
+    uplink_payload_bytes: Count
+    downlink_payload_bytes: Count
     uplink_bytes_before: Count
     downlink_bytes_before: Count
 

@@ -24,7 +24,7 @@ class Client(ClientHalf[ProgfedSettings]):
         # The parts are the blocks and the head.
         model, temporary = stage_model(learner.model, received, len(task.parts) - 1, settings.growth)
         tensors = {**own, **temporary}
-        metrics = learner.evaluate(model)
+        metrics = {**learner.evaluate(model), "stage": float(len(task.parts) - 1)}
         with _only([tensors[name] for name in task.reply], list(tensors.values())):
             optimiser = Sgd(float(task.options["lr"]), settings.momentum, settings.weight_decay).build(model)
             train_epochs(

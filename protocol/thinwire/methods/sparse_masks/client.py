@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import torch
 
-from thinwire.codecs import Array, Arrays, Spec
+from thinwire.codecs import Array, Arrays, Chain, Spec
 from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
 from thinwire.methods.learning import model_tensors
 from thinwire.methods.sparse_masks import SparseMasksSettings, View
 from thinwire.methods.sparse_masks.frozen import draw, first_scores, frozen_weights, maskable, theta_of_counts
 from thinwire.methods.sparse_masks.training import MaskedModel, train_scores
 
+_ALONE: Final = Chain.parse("entropy")
 _VIEWS: tuple[View, ...] = ("mode", "mean", "sample", "samples")
 
 
@@ -29,7 +32,10 @@ class Client(ClientHalf[SparseMasksSettings]):
         }
         found = {**masks, **statistics}
         ones = sum(int(np.count_nonzero(mask)) for mask in masks.values())
-        metrics["density"] = ones / sum(mask.size for mask in masks.values())
+        count = sum(mask.size for mask in masks.values())
+        metrics["density"] = ones / count
+        # What papers state: bits per parameter of the mask coded on its own. What was paid is in the ledger.
+        metrics["bpp_array"] = 8 * len(_ALONE.encode(masks, Spec.of(masks))) / count
         return Outcome(Answer({name: found[name] for name in task.reply}, len(learner.train), metrics), memory, memory)
 
     def evaluate(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:

@@ -48,6 +48,17 @@ class Server(ServerHalf[SparseMasksSettings]):
                 arrays[f"{_STATISTICS if is_statistic(name) else _FIXED}/{name}"] = array
         return State(1, 0, {**arrays, _MASKS: np.array(0, np.uint32)})
 
+    def warnings(self) -> list[str]:
+        """Drift: while beta counts, the j-th round since its reset takes only 1 / (j**2 K) of what is undecided."""
+        window, clients = self.settings.reset_every, self.facts.bounds.clients
+        slower = window / sum(1 / j**2 for j in range(1, window + 1))
+        if self.settings.revive or self.facts.rounds <= 3 * clients * slower:
+            return []
+        return [
+            f"{self.facts.rounds} rounds are more than 3 x cohort ({clients}): by then sampling alone, not the data, "
+            "has decided most of the mask; a larger cohort, revive=0.01, score-limit=6 or aggregation=beta keep it open"
+        ]
+
     def task(self, state: State) -> Task | None:
         if state.round > self.facts.rounds:
             return None

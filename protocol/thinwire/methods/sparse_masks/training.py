@@ -27,12 +27,12 @@ class MaskedModel(nn.Module):
         return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
 
 
-def regulariser_slope(scores: torch.Tensor, theta: torch.Tensor, settings: SparseMasksSettings) -> torch.Tensor:
-    """The gradient of the regulariser with respect to the scores. `mean`: lambda/n sum of theta; `entropy`: lambda/n
+def regulariser_slope(scores: torch.Tensor, settings: SparseMasksSettings) -> torch.Tensor | float:
+    """The gradient of the regulariser with respect to theta. `mean`: of lambda/n sum of theta; `entropy`: of lambda/n
     sum of H2(theta), in bits.
     """
-    slope = theta * (1 - theta) * (settings.lambda_ / theta.numel())
-    return slope if settings.regulariser == "mean" else -slope * scores / math.log(2)
+    share = settings.lambda_ / scores.numel()
+    return share if settings.regulariser == "mean" else scores * (-share / math.log(2))
 
 
 def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: SparseMasksSettings) -> dict[str, Array]:
@@ -42,7 +42,8 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
     sizes = [math.prod(shape) for shape in shapes]
     weights, kept = (_flat(arrays, names).to(learner.device) for arrays in (frozen, scores))
     kept.requires_grad_(True)
-    optimiser = torch.optim.Adam([kept], settings.lr)
+    # One pass over the scores instead of a dozen: a fifth of the time of a step of an MLP.
+    optimiser = torch.optim.Adam([kept], settings.lr, fused=learner.device.type in ("cpu", "cuda"))
     model = learner.model.train()
     limit = settings.score_limit
     for epoch in range(settings.epochs):
@@ -50,7 +51,8 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
             assert targets is not None  # noqa: S101
             with torch.no_grad():
                 theta = torch.sigmoid(kept)
-                effective = torch.where(torch.rand_like(theta) < theta, weights, 0.0)
+                # 1[u < theta] w, in place.
+                effective = torch.rand_like(theta).lt_(theta).mul_(weights)
             effective.requires_grad_(True)
             pieces = torch.split(effective, sizes)
             held = {name: piece.view(shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
@@ -58,11 +60,12 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
             with torch.no_grad():
                 assert effective.grad is not None  # noqa: S101
                 # dL/dm = dL/dw_eff * w, passed on to theta as it is, then through the sigmoid.
-                slope = effective.grad.mul_(weights).mul_(theta * (1 - theta))
+                slope = effective.grad.mul_(weights)
                 if settings.ste == "theta":
                     slope.mul_(theta)
                 if settings.lambda_:
-                    slope += regulariser_slope(kept, theta, settings)
+                    slope += regulariser_slope(kept, settings)
+                slope.mul_(theta).mul_(1 - theta)
                 kept.grad = slope
                 optimiser.step()
                 kept.clamp_(-limit, limit)

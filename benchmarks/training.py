@@ -1,0 +1,186 @@
+"""What local training costs beside plain PyTorch: `python -m benchmarks.training [--quick]`.
+
+Seconds of one local epoch, by the client half of every method, answer included, evaluation left out; and of a bare loop
+over the same model, examples, batches and optimiser. Inputs are noise: no kernel's speed depends on their values.
+progfed is measured stage by stage, beside its own whole model; feddkd, which also distils, in its exchange of training.
+
+All contestants take turns in one process, each turn in another order, so that what disturbs one disturbs all; a turn's
+ratio is against the bare loop of the same turn. Printed: medians over the turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from thinwire.codecs import Arrays
+from thinwire.coordinator.console import console, table
+from thinwire.edge_client.architectures import ARCHITECTURES
+from thinwire.edge_client.data import ClientInfo, Data
+from thinwire.edge_client.learner import Learner
+from thinwire.edge_client.tasks import LearningTask
+from thinwire.methods.interface import EVALUATE, Task
+from thinwire.methods.progfed import ProgfedSettings
+from thinwire.methods.progfed.cuts import cut
+from thinwire.methods.registry import client_half, find_method, method_ids
+from thinwire.methods.simulation import build_server
+from thinwire.protocol.settings import RunSettings
+
+BARE: Final = "bare loop"
+BATCH: Final = 128
+CLASSES: Final = 10
+SEED: Final = 1
+Turn = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A model, and how many examples an epoch has."""
+
+    architecture: str
+    shape: tuple[int, ...]
+    examples: int
+
+
+WORKLOADS: Final = (
+    Workload("mlp", (1, 28, 28), 60 * BATCH),
+    Workload("cifar_convnet", (3, 32, 32), 10 * BATCH),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One contestant: the median seconds of an epoch, and the median of its ratios to the bare loop."""
+
+    architecture: str
+    contestant: str
+    seconds: float
+    ratio: float
+
+
+def learner_of(workload: Workload, examples: int) -> Learner:
+    """A client with so many examples and nothing to evaluate on."""
+    generator = torch.Generator().manual_seed(SEED)
+    inputs = torch.randn((examples, *workload.shape), generator=generator)
+    targets = torch.randint(CLASSES, (examples,), generator=generator)
+
+    def model() -> nn.Module:
+        return ARCHITECTURES[workload.architecture](workload.shape, CLASSES)
+
+    return Learner(LearningTask(model, lambda _: Data(train=(inputs, targets)), nn.CrossEntropyLoss()), ClientInfo())
+
+
+def bare_epoch(learner: Learner, first: Arrays) -> None:
+    """What one would write without us: SGD with momentum, shuffled batches."""
+    learner.prepare(SEED)
+    learner.load(first)
+    model, inputs, targets = learner.model.train(), learner.train.inputs, learner.train.targets
+    assert targets is not None
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    order = torch.randperm(len(inputs))
+    for start in range(0, len(inputs), BATCH):
+        chosen = order[start : start + BATCH]
+        optimizer.zero_grad()
+        learner.loss(model(inputs[chosen]), targets[chosen]).backward()
+        optimizer.step()
+
+
+def stages_of(method: str, first: Arrays) -> Mapping[str, dict[str, Any]]:
+    """The settings under which a method is measured, by the contestant's name."""
+    usual: dict[str, Any] = {"epochs": 1, "batch_size": BATCH}
+    if method != "progfed":
+        return {method: usual}
+    blocks = len(cut(first, ProgfedSettings())) - 1
+    return {
+        f"progfed, stage {stage} of {blocks}": usual
+        | {"schedule": [int(index == stage) + int(index == blocks) for index in range(1, blocks + 1)]}
+        for stage in range(1, blocks + 1)
+    }
+
+
+def performed(method: str, settings: dict[str, Any], learner: Learner, first: Arrays) -> Turn:
+    """The client half's answer to the first task of a run."""
+    run = RunSettings(method=method, settings=settings, rounds=2, cohort=1)
+    server = build_server(run)
+    task = server.task(server.start(first, SEED))
+    assert task is not None
+    assert task.kind != EVALUATE
+    half = client_half(method)(find_method(method).settings.model_validate(settings))
+    return partial(_perform, half, task, learner)
+
+
+def _perform(half: Any, task: Task, learner: Learner) -> None:
+    learner.prepare(SEED, reply=task.reply)
+    half.perform(task, {}, learner)
+
+
+def measure(workload: Workload, examples: int, turns: int) -> list[Row]:
+    """Medians over so many turns, after one that is not counted."""
+    learner = learner_of(workload, examples)
+    learner.prepare(0)
+    first = learner.arrays()
+    contestants: dict[str, Turn] = {BARE: partial(bare_epoch, learner, first)}
+    for method in method_ids():
+        for name, settings in stages_of(method, first).items():
+            contestants[name] = performed(method, settings, learner, first)
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(turns + 1):
+        names = list(contestants)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            began = time.perf_counter()
+            contestants[name]()
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    return [
+        Row(
+            workload.architecture,
+            name,
+            statistics.median(mine),
+            statistics.median(one / bare for one, bare in zip(mine, seconds[BARE], strict=True)),
+        )
+        for name, mine in seconds.items()
+    ]
+
+
+def main() -> None:
+    """Prints the table and writes it as JSON beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a quarter of the examples, three turns")
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    made = table(None, ("model", "method", "s/epoch", "x bare loop"), text=("model", "method"))
+    rows = []
+    for workload in WORKLOADS:
+        examples = workload.examples // 4 if given.quick else workload.examples
+        found = measure(workload, examples, 3 if given.quick else 9)
+        for row in found:
+            made.add_row(row.architecture, row.contestant, f"{row.seconds:.3f}", f"{row.ratio:.2f}")
+        rows += found
+        made.add_section()
+    console().print(made)
+    facts = {
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "threads": given.threads,
+        "batch": BATCH,
+        "quick": given.quick,
+        "rows": [asdict(row) for row in rows],
+    }
+    given.out.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
