@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated
-from thinwire.codecs import Array, ArraySpec, Spec
+from thinwire.codecs import Array, Arrays, ArraySpec, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.tasks import LearningTask
@@ -20,9 +20,9 @@ from thinwire.methods.interface import EVALUATE, Contribution, State, Task
 from thinwire.methods.local_training import headed, under
 from thinwire.methods.simulation import build_server
 from thinwire.methods.sparse_masks import SparseMasksSettings
-from thinwire.methods.sparse_masks.frozen import first_scores, frozen_weights
+from thinwire.methods.sparse_masks.frozen import draw, first_scores, frozen_weights
 from thinwire.methods.sparse_masks.masked_model import expand
-from thinwire.methods.sparse_masks.training import train_scores
+from thinwire.methods.sparse_masks.training import MaskedModel, train_scores
 from thinwire.protocol.identity import client_seed
 
 FLEET = learners(3, hidden=(16,))
@@ -127,11 +127,45 @@ def test_probabilities_stay_probabilities_and_can_come_back() -> None:
 
 
 def test_all_views_are_measured_in_the_end() -> None:
-    result = simulated(run_settings("sparse_masks", {**QUICK, "view": "mean"}, rounds=1), FLEET, MODEL)
+    result = simulated(run_settings("sparse_masks", {**QUICK, "view": "mean"}, rounds=2), FLEET, MODEL)
+    assert result.exchanges[-1].kind == EVALUATE
     metrics = result.exchanges[-1].metrics["client-00"]
     assert {f"accuracy_{view}" for view in ("mode", "mean", "sample", "samples")} <= set(metrics)
     assert metrics["accuracy"] == metrics["accuracy_mean"]
-    assert result.exchanges[-1].kind == EVALUATE
+    counts, masks = under("counts", result.state.arrays), int(result.state.arrays["masks"])
+    learner = FLEET["client-00"]
+    frozen = frozen_weights(learner.spec, 0, "signed")
+    for view, share in {"mean": lambda theta: theta, "mode": lambda theta: theta > 0.5}.items():
+        learner.load({name: (frozen[name] * share(array / masks)).astype("f4") for name, array in counts.items()})
+        assert learner.evaluate()["accuracy"] == metrics[f"accuracy_{view}"]
+    # A sample is drawn alike by all clients; the mean of three is of their outputs.
+    samples = [
+        MaskedModel(
+            learner.model,
+            [
+                {
+                    name: torch.from_numpy(frozen[name] * draw(array / masks, 0, f"view-3-{index}/{name}"))
+                    for name, array in counts.items()
+                }
+            ],
+        )
+        for index in range(3)
+    ]
+    assert learner.evaluate(samples[0])["accuracy"] == metrics["accuracy_sample"]
+    inputs = learner.train.inputs[:5]
+    mean = torch.stack([model(inputs) for model in samples]).mean(0)
+    together = MaskedModel(learner.model, [one for model in samples for one in model.sets])
+    torch.testing.assert_close(together(inputs), mean)
+    assert learner.evaluate(together)["accuracy"] == metrics["accuracy_samples"]
+
+
+def test_the_rate_of_papers_stands_beside_what_is_paid() -> None:
+    result = simulated(run_settings("sparse_masks", QUICK, rounds=4), FLEET, MODEL)
+    parameters = sum(array.size for array in MODEL.values())
+    for exchange in result.exchanges[:-1]:
+        rates = [metrics["bpp_array"] for metrics in exchange.metrics.values()]
+        assert all(0.3 < rate < 1.2 for rate in rates)
+    assert 8 * exchange.uplink_bytes / parameters < sum(rates)
 
 
 def test_density_falls_with_lambda() -> None:
@@ -174,41 +208,47 @@ def test_resampling_alone_loses_a_kth_of_what_is_undecided_in_every_round(masks:
     assert values[-1][1] / values[-2][1] == pytest.approx(1 - 1 / masks, abs=0.005)
 
 
-def test_without_learning_a_run_drifts_as_resampling_does() -> None:
-    """Both halves at a rate that moves no score."""
+@pytest.mark.parametrize("window", [1, 3])
+def test_without_learning_a_run_drifts_as_resampling_does(window: int) -> None:
+    """Both halves at a rate that moves no score: in the j-th round since a reset 1 / (j**2 K) is lost; what is decided
+    stays so.
+    """
     clients, rounds = 4, 6
     fleet = learners(clients, hidden=(192,))
-    run = run_settings(
-        "sparse_masks", {"epochs": 1, "lr": 1e-30, "batch_size": 64}, rounds=rounds, cohort=clients, uplink="pack_bits"
-    )
+    settings = {"epochs": 1, "lr": 1e-30, "batch_size": 64, "aggregation": "beta", "reset_every": window}
+    run = run_settings("sparse_masks", settings, rounds=rounds, cohort=clients)
     server, half = build_server(run), client_of(run.method, run.settings)
-    state = server.start(first_model(fleet), 0)
-    # As if a round of even chances were over.
     random = np.random.default_rng(2)
-    arrays = {
-        name: random.binomial(clients, 0.5, array.shape).astype("u1")
-        for name, array in under("counts", state.arrays).items()
+    # As if a first round of even chances were over.
+    counts = {
+        name: random.binomial(clients, 0.5, array.shape).astype("u1") for name, array in first_model(fleet).items()
     }
-    state = State(2, 0, {**headed("counts", arrays), "masks": np.array(clients, np.uint32)})
-    expected = [
-        [float(one @ values) for values in undecided(np.arange(clients + 1), clients)]
-        for one in drifted(clients, rounds)
-    ]
-    for round_ in range(1, rounds):
-        task = server.task(state)
-        assert task is not None
+    state = State(2, 0, {**headed("counts", counts), "masks": np.array(clients, np.uint32)})
+    chain = drifted(clients, rounds)
+    while (task := server.task(state)) is not None:
+        before, masks = flat(under("counts", state.arrays)), int(state.arrays["masks"])
         total = server.reducer.zero()
         for slot, (name, learner) in enumerate(fleet.items()):
-            learner.prepare(client_seed(0, round_, 0, name))
+            learner.prepare(client_seed(0, state.round, 0, name))
             answer = half.perform(task, {}, learner).answer
             total = server.reducer.add(total, Contribution(slot, name, answer.examples, answer.arrays))
-        before, state = under("counts", state.arrays), server.advance(state, total)
-        after = under("counts", state.arrays)
-        found = undecided(np.concatenate([array.reshape(-1) for array in after.values()]), clients)
-        assert [float(one.mean()) for one in found] == pytest.approx(expected[round_], rel=0.03)
-        for name, array in before.items():
-            decided = (array == 0) | (array == clients)
-            assert (after[name][decided] == array[decided]).all()
+        since = 1 + (state.round - 1) % window
+        state = server.advance(state, total)
+        after, counted = flat(under("counts", state.arrays)), int(state.arrays["masks"])
+        assert counted == clients * since
+        variance, bits = undecided(after, counted)
+        expected = (1 - 1 / (since**2 * clients)) * undecided(before, masks)[0].mean()
+        assert variance.mean() == pytest.approx(expected, rel=0.03)
+        if window == 1:
+            assert bits.mean() == pytest.approx(
+                chain[state.round - 2] @ undecided(np.arange(clients + 1), clients)[1], rel=0.04
+            )
+        decided = (before == 0) | (before == masks)
+        assert (after[decided] / counted == before[decided] / masks).all()
+
+
+def flat(arrays: Arrays) -> Array:
+    return np.concatenate([array.reshape(-1) for array in arrays.values()]).astype(int)
 
 
 def test_training_on_the_digits_works() -> None:

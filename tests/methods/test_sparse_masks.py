@@ -77,6 +77,23 @@ def test_beta_counts_over_the_rounds_since_its_reset() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rounds", "settings", "warned"),
+    [
+        (9, {}, False),
+        (10, {}, True),
+        (10, {"revive": 0.01}, False),
+        # Three rounds with K, 2 K and 3 K masks lose as much as 1 + 1/4 + 1/9 rounds with K.
+        (19, {"aggregation": "beta", "reset_every": 3}, False),
+        (20, {"aggregation": "beta", "reset_every": 3}, True),
+    ],
+)
+def test_a_run_that_will_drift_is_told_so(rounds: int, settings: Mapping[str, Any], warned: bool) -> None:
+    said = build_server(run_settings("sparse_masks", settings, rounds=rounds)).warnings()
+    assert len(said) == warned
+    assert all("3 x cohort" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(
     "settings",
     [{"reset_every": 2}, {"aggregation": "beta", "weighting": "examples"}, {"lambda": -1}, {"revive": 0.5}],
 )

@@ -96,6 +96,25 @@ def conv_net(shape: Shape, classes: int, widths: Sequence[int]) -> BlockNet:
     return BlockNet(blocks, nn.Linear(256, classes))
 
 
+def vgg16(shape: Shape, classes: int, groups: int = 2) -> BlockNet:
+    """VGG-16 for small images (Simonyan, Zisserman, ICLR 2015): group normalisation, one linear layer behind the last
+    pool; 14,728,266 parameters with three channels and 10 classes.
+
+    Blocks end at max-pools, the first two of which ProgFed (Wang et al., ICML 2022) merges; the head pools globally.
+    """
+    blocks: list[nn.Module] = []
+    before, layers = shape[0], list[nn.Module]()
+    for index, (width, depth) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
+        for _ in range(depth):
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.GroupNorm(groups, width), nn.ReLU()]
+            before = width
+        layers.append(nn.MaxPool2d(2))
+        if index > 0:
+            blocks.append(nn.Sequential(*layers))
+            layers = []
+    return BlockNet(blocks, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes)))
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions with group normalisation around a shortcut (He et al., CVPR 2016)."""
 
@@ -159,6 +178,7 @@ ARCHITECTURES: Final[Mapping[str, Callable[[Shape, int], nn.Module]]] = {
     "conv4": lambda shape, classes: conv_net(shape, classes, (64, 128)),
     "conv6": lambda shape, classes: conv_net(shape, classes, (64, 128, 256)),
     "conv10": lambda shape, classes: conv_net(shape, classes, (64, 128, 256, 512, 1024)),
+    "vgg16": vgg16,
     "resnet18": resnet18,
     "unet": lambda shape, classes: UNet(shape[0], classes),
     "next_character": lambda shape, classes: NextCharacter(classes),

@@ -20,10 +20,10 @@ class MaskedModel(nn.Module):
     def __init__(self, model: nn.Module, sets: Sequence[Mapping[str, torch.Tensor]]) -> None:
         super().__init__()
         self.model = model
-        self._sets = sets
+        self.sets = sets
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        outputs: list[torch.Tensor] = [functional_call(self.model, dict(one), (inputs,)) for one in self._sets]
+        outputs: list[torch.Tensor] = [functional_call(self.model, dict(one), (inputs,)) for one in self.sets]
         return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
 
 
