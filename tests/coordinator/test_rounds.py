@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from thinwire.coordinator.round_table import final_measures, measure_table, measures, round_cells
 from thinwire.coordinator.rounds import bytes_to_accuracy, evaluation_of, rounds_of
 from thinwire.protocol.messages import ExchangeMetrics
 
@@ -54,3 +55,22 @@ def test_the_bytes_that_nearly_the_best_accuracy_cost() -> None:
         for index, accuracy in enumerate([0.1, 0.5, 0.892, 0.9, 0.85])
     ]
     assert bytes_to_accuracy(rounds_of(exchanges)) == (0.892, 600)
+
+
+def test_what_else_is_measured_stands_in_a_table_of_its_own() -> None:
+    plain = [_exchange(0, 1, 0, "train", 0.1, 0)]
+    assert measures(plain)[1] == []
+    assert measure_table(plain) is None
+    assert final_measures(plain) == ""
+    first, last = _exchange(0, 1, 0, "train", 0.1, 0), _exchange(1, 2, 0, "evaluate", 0.5, 100)
+    first.metrics["density"] = 0.25
+    last.metrics["dice"] = 0.75
+    assert measures([first, last]) == (("round", "exchange", "density"), [("1", "train", "0.25")])
+    assert final_measures([first, last]) == "dice 0.75"
+
+
+def test_bits_are_of_payload_for_one_answer_and_parameter() -> None:
+    _, one = rounds_of([_exchange(0, 1, 0, "train", 0.1, 0)])
+    assert one.bits_per_parameter(36) == (8 * 90 / (2 * 36), 8 * 180 / (2 * 36))
+    assert round_cells(one, 36)[5] == "10/20"
+    assert one.framing_bytes == 30

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tests.methods.fleet import first_model, learners, run_settings, simulated
 from thinwire.codecs import Array, Arrays, ArraySpec, Chain, CodecError, Spec
 from thinwire.methods.checkpoint import pack_state
 from thinwire.methods.local_training import under
-from thinwire.methods.sparse_masks.frozen import draw, frozen_weights
+from thinwire.methods.sparse_masks.frozen import draw, frozen_weights, theta_of_counts
 from thinwire.methods.sparse_masks.masked_model import HEADER, MASK, expand, is_packed
 
 FLEET = learners(3, hidden=(48,))
@@ -104,6 +106,28 @@ def test_the_final_model_is_a_seed_and_a_mask() -> None:
     learner.prepare(0)
     learner.load(found)
     assert result.exchanges[-1].metrics["client-02"]["accuracy"] == learner.evaluate()["accuracy"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"weighting": "examples"}, {"aggregation": "beta", "reset_every": 100}],
+    ids=["u8", "levels", "u16"],
+)
+def test_the_final_model_may_be_mean_weights(settings: Mapping[str, Any]) -> None:
+    run = run_settings("sparse_masks", {**QUICK, **settings, "final": "mean"}, rounds=2, seed=11)
+    result = simulated(run, FLEET, MODEL)
+    assert result.model is not None
+    found = expand(result.model)
+    counts, masks = under("counts", result.state.arrays), int(result.state.arrays["masks"])
+    frozen = frozen_weights(SPEC, 11, "signed")
+    for name, array in found.items():
+        theta = theta_of_counts(counts[name], 0 if "weighting" in settings else masks)
+        assert (array == (frozen[name] * theta).astype("f4")).all()
+    learner = FLEET["client-02"]
+    learner.prepare(0)
+    learner.load(found)
+    metrics = result.exchanges[-1].metrics["client-02"]
+    assert metrics["accuracy"] == metrics["accuracy_mean"] == learner.evaluate()["accuracy"]
 
 
 @pytest.mark.parametrize("arrays", [{}, {HEADER: np.zeros(3, np.uint8), MASK: np.zeros(3, np.uint8)}])

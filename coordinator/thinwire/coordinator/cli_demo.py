@@ -22,7 +22,7 @@ from .console import console, in_bytes, in_figure, in_percent
 from .demo import Fleet, Result, run_demo
 from .operate import UnreachableError
 from .processes import ChildFailedError
-from .round_table import measure_table
+from .round_table import final_measures, measure_table
 from .watch import Step, shown
 
 DataFile = Annotated[Path | None, typer.Option("--data", help="npz file of a task that is not bundled")]
@@ -31,6 +31,8 @@ Architecture = Annotated[
 ]
 Limit = Annotated[str | None, typer.Option("--limit", help="use only so many examples: TRAIN or TRAIN/TEST")]
 Allow = Annotated[list[str] | None, typer.Option(help="what the clients consent to, for example sample-knowledge")]
+MEASURED = 20
+"""Exchanges whose measures are shown; the report has all."""
 EXTRA = {"matplotlib": "draws the report", "sklearn": "holds the digits", "torch": "trains"}
 
 
@@ -132,8 +134,10 @@ def _tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Form
     screen.print(f"{up} up, {down} down, {in_percent(facts['framing_bytes'], wire)} of it framing")
     up, down = f"{facts['bits_per_parameter_up']:.2g}", f"{facts['bits_per_parameter_down']:.2g}"
     screen.print(f"{up} bits per parameter up, {down} down: payload of one answer, and of what it answered")
-    if (measured := measure_table(result.exchanges[-1:])) is not None:
+    if (measured := measure_table(result.exchanges[-MEASURED:])) is not None:
         screen.print(measured)
+    if final := final_measures(result.exchanges):
+        screen.print(f"after the last round: {final}")
     if facts["model_bytes"] is not None:
         screen.print(f"final model: {folder / 'model.safetensors'}, {in_bytes(facts['model_bytes'])}")
     screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")

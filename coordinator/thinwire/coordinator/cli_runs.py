@@ -28,7 +28,7 @@ from .cli_options import (
 )
 from .console import console, in_bytes, in_time, table
 from .ledger_tables import kind_table, link_table
-from .round_table import measure_table, round_table
+from .round_table import final_measures, measure_table, round_table
 from .rounds import rounds_of
 from .watch import watch as watch_run
 
@@ -128,6 +128,8 @@ def show(
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
     if (measured := measure_table(metrics.exchanges)) is not None:
         screen.print(measured)
+    if final := final_measures(metrics.exchanges):
+        screen.print(f"after the last round: {final}")
     screen.print(kind_table(ledger))
     screen.print(link_table(ledger))
 

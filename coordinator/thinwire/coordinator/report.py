@@ -16,7 +16,7 @@ from .console import in_bytes, in_figure, in_percent
 from .demo import Fleet, Result
 from .ledger_tables import COLUMNS as LEDGER_COLUMNS
 from .ledger_tables import by_client_and_kind, total
-from .round_table import COLUMNS, in_bits, measures, round_cells
+from .round_table import COLUMNS, final_measures, in_bits, measures, round_cells
 from .rounds import Round, bytes_to_accuracy, evaluation_of
 
 PLOT = "accuracy-vs-bytes.png"
@@ -139,6 +139,7 @@ def _page(result: Result, fleet: Fleet, facts: dict[str, Any], picture: bytes) -
         columns=COLUMNS,
         rounds=[round_cells(one, result.view.parameters) for one in result.rounds],
         measures=measures(result.exchanges),
+        final=final_measures(result.exchanges),
         ledger_columns=LEDGER_COLUMNS,
         ledger=ledger,
         all=total(result.ledger.rows).cells(),

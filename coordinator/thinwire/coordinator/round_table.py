@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
+from thinwire.methods.interface import EVALUATE
 from thinwire.protocol.messages import ExchangeMetrics
 
 from .console import in_bytes, in_figure, in_percent, table
-from .rounds import Round
+from .rounds import Round, evaluation_of
 
 COLUMNS = ("round", "accuracy", "loss", "up", "down", "bits/param", "framing", "total", "time")
 _KNOWN = frozenset({"accuracy", "loss", "examples", "seconds"})
@@ -47,9 +48,9 @@ def round_table(rounds: Sequence[Round], parameters: int, *, last: int | None = 
 
 def measures(exchanges: Iterable[ExchangeMetrics]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Headings and rows of what methods and users measure beside accuracy and loss, exchange by exchange; no rows where
-    there is nothing. Means over the answers of an exchange.
+    there is nothing. Means over the answers of an exchange; the one of evaluation is left to `final_measures`.
     """
-    found = [(one, {name: v for name, v in one.metrics.items() if name not in _KNOWN}) for one in exchanges]
+    found = [(one, _others(one)) for one in exchanges if one.kind != EVALUATE]
     names = sorted({name for _, values in found for name in values})
     rows = [
         (str(one.round), one.kind, *(f"{values[name]:.4g}" if name in values else "" for name in names))
@@ -68,3 +69,14 @@ def measure_table(exchanges: Iterable[ExchangeMetrics]) -> Table | None:
     for row in rows:
         made.add_row(*row)
     return made
+
+
+def final_measures(exchanges: Iterable[ExchangeMetrics]) -> str:
+    """What was measured beside accuracy and loss after the last round, in words; "" where nothing was."""
+    evaluation = evaluation_of(exchanges)
+    others = {} if evaluation is None else _others(evaluation)
+    return ", ".join(f"{name} {value:.4g}" for name, value in others.items())
+
+
+def _others(exchange: ExchangeMetrics) -> dict[str, float]:
+    return {name: value for name, value in sorted(exchange.metrics.items()) if name not in _KNOWN}

@@ -58,9 +58,18 @@ class SparseMasksSettings(MethodSettings):
     weighting: Literal["examples", "uniform"] = Field("uniform", description="what a client's mask counts")
     score_limit: float = Field(15.0, gt=0, le=80, description="clamps scores to +- this")
     revive: float = Field(0.0, ge=0, lt=0.5, description="keeps theta away from 0 and 1 by this before training")
-    view: View = Field(
-        "mode", description="whose accuracy is shown: theta > 1/2, mean weights, one sampled mask, or the mean of three"
+    final: Literal["mode", "mean"] = Field(
+        "mode", description="the final model: the mask theta > 1/2, smallest; or mean weights, theta times weight"
     )
+    view: View | None = Field(
+        None, description="whose accuracy is shown: mode, mean, one sampled mask, or the mean of three samples; "
+        "default: the final model's"
+    )  # fmt: skip
+
+    @property
+    def shown(self) -> View:
+        """The view in force."""
+        return self.view or self.final
 
     @model_validator(mode="after")
     def _together(self) -> SparseMasksSettings:

@@ -22,7 +22,7 @@ class Client(ClientHalf[SparseMasksSettings]):
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         if task.kind == EVALUATE:
             return self.evaluate(task, memory, learner)
-        scores, frozen, metrics = self._received(task, learner, (self.settings.view,))
+        scores, frozen, metrics = self._received(task, learner, (self.settings.shown,))
         trained = train_scores(learner, frozen, scores, self.settings)
         masks = {name: draw(_sigmoid(array), learner.seed, name) for name, array in trained.items()}
         tensors = model_tensors(learner.model)
@@ -40,7 +40,7 @@ class Client(ClientHalf[SparseMasksSettings]):
 
     def evaluate(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         """All views; the one of the settings first."""
-        views = (self.settings.view, *(view for view in _VIEWS if view != self.settings.view))
+        views = (self.settings.shown, *(view for view in _VIEWS if view != self.settings.shown))
         _, _, metrics = self._received(task, learner, views)
         return Outcome(Answer({}, len(learner.train), metrics), memory, memory)
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgpack
 import numpy as np
 
 from thinwire.codecs import Array, Arrays, ArraySpec, Chain, CodecError, Spec
 from thinwire.methods.sparse_masks import SparseMasksSettings, Weights
-from thinwire.methods.sparse_masks.frozen import frozen_weights, maskable
+from thinwire.methods.sparse_masks.frozen import frozen_weights, maskable, theta_of_counts
 
 HEADER: Final = "sparse-masks.header"
 MASK: Final = "sparse-masks.mask"
 _CHAIN: Final = Chain.parse("entropy")
 
 
-def pack_model(spec: Spec, masks: Arrays, dense: Arrays, seed: int, weights: Weights) -> dict[str, Array]:
-    """`MASK` (the masks coded by `entropy`) and `HEADER` (msgpack: seed, weights, spec of the whole model), both uint8,
-    and the arrays that have no mask, as they are.
+def pack_model(
+    spec: Spec, shares: Arrays, dense: Arrays, seed: int, weights: Weights, masks: int = 0
+) -> dict[str, Array]:
+    """`MASK` (the shares coded by `entropy`) and `HEADER` (msgpack: seed, weights, spec of the whole model; `counts`
+    where shares are counts), both uint8, and the arrays that have no mask, as they are.
+
+    `shares`: how much of each weight stays: a mask, bool; or counts of so many `masks` (`theta_of_counts`), u8 or u16.
     """
-    header = msgpack.packb({"seed": seed, "weights": weights, "spec": spec.to_plain()})
-    coded = _CHAIN.encode(masks, Spec.of(masks))
-    return {HEADER: np.frombuffer(header, np.uint8), MASK: np.frombuffer(coded, np.uint8), **dense}
+    header: dict[str, Any] = {"seed": seed, "weights": weights, "spec": spec.to_plain()}
+    dtype = next(iter(Spec.of(shares).values())).dtype
+    if dtype != "bool":
+        header["counts"] = [dtype, masks]
+    coded = _CHAIN.encode(shares, Spec.of(shares))
+    return {HEADER: np.frombuffer(msgpack.packb(header), np.uint8), MASK: np.frombuffer(coded, np.uint8), **dense}
 
 
 def is_packed(arrays: Arrays) -> bool:
@@ -31,7 +38,7 @@ def is_packed(arrays: Arrays) -> bool:
 
 
 def expand(arrays: Arrays) -> dict[str, Array]:
-    """The arrays of the model in its own order: frozen weights where the mask is 1, else 0, float32.
+    """The arrays of the model in its own order, float32: frozen weights times their shares.
 
     Raises: `malformed`, or what decoding raises.
     """
@@ -39,15 +46,20 @@ def expand(arrays: Arrays) -> dict[str, Array]:
         header = msgpack.unpackb(arrays[HEADER].tobytes())
         seed, spec = int(header["seed"]), Spec.from_plain(header["spec"])
         weights = SparseMasksSettings.model_validate({"weights": header["weights"]}).weights
-    except (KeyError, TypeError, ValueError, msgpack.UnpackException):
+        dtype, masks = header.get("counts", ("bool", 0))
+        if dtype not in ("bool", "u8", "u16"):
+            raise ValueError(dtype)
+        masks = int(masks)
+    except (AttributeError, KeyError, TypeError, ValueError, msgpack.UnpackException):
         raise CodecError("malformed", "not the arrays of a packed model") from None
     masked = maskable(spec)
-    masks = _CHAIN.decode(arrays[MASK].tobytes(), Spec(_as_masks(masked)))
+    coded = Spec((name, ArraySpec(dtype, item.shape)) for name, item in masked.items())
+    shares = _CHAIN.decode(arrays[MASK].tobytes(), coded)
+    if dtype != "bool":
+        shares = {name: theta_of_counts(counts, masks) for name, counts in shares.items()}
     frozen = frozen_weights(spec, seed, weights)
-    found = {name: frozen[name] * masks[name] if name in masked else arrays[name] for name in spec}
+    found = {
+        name: (frozen[name] * shares[name]).astype(np.float32) if name in masked else arrays[name] for name in spec
+    }
     spec.check(found)
     return found
-
-
-def _as_masks(spec: Spec) -> list[tuple[str, ArraySpec]]:
-    return [(name, ArraySpec("bool", item.shape)) for name, item in spec.items()]

@@ -84,24 +84,32 @@ class Server(ServerHalf[SparseMasksSettings]):
         return State(state.round + 1, 0, {name: after.get(name, array) for name, array in state.arrays.items()})
 
     def model(self, state: State) -> Arrays:
-        """Packed (`masked_model`), with the mask theta > 1/2; `masked_model.expand` makes the model's arrays of it."""
+        """Packed (`masked_model`): the mask theta > 1/2, or the counts; `masked_model.expand` makes the model's arrays
+        of it. Before the first answers there is only the mask.
+        """
         counts = under(_COUNTS, state.arrays)
-        masks = {name: theta > 0.5 for name, theta in self._thetas(state, counts).items()}
+        masks = self._masks(state)
+        if self.settings.final == "mean" and state.arrays[_MASKS]:
+            shares: Arrays = counts
+        else:
+            shares = {name: theta > 0.5 for name, theta in self._thetas(state, counts).items()}
         dense = {**under(_FIXED, state.arrays), **under(_STATISTICS, state.arrays)}
         spec = Spec((name.partition("/")[2], ArraySpec("f32", item.shape)) for name, item in _model_spec(state).items())
-        return pack_model(spec, masks, dense, self.facts.seed, self.settings.weights)
+        return pack_model(spec, shares, dense, self.facts.seed, self.settings.weights, masks)
 
     def evaluation(self, state: State) -> Task | None:
         """All views of the final probabilities."""
         return Task(state.round, 0, EVALUATE, self._parts(state), Spec(), options=self._options(state))
 
     def _thetas(self, state: State, counts: Arrays) -> dict[str, Array]:
-        masks = int(state.arrays[_MASKS])
-        if not masks:
+        if not state.arrays[_MASKS]:
             first = {name: first_scores(self.facts.seed, name, array.shape) for name, array in counts.items()}
             return {name: (scores > 0).astype(np.float64) for name, scores in first.items()}
-        masks = masks if self.settings.weighting == "uniform" else 0
-        return {name: theta_of_counts(array, masks) for name, array in counts.items()}
+        return {name: theta_of_counts(array, self._masks(state)) for name, array in counts.items()}
+
+    def _masks(self, state: State) -> int:
+        """What `theta_of_counts` needs to know."""
+        return int(state.arrays[_MASKS]) if self.settings.weighting == "uniform" else 0
 
     def _parts(self, state: State) -> dict[str, Arrays]:
         """Before the first answers everybody draws the first scores from the seed: there is nothing to send."""
