@@ -54,6 +54,7 @@ def _plain(body: bytes, media_type: str, max_bytes: int) -> Any:
         if media_type == JSON:
             plain = json.loads(body.decode(), object_pairs_hook=_no_duplicates, parse_constant=_refuse)
         else:
+            _check_complete(body)
             plain = msgpack.unpackb(
                 body,
                 strict_map_key=True,
@@ -70,6 +71,15 @@ def _plain(body: bytes, media_type: str, max_bytes: int) -> Any:
         what = str(error) if type(error) is ValueError else type(error).__name__
         raise ProblemError("bad-request", f"the body is not {media_type}: {what}") from None
     return plain
+
+
+def _check_complete(body: bytes) -> None:
+    """Everything that is declared is there: memory is reserved for what a header promises, a body only pays for what it
+    holds. Raises: `msgpack.UnpackException`, `ValueError`.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=len(body) or 1)
+    unpacker.feed(body)
+    unpacker.skip()
 
 
 def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
