@@ -241,8 +241,8 @@ class Driver:
         closed = opened.exchange = close(opened.exchange)
         result = ExchangeMetrics(
             exchange=opened.index, round=opened.task.round, step=opened.task.step, kind=opened.task.kind,
-            answers=len(opened.told), offers=closed.offers, metrics=weighted_metrics(list(opened.told.values())),
-            seconds=time.monotonic() - opened.opened_at,
+            answers=len(opened.told), offers=closed.offers, seconds=time.monotonic() - opened.opened_at,
+            metrics=weighted_metrics(opened.told.values(), run.definition.run.max_examples),
             uplink_bytes=0, downlink_bytes=0, uplink_payload_bytes=0, downlink_payload_bytes=0,
             uplink_bytes_before=0, downlink_bytes_before=0,
         )  # fmt: skip

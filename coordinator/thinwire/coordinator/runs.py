@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from .exchange import Exchange, Policy, Slot
 from .plans import Definition
 
 TASK_ID_LENGTH = 10
+_LARGEST = 1e30
+"""Of a metric: sums stay finite, whatever one client reports."""
 
 
 def task_id(run: str, exchange: int, offer: int, client: str) -> str:
@@ -178,22 +180,26 @@ class Run:
         self.tell("run", self.view().model_dump_json(exclude_none=True))
 
 
-def weighted_metrics(told: list[Told]) -> dict[str, float]:
+def weighted_metrics(told: Collection[Told], most: int) -> dict[str, float]:
     """Means over answers, weighted by the examples that were evaluated (`examples` of the metrics, summed here), or
-    else by the examples trained on.
+    else by the examples trained on; by at most `most`, for a client says what it likes.
     """
     sums: dict[str, float] = {}
     weights: dict[str, float] = {}
     for one in sorted(told, key=lambda item: (item.examples, sorted(item.metrics.items()))):
-        weight = one.metrics.get("examples", float(one.examples))
+        weight = _weight(one, most)
         for name, value in one.metrics.items():
             if name == "examples":
                 continue
-            sums[name] = sums.get(name, 0.0) + weight * value
+            sums[name] = sums.get(name, 0.0) + weight * min(max(value, -_LARGEST), _LARGEST)
             weights[name] = weights.get(name, 0.0) + weight
     means = {name: sums[name] / weights[name] for name in sorted(sums) if weights[name] > 0}
-    evaluated = [one.metrics["examples"] for one in told if "examples" in one.metrics]
+    evaluated = [_weight(one, most) for one in told if "examples" in one.metrics]
     return {**means, "examples": math.fsum(evaluated)} if evaluated else means
+
+
+def _weight(told: Told, most: int) -> float:
+    return min(max(told.metrics.get("examples", float(told.examples)), 0.0), float(most))
 
 
 def is_evaluation(task: Task) -> bool:
