@@ -15,6 +15,7 @@ instant a client remembers exactly one thing.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Mapping
@@ -208,6 +209,9 @@ class Folder:
         return [self.run(path.name) for path in found]
 
     def credentials(self) -> Credentials | None:
+        """Who this client is. A file that others could read is closed to them."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "credentials").chmod(0o600)
         facts = self._facts("credentials")
         return None if facts is None else Credentials(facts["coordinator"], facts["client"], facts["token"])
 

@@ -81,6 +81,7 @@ def write_file(path: Path, pieces: list[bytes], *, mode: int = 0o600) -> None:
     aside = path.with_name(f".{path.name}.new")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)  # also of a file that somebody had put there
         for piece in pieces:
             file.write(piece)
         file.flush()
