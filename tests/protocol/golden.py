@@ -51,6 +51,7 @@ def samples() -> list[m.Message]:
         m.Enrolled(client="client-00", token="token", group="default", role="client"),  # noqa: S106
         m.InviteRequest(group="ward", role="evaluator", uses=5, expires_in_s=3600.0),
         m.Invite(invite="invite", group="ward", role="evaluator", uses=5),
+        m.OperatorToken(token="token"),  # noqa: S106
         client,
         m.ClientList(clients=[client]),
         m.Registration(spec=_DIGEST[:8], holds={"run001": 299}),

@@ -36,6 +36,7 @@ _OF_TYPE: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (fields.Inline, st.binary(max_size=100)),
     (fields.Id, st.from_regex(r"[a-z0-9]{6,12}", fullmatch=True)),
     (fields.Name, st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)),
+    (fields.Token, st.from_regex(r"[A-Za-z0-9_.~+/=-]{1,200}", fullmatch=True)),
     (fields.Count, _COUNTS),
     (fields.Metrics, st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True), _FLOATS, max_size=12)),
     (fields.Plain, _PLAIN),

@@ -28,6 +28,7 @@ _TYPES: list[tuple[Any, str]] = [
     (fields.Inline, "bytes(..65536), msgpack only"),
     (fields.Id, "id"),
     (fields.Name, "name"),
+    (fields.Token, "token"),
     (fields.Count, "count"),
     (fields.Metrics, "metrics"),
     (fields.Plain, "plain map"),

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from thinwire.coordinator.operate import ADDRESS_FILE, TOKEN_FILE, Operator
+from thinwire.coordinator.operate import ADDRESS_FILE, Operator
+from thinwire.coordinator.secret_files import OPERATOR_TOKEN
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.settings import RunSettings
 
@@ -23,8 +24,8 @@ def test_it_says_where_it_is_and_how_to_go_on(service: Service) -> None:
     for words in (str(service.address["url"]), "thinwire client invite", "thinwire-client join", "thinwire run start"):
         assert words in said
     assert service.address["pid"] == service.process.process.pid
-    assert stat.S_IMODE((service.data_dir / TOKEN_FILE).stat().st_mode) == 0o600
-    assert (service.data_dir / TOKEN_FILE).read_text().strip() not in said
+    assert stat.S_IMODE((service.data_dir / OPERATOR_TOKEN).stat().st_mode) == 0o600
+    assert (service.data_dir / OPERATOR_TOKEN).read_text().strip() not in said
 
 
 def test_responses_carry_no_header_that_nobody_needs(service: Service) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -14,19 +13,20 @@ from fastapi import Request
 from sqlalchemy import delete, insert, select, update
 
 from thinwire.protocol.fields import Role
-from thinwire.protocol.messages import Enrolled, Enrolment, Invite, InviteRequest
+from thinwire.protocol.messages import Enrolled, Enrolment, Invite, InviteRequest, OperatorToken
 from thinwire.protocol.reasons import ProblemError
 
 from . import tables
-from .store import Store
-
-TOKEN_BYTES = 16
-OPERATOR_TOKEN = "operator.token"  # noqa: S105 (a file's name)
+from .invites import Invites, Issued
+from .secret_files import OPERATOR_TOKEN, fresh_secret, operator_token, write_secret
+from .store import Statement, Store
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An enrolled client. `seen`: whether it has ever used its token."""
+    """An enrolled client. `seen`: whether it has ever used its token; until then it may ask for another one with what
+    it got this one for: the invite, or the token that was replaced (`replaced_hash`).
+    """
 
     name: str
     group: str
@@ -34,43 +34,39 @@ class Client:
     token_hash: bytes
     invite_hash: bytes
     seen: bool
+    replaced_hash: bytes | None = None
     revoked: bool = False
+
+    def asks_again(self, secret_hash: bytes | None) -> bool:
+        """Whether this is the secret of an answer that may have been lost."""
+        asked_with = self.replaced_hash or self.invite_hash
+        return not self.seen and not self.revoked and secret_hash == asked_with
 
 
 def hash_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def operator_token(data_dir: Path) -> str:
-    """The operator's token, made at the first start in a file only its owner can read."""
-    path = data_dir / OPERATOR_TOKEN
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        token = secrets.token_urlsafe(TOKEN_BYTES)
-        file.write(f"{token}\n")
-    return token
-
-
 class Access:
     """Tokens in memory, so that checking one waits for nothing."""
 
-    def __init__(self, store: Store, operator: str, *, open_reads: bool, max_clients: int) -> None:
+    def __init__(self, store: Store, data_dir: Path, *, open_reads: bool, max_clients: int) -> None:
         self._store = store
-        self._operator = hash_of(operator)
+        self._data_dir = data_dir
+        self._operator = hash_of(operator_token(data_dir))
         self._open_reads = open_reads
         self._max_clients = max_clients
+        self.invites = Invites(store)
         self.clients: dict[str, Client] = {}
         self._by_token: dict[bytes, str] = {}
+        self._newly_seen: set[str] = set()
 
     async def load(self) -> None:
+        await self.invites.load(time.time())
         for row in await self._store.read(select(tables.clients)):
-            client = Client(
-                row.name, row.group, row.role, row.token_hash, row.invite_hash, row.seen, row.revoked_at is not None
-            )
-            self._remember(client)
+            revoked = row.revoked_at is not None
+            identity = row.name, row.group, row.role
+            self._remember(Client(*identity, row.token_hash, row.invite_hash, row.seen, row.replaced_hash, revoked))
 
     def _remember(self, client: Client) -> None:
         before = self.clients.get(client.name)
@@ -82,27 +78,42 @@ class Access:
 
     # -- who asks ---------------------------------------------------------------------------------------------
 
+    def known(self, request: Request) -> Client | None:
+        """The client whose token came with the request, if one did."""
+        presented = _presented(request)
+        name = None if presented is None else self._by_token.get(presented)
+        return None if name is None else self.clients[name]
+
     def client(self, request: Request) -> Client:
-        """The client whose token came with the request. Raises: `token-missing`, `token-invalid`."""
-        name = self._by_token.get(_presented(request))
-        if name is None:
-            raise ProblemError("token-invalid")
-        return self.clients[name]
+        """The same; its token counts as used. Raises: `token-missing`, `token-invalid`."""
+        client = self.known(request)
+        if client is None:
+            raise ProblemError("token-missing" if _presented(request) is None else "token-invalid")
+        if not client.seen:
+            client = replace(client, seen=True)
+            self._remember(client)
+            self._newly_seen.add(client.name)
+        return client
+
+    def is_current(self, client: Client) -> bool:
+        """Whether the token that was shown is still in force."""
+        now = self.clients[client.name]
+        return now.token_hash == client.token_hash and not now.revoked
+
+    def is_owner(self, request: Request) -> bool:
+        """Whether the token of the data folder came with the request."""
+        presented = _presented(request)
+        return presented is not None and hmac.compare_digest(presented, self._operator)
 
     def is_operator(self, request: Request) -> bool:
-        try:
-            presented = _presented(request)
-        except ProblemError:
-            return False
-        if hmac.compare_digest(presented, self._operator):
-            return True
-        name = self._by_token.get(presented)
-        return name is not None and self.clients[name].role == "operator"
+        client = self.known(request)
+        return self.is_owner(request) if client is None else client.role == "operator"
 
     def operator(self, request: Request) -> None:
         """Raises: `token-missing`, `token-invalid`, `not-allowed` unless an operator asks."""
-        if not self.is_operator(request):
-            self.client(request)
+        if self.is_owner(request):
+            return
+        if self.client(request).role != "operator":
             raise ProblemError("not-allowed", "only an operator may do this")
 
     def reader(self, request: Request) -> None:
@@ -110,13 +121,23 @@ class Access:
         if not self._open_reads:
             self.operator(request)
 
-    # -- enrolment --------------------------------------------------------------------------------------------
+    async def save(self) -> None:
+        """Stores whose tokens have been used for the first time. Raises: `storage-failed`, `storage-full`."""
+        names, self._newly_seen = self._newly_seen, set()
+        table = tables.clients
+        try:
+            if names:
+                await self._store.write(update(table).where(table.c.name.in_(names)).values(seen=True))
+        except ProblemError:
+            self._newly_seen |= names
+            raise
+
+    # -- getting in -------------------------------------------------------------------------------------------
 
     async def invite(self, wanted: InviteRequest) -> Invite:
-        code = secrets.token_urlsafe(TOKEN_BYTES)
+        code = fresh_secret()
         expires_at = None if wanted.expires_in_s is None else time.time() + wanted.expires_in_s
-        row = {"code_hash": hash_of(code), "group": wanted.group, "role": wanted.role, "uses_left": wanted.uses}
-        await self._store.write(insert(tables.invites).values(**row, expires_at=expires_at))
+        await self.invites.add(hash_of(code), Issued(wanted.group, wanted.role, wanted.uses, expires_at))
         return Invite(invite=code, group=wanted.group, role=wanted.role, uses=wanted.uses)
 
     async def enrol(self, wanted: Enrolment) -> Enrolled:
@@ -126,50 +147,78 @@ class Access:
         and uses the invite up once.
         """
         code_hash = hash_of(wanted.invite)
-        table = tables.invites
-        rows = await self._store.read(select(table).where(table.c.code_hash == code_hash))
-        if not rows or (rows[0].expires_at is not None and rows[0].expires_at < time.time()):
-            raise ProblemError("invite-invalid")
-        invite = rows[0]
+        invite = self.invites.find(code_hash, time.time())
         name = wanted.name or self._free_name()
         before = self.clients.get(name)
-        again = before is not None and not before.seen and not before.revoked and before.invite_hash == code_hash
-        if before is not None and not again and not before.revoked:
-            raise ProblemError("name-taken")
+        again = before is not None and before.asks_again(code_hash)
+        if before is not None and not again:
+            if not before.revoked:
+                raise ProblemError("name-taken")
+            if before.invite_hash == code_hash:
+                raise ProblemError("invite-invalid", "the client that came with this invite was revoked")
         if before is None and len(self.clients) >= self._max_clients:
             raise ProblemError("too-many-requests", "this coordinator takes no further clients")
-        if not again and invite.uses_left < 1:
-            raise ProblemError("invite-invalid", "the invite is used up")
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        # In memory before anything is awaited: two enrolments cannot both take one name or the last use of an invite.
+        statements = [] if again else [self.invites.spend(code_hash, invite)]
+        token = fresh_secret()
         client = Client(name, invite.group, invite.role, hash_of(token), code_hash, seen=False)
-        self._remember(client)  # before anything is awaited: two enrolments of one name cannot both pass
-        values = {
-            "group": client.group, "role": client.role, "token_hash": client.token_hash, "invite_hash": code_hash,
-            "seen": False, "enrolled_at": time.time(), "revoked_at": None,
-        }  # fmt: skip
-        spend = update(table).where(table.c.code_hash == code_hash)
-        statements = [] if again else [spend.values(uses_left=table.c.uses_left - 1)]
-        await self._store.write(
-            delete(tables.clients).where(tables.clients.c.name == name),
-            insert(tables.clients).values(name=name, **values),
-            *statements,
-        )
+        try:
+            await self._replace(before, client, *statements)
+        except ProblemError:
+            if not again:
+                invite.uses_left += 1
+            raise
         return Enrolled(client=name, token=token, group=client.group, role=client.role)
+
+    async def rotate(self, request: Request, name: str) -> Enrolled:
+        """Another token for the client that asks; the one it has is worth nothing from now on, but to ask for this
+        again until the new one has been used. Raises: `token-missing`, `token-invalid`, `not-allowed`.
+        """
+        if self.is_owner(request):
+            raise ProblemError("not-allowed", "a client asks for its own token")
+        presented = _presented(request)
+        before = self.clients.get(name)
+        if before is None or not before.asks_again(presented):
+            before = self.client(request)
+            if before.name != name:
+                raise ProblemError("not-allowed", "a client asks for its own token")
+        token = fresh_secret()
+        client = replace(before, token_hash=hash_of(token), replaced_hash=presented, seen=False)
+        await self._replace(before, client)
+        return Enrolled(client=name, token=token, group=client.group, role=client.role)
+
+    async def _replace(self, before: Client | None, client: Client, *statements: Statement) -> None:
+        """One client's row and token in the place of another's; where they cannot be stored, everything stays."""
+        self._remember(client)
+        self._newly_seen.discard(client.name)
+        values = {
+            "group": client.group, "role": client.role, "token_hash": client.token_hash,
+            "invite_hash": client.invite_hash, "replaced_hash": client.replaced_hash, "seen": False,
+            "enrolled_at": time.time(), "revoked_at": None,
+        }  # fmt: skip
+        try:
+            await self._store.write(
+                delete(tables.clients).where(tables.clients.c.name == client.name),
+                insert(tables.clients).values(name=client.name, **values),
+                *statements,
+            )
+        except ProblemError:
+            if self.clients.get(client.name) is client:
+                self._by_token.pop(client.token_hash, None)
+                del self.clients[client.name]
+                if before is not None:
+                    self._remember(before)
+            raise
 
     def _free_name(self) -> str:
         while (name := f"client-{secrets.token_hex(4)}") in self.clients:
             pass
         return name
 
-    async def mark_seen(self, client: Client) -> None:
-        """Notes that the token is in use, so that its enrolment cannot be repeated."""
-        if not client.seen:
-            self._remember(replace(client, seen=True))
-            table = tables.clients
-            await self._store.write(update(table).where(table.c.name == client.name).values(seen=True))
-
-    async def revoke(self, name: str) -> None:
-        """The client's token is worth nothing from now on. Raises: `not-found`."""
+    async def revoke(self, name: str, *, invite: bool = False) -> None:
+        """The client's token is worth nothing from now on. `invite`: nor is the invite it came with. Raises:
+        `not-found`.
+        """
         client = self.clients.get(name)
         if client is None or client.revoked:
             raise ProblemError("not-found", f"no client is named {name[:64]!r}")
@@ -177,10 +226,18 @@ class Access:
         self.clients[name] = replace(client, revoked=True)
         table = tables.clients
         await self._store.write(update(table).where(table.c.name == name).values(revoked_at=time.time()))
+        if invite:
+            await self.invites.void(client.invite_hash)
+
+    def rotate_operator(self) -> OperatorToken:
+        """Another token in the data folder; the one before is worth nothing from now on. Raises: OSError."""
+        token = fresh_secret()
+        write_secret(self._data_dir / OPERATOR_TOKEN, token)
+        self._operator = hash_of(token)
+        return OperatorToken(token=token)
 
 
-def _presented(request: Request) -> bytes:
+def _presented(request: Request) -> bytes | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise ProblemError("token-missing")
-    return hash_of(token.strip())
+    token = token.strip()
+    return hash_of(token) if scheme.lower() == "bearer" and token else None

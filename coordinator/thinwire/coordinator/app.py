@@ -13,6 +13,7 @@ from .accounting import Accounting
 from .api import enrolment, exchanges, health, payloads, runs, uploads
 from .coordinator import Coordinator
 from .settings import ServeSettings
+from .throttle import Throttle, Throttling
 
 DESCRIPTION = """Federated learning over thin wires. Clients enrol, register for tasks, fetch payloads, answer.
 Control messages are JSON or msgpack (`Content-Type`, `Accept`); arrays travel as bytes. Every error is a `Problem`."""
@@ -41,9 +42,11 @@ def create_app(settings: ServeSettings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.coordinator = coordinator
+    app.state.throttle = throttle = Throttle(settings)
     for router in (enrolment, exchanges, payloads, uploads, runs, health, page):
         app.include_router(router.router)
     problems.install(app)
     documentation.install(app)
+    app.add_middleware(Throttling, throttle=throttle, access=coordinator.access)
     app.add_middleware(Accounting, ledger=coordinator.ledger)
     return app

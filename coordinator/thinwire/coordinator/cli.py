@@ -27,6 +27,7 @@ app.command()(compare)
 app.command()(serve)
 app.add_typer(cli_runs.app, name="run")
 app.add_typer(cli_clients.app, name="client")
+app.command()(cli_clients.rotate_token)
 app.command()(methods)
 app.add_typer(codecs_app, name="codecs")
 

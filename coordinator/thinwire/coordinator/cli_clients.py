@@ -1,8 +1,7 @@
-"""`thinwire client`: invite, list, revoke."""
+"""`thinwire client`: invite, list, revoke; `thinwire rotate-token`."""
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +11,11 @@ import typer
 from pydantic import ValidationError
 
 from thinwire.protocol.exit_codes import Exit
-from thinwire.protocol.messages import ClientList, Invite, InviteRequest
+from thinwire.protocol.messages import ClientList, Invite, InviteRequest, OperatorToken
 
 from .cli_options import DATA_DIR, AsFormat, CaFile, DataDir, Format, Url, fail, invalid, operator, print_json
 from .console import console, in_time, table
+from .secret_files import write_secret
 
 app = typer.Typer(help="Invite, list and revoke clients.", no_args_is_help=True)
 
@@ -78,19 +78,28 @@ def list_(
 @app.command()
 def revoke(
     client: Annotated[str, typer.Argument(help="the client's name")],
+    with_invite: Annotated[
+        bool, typer.Option("--with-invite", help="the invite it came with is worth nothing either")
+    ] = False,
     data_dir: DataDir = DATA_DIR,
     url: Url = None,
     ca_file: CaFile = None,
 ) -> None:
     """Make a client's token worth nothing."""
     with operator(data_dir, url, ca_file) as coordinator:
-        coordinator.delete(f"/v1/clients/{quote(client, safe='')}")
+        coordinator.delete(f"/v1/clients/{quote(client, safe='')}{'?invite=true' if with_invite else ''}")
     print(f"{client} is revoked")
 
 
-def write_secret(path: Path, text: str) -> None:
-    """Into a file that only its owner can read. Raises: `OSError`."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(f"{text}\n")
+def rotate_token(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the token to this file, mode 0600")] = None,
+    data_dir: DataDir = DATA_DIR,
+    url: Url = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Replace the operator's token; the old one is worth nothing from now on."""
+    with operator(data_dir, url, ca_file) as coordinator:
+        made = coordinator.ask("POST", "/v1/operator/token", OperatorToken)
+        if out is not None:
+            write_secret(out, made.token)
+    print(f"the new token is in the coordinator's data folder{'' if out is None else f', and in {out}'}")

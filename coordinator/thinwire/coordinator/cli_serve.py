@@ -33,6 +33,19 @@ def serve(
     max_model_bytes: Annotated[int, typer.Option(help="of a submitted model")] = 1 << 32,
     max_clients: Annotated[int, typer.Option(help="that may enrol")] = 100_000,
     max_runs: Annotated[int, typer.Option(help="that it keeps")] = 10_000,
+    max_disk_bytes: Annotated[
+        int | None, typer.Option(help="in the data folder; beyond, no upload and no model is taken; default: no limit")
+    ] = None,
+    max_upload_bytes_per_client: Annotated[int, typer.Option(help="open uploads of one client")] = 1 << 36,
+    max_upload_bytes_per_run: Annotated[int, typer.Option(help="open uploads of one run")] = 1 << 40,
+    max_requests_per_client: Annotated[int, typer.Option(help="a second, over ten seconds")] = 200,
+    max_requests_per_address: Annotated[int, typer.Option(help="a second, over ten seconds")] = 2000,
+    max_failures_per_address: Annotated[int, typer.Option(help="wrong tokens and invites a minute")] = 120,
+    max_connections_per_address: Annotated[int, typer.Option(help="at a time")] = 4096,
+    trusted_proxies: Annotated[
+        str, typer.Option(help="addresses, separated by commas, whose X-Forwarded-For is believed")
+    ] = "",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
     workers: Annotated[int, typer.Option(help="threads that decode, hash and sum")] = 2,
 ) -> None:
     """Run a coordinator until Ctrl-C or SIGTERM; started again with the same folder, it goes on."""
@@ -52,6 +65,15 @@ def serve(
         "max_model_bytes": max_model_bytes,
         "max_clients": max_clients,
         "max_runs": max_runs,
+        "max_disk_bytes": max_disk_bytes,
+        "max_upload_bytes_per_client": max_upload_bytes_per_client,
+        "max_upload_bytes_per_run": max_upload_bytes_per_run,
+        "max_requests_per_client": max_requests_per_client,
+        "max_requests_per_address": max_requests_per_address,
+        "max_failures_per_address": max_failures_per_address,
+        "max_connections_per_address": max_connections_per_address,
+        "trusted_proxies": trusted_proxies,
+        "log_level": log_level,
         "workers": workers,
     }
     try:

@@ -17,7 +17,7 @@ from thinwire.protocol.messages import ExchangeMetrics, RunRequest
 from thinwire.protocol.reasons import ProblemError
 
 from . import tables
-from .access import Access, operator_token
+from .access import Access
 from .dispatch import Dispatch
 from .driver import Driver
 from .exchange import lose
@@ -28,6 +28,7 @@ from .ledger_store import load_ledger, save_ledger
 from .plans import define, first_state, model_facts, read_model
 from .presence import Presence, serves
 from .problems import storage_problem
+from .quotas import Quotas
 from .restore import restore_runs
 from .runs import OpenExchange, Run
 from .settings import ServeSettings
@@ -56,15 +57,14 @@ class Coordinator:
         self.store = Store(settings.data_dir / "thinwire.db")
         self.access = Access(
             self.store,
-            operator_token(settings.data_dir),
+            settings.data_dir,
             open_reads=settings.open_reads,
             max_clients=settings.max_clients,
         )
         self.ledger = Ledger()
         self.presence = Presence(settings.present_for_s)
-        self.uploads = Uploads(
-            self.store, self.folder, per_client=settings.max_uploads_per_client, expires_s=settings.upload_expires_s
-        )
+        self.quotas = Quotas(settings)
+        self.uploads = Uploads(self.store, self.folder, self.quotas, expires_s=settings.upload_expires_s)
         self.intake = Intake(self, settings.workers)
         self.dispatch = Dispatch(self)
         self.runs: dict[str, Run] = {}
@@ -89,6 +89,7 @@ class Coordinator:
         await self.compute(self.folder.drop_payloads, self._needed())
         for run in self.runs.values():
             self._drive(run)
+        await self.compute(self.quotas.measure)
         self._saving = asyncio.create_task(self._save_regularly(), name="save")
         self.ready = True
 
@@ -103,6 +104,7 @@ class Coordinator:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         with contextlib.suppress(ProblemError):
+            await self.access.save()
             await save_ledger(self)
             await self._save_clocks()
         await self.store.close()
@@ -117,9 +119,12 @@ class Coordinator:
         while True:
             await asyncio.sleep(SAVE_S)
             try:
+                await self.access.save()
                 await save_ledger(self)
                 await self._save_clocks()
                 await self.uploads.expire(time.time())
+                if self.settings.max_disk_bytes is not None:
+                    await self.compute(self.quotas.measure)
             except (ProblemError, OSError) as error:
                 _log.error("ledger not saved", error=str(error))
 
@@ -165,9 +170,12 @@ class Coordinator:
         }
         return self.present(run) - busy
 
-    async def revoke(self, name: str) -> None:
-        """Shuts a client out at once: token, parked poll, open slots, uploads. Raises: `not-found`."""
-        await self.access.revoke(name)
+    async def revoke(self, name: str, *, invite: bool = False) -> None:
+        """Shuts a client out at once: token, parked poll, open slots, uploads. `invite`: and whoever else has the
+        invite it came with. Raises: `not-found`.
+        """
+        await self.access.revoke(name, invite=invite)
+        await self.uploads.release_client(name)
         for run in self.runs.values():
             if run.open is not None:
                 run.open.exchange = lose(run.open.exchange, name)

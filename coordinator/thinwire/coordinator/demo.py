@@ -23,10 +23,10 @@ from thinwire.protocol.messages import (
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
-from .cli_clients import write_secret
 from .operate import ADDRESS_FILE, Operator, find_token
 from .processes import Child, ChildFailedError, Children, finish
 from .rounds import Round, rounds_of
+from .secret_files import write_secret
 from .watch import Step
 
 COORDINATOR: Final = "thinwire.coordinator"

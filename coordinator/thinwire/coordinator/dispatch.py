@@ -49,7 +49,8 @@ class Dispatch:
         hung_up: Callable[[], Awaitable[None]],
     ) -> TaskMessage | None:
         """The client's open task, or None after `wait_s` or when a newer poll came. `hung_up` returns when the
-        connection is gone. Raises: `run-finished`, `model-mismatch`, `token-invalid` (revoked meanwhile).
+        connection is gone. Raises: `run-finished`, `model-mismatch`, `token-invalid` (revoked or replaced
+        meanwhile).
         """
         coordinator, presence = self._coordinator, self._coordinator.presence
         seen = presence.register(client, registration.spec, registration.holds or {}, time.monotonic(), time.time())
@@ -58,9 +59,7 @@ class Dispatch:
         gone = asyncio.ensure_future(hung_up())
         try:
             while True:
-                if coordinator.access.clients[client.name].token_hash != client.token_hash or (
-                    coordinator.access.clients[client.name].revoked
-                ):
+                if not coordinator.access.is_current(client):
                     raise ProblemError("token-invalid")
                 message = await self.task_for(seen, inline=inline)
                 if message is not None:

@@ -16,10 +16,10 @@ from thinwire.protocol.encoding import JSON, decode_message, encode_message
 from thinwire.protocol.messages import Problem
 from thinwire.protocol.reasons import REASONS, ProblemError
 
+from .secret_files import OPERATOR_TOKEN
 from .settings import LOOPBACK
 
 ADDRESS_FILE: Final = "coordinator.json"
-TOKEN_FILE: Final = "operator.token"  # noqa: S105 (a file's name)
 URL_VARIABLE: Final = "THINWIRE_URL"
 TOKEN_VARIABLE: Final = "THINWIRE_TOKEN"  # noqa: S105 (a variable's name)
 MAX_RESPONSE_BYTES: Final = 1 << 28
@@ -53,7 +53,7 @@ def find_token(data_dir: Path) -> str | None:
     if TOKEN_VARIABLE in os.environ:
         return os.environ[TOKEN_VARIABLE].strip()
     try:
-        return (data_dir / TOKEN_FILE).read_text().strip()
+        return (data_dir / OPERATOR_TOKEN).read_text().strip()
     except OSError:
         return None
 

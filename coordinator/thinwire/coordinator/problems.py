@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from http import HTTPStatus
+from typing import Final
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -14,6 +15,7 @@ from thinwire.protocol.encoding import JSON, encode_message
 from thinwire.protocol.messages import Problem
 from thinwire.protocol.reasons import ProblemError
 
+from .addresses import address_of
 from .negotiation import response_type
 
 _BY_STATUS = {
@@ -22,6 +24,8 @@ _BY_STATUS = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "message-too-large",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "range-not-satisfiable",
 }
+GUESSES: Final = frozenset({"token-invalid", "invite-invalid"})
+"""Problems of those who do not belong here; `Throttle` counts them."""
 _log = structlog.get_logger("thinwire.coordinator")
 
 
@@ -57,6 +61,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ProblemError)
     async def _problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)  # noqa: S101 (Starlette calls with what is registered)
+        if error.reason in GUESSES:
+            request.app.state.throttle.failed(address_of(request.scope))
         return problem_response(request, error)
 
     @app.exception_handler(RequestValidationError)

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 import signal
 import socket
@@ -15,9 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+import structlog
 import uvicorn
 
 from .app import create_app
+from .connections import Connections, guarded
 from .coordinator import Coordinator
 from .metering import metered_protocol
 from .operate import ADDRESS_FILE
@@ -74,6 +77,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
 
     Raises: `CannotServeError`.
     """
+    _log_from(settings.log_level)
     with _alone(settings.data_dir), _listening(settings) as listener:
         url = _url(settings, listener)
         address = settings.data_dir / ADDRESS_FILE
@@ -91,14 +95,15 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
 
         config = uvicorn.Config(
             app,
-            http=metered_protocol(coordinator.ledger),
+            http=guarded(metered_protocol(coordinator.ledger), Connections(settings)),
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
             date_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(settings.proxies),
+            forwarded_allow_ips=sorted(settings.proxies),
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
             ssl_certfile=settings.certificate,
@@ -114,6 +119,12 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
         finally:
             address.unlink(missing_ok=True)
         return server.started
+
+
+def _log_from(level: str) -> None:
+    """What the coordinator says, from this level on; what its libraries say only when everything is wanted."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    logging.basicConfig(level=logging.DEBUG if level == "debug" else logging.WARNING)
 
 
 @contextlib.contextmanager

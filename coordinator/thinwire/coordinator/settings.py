@@ -35,10 +35,24 @@ class ServeSettings(Settings):
     max_model_bytes: int = Field(default=1 << 32, ge=1, description="of a submitted model")
     max_clients: int = Field(default=100_000, ge=1)
     max_uploads_per_client: int = Field(default=4, ge=1)
+    max_upload_bytes_per_client: int = Field(default=1 << 36, ge=1, description="open uploads of one client")
+    max_upload_bytes_per_run: int = Field(default=1 << 40, ge=1, description="open uploads of one run")
+    max_disk_bytes: int | None = Field(
+        default=None, ge=1, description="in the data folder: beyond, no upload and no model is taken; default: no limit"
+    )
     max_runs: int = Field(default=10_000, ge=1)
     upload_expires_s: float = Field(
         default=86_400.0, gt=0, description="an upload without a byte for this long is deleted"
     )
+    max_requests_per_client: int = Field(default=200, ge=1, description="a second, over ten seconds")
+    max_requests_per_address: int = Field(default=2000, ge=1, description="a second, over ten seconds")
+    max_failures_per_address: int = Field(default=120, ge=1, description="wrong tokens and invites a minute")
+    max_connections_per_address: int = Field(default=4096, ge=1)
+    trusted_proxies: str = Field(
+        default="", max_length=1000,
+        description="addresses, separated by commas: their X-Forwarded-For is believed, their connections not counted",
+    )  # fmt: skip
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     workers: int = Field(default=2, ge=1, le=64, description="threads that decode, hash and sum")
 
     @model_validator(mode="after")
@@ -48,6 +62,11 @@ class ServeSettings(Settings):
         if not self.loopback and self.certificate is None and not self.insecure:
             raise ValueError(f"{self.host} is reachable from outside: give a certificate and key, or insecure")
         return self
+
+    @property
+    def proxies(self) -> frozenset[str]:
+        """The addresses of `trusted_proxies`."""
+        return frozenset(self.trusted_proxies.replace(",", " ").split())
 
     @property
     def loopback(self) -> bool:

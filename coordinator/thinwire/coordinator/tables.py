@@ -32,6 +32,7 @@ clients: Final = Table(
     Column("seen", Boolean, nullable=False),
     Column("enrolled_at", Float, nullable=False),
     Column("revoked_at", Float),
+    Column("replaced_hash", LargeBinary(32)),
 )
 
 invites: Final = Table(

@@ -21,6 +21,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from . import tables
 from .folder import Folder
+from .quotas import Quotas
 from .store import Store
 
 _ALPHABET = string.ascii_lowercase + string.digits
@@ -38,6 +39,7 @@ class Upload:
     id: str
     task: str
     client: str
+    run: str
     length: int
     digest: bytes
     offset: int
@@ -48,23 +50,25 @@ class Upload:
 class Uploads:
     """All uploads, in memory; the files and one row each outlive the process."""
 
-    def __init__(self, store: Store, folder: Folder, *, per_client: int, expires_s: float) -> None:
+    def __init__(self, store: Store, folder: Folder, quotas: Quotas, *, expires_s: float) -> None:
         self._store = store
         self._folder = folder
-        self._per_client = per_client
+        self._quotas = quotas
         self.expires_s = expires_s
         self._uploads: dict[str, Upload] = {}
 
     async def load(self) -> None:
         """Forgets files without a row and rows without a file."""
-        for row in await self._store.read(select(tables.uploads)):
+        uploads, tasks = tables.uploads, tables.tasks
+        known = select(uploads, tasks.c.run).join(tasks, tasks.c.id == uploads.c.task)
+        for row in await self._store.read(known):
             path = self._folder.upload(row.id)
             if path.exists():
                 stat = path.stat()
                 offset = min(stat.st_size, row.length)
                 os.truncate(path, offset)
                 self._uploads[row.id] = Upload(
-                    row.id, row.task, row.client, row.length, row.digest, offset, stat.st_mtime
+                    row.id, row.task, row.client, row.run, row.length, row.digest, offset, stat.st_mtime
                 )
             else:
                 await self._store.write(delete(tables.uploads).where(tables.uploads.c.id == row.id))
@@ -72,17 +76,19 @@ class Uploads:
             if path.name not in self._uploads:
                 path.unlink()
 
-    async def create(self, client: str, task: str, length: int, digest: bytes) -> Upload:
-        """The upload of this payload: the one there is, where it was begun already. Raises: `too-many-requests`."""
+    async def create(self, client: str, task: str, run: str, length: int, digest: bytes) -> Upload:
+        """The upload of this payload: the one there is, where it was begun already.
+
+        Raises: `too-many-requests`, `quota-exceeded`, `storage-full`.
+        """
         mine = [upload for upload in self._uploads.values() if upload.client == client]
         for upload in mine:
             if upload.task == task and upload.length == length and upload.digest == digest:
                 return upload
         for upload in [upload for upload in mine if upload.task == task]:
             await self.forget(upload.id)
-        if sum(upload.client == client for upload in self._uploads.values()) >= self._per_client:
-            raise ProblemError("too-many-requests", f"{self._per_client} uploads are open", retry_after_s=30)
-        upload = Upload(fresh_id(), task, client, length, digest, 0, time.time())
+        self._quotas.check_upload(self._uploads.values(), client, run, length)
+        upload = Upload(fresh_id(), task, client, run, length, digest, 0, time.time())
         self._uploads[upload.id] = upload
         self._folder.upload(upload.id).touch(mode=0o600)
         row = {"id": upload.id, "task": task, "client": client, "length": length, "digest": digest}
@@ -148,10 +154,25 @@ class Uploads:
                 self._folder.upload(upload_id).unlink()
             await self._store.write(delete(tables.uploads).where(tables.uploads.c.id == upload_id))
 
+    @property
+    def promised_bytes(self) -> int:
+        """What all open uploads will hold when they are complete."""
+        return sum(upload.length for upload in self._uploads.values())
+
     async def release(self, tasks: set[str]) -> None:
         """Deletes the uploads of these tasks."""
         for upload in [upload for upload in self._uploads.values() if upload.task in tasks]:
             await self.forget(upload.id)
+
+    async def release_client(self, client: str) -> None:
+        """Deletes the uploads of this client."""
+        for upload in [upload for upload in self._uploads.values() if upload.client == client]:
+            await self.forget(upload.id)
+
+    def stop(self, client: str) -> None:
+        """Cuts off whoever is appending for this client; what has arrived stays."""
+        for upload in self._uploads.values():
+            upload.reader += upload.client == client
 
     async def expire(self, now: float) -> None:
         """Deletes what nobody goes on with. `now`: Unix seconds."""

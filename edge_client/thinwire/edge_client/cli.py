@@ -79,7 +79,7 @@ def join(
     link: Annotated[str | None, typer.Option(help="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="this client's folder: one per client")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="consent, for example sample-knowledge")] = None,
-    max_task_seconds: Annotated[float | None, typer.Option(min=0.001, help="longest training of one task")] = None,
+    max_task_seconds: Annotated[float, typer.Option(min=0.001, help="longest training of one task")] = 86_400.0,
     max_task_bytes: Annotated[int, typer.Option(min=1, help="arrays of one task, decoded")] = 1 << 33,
     keep_model: Annotated[Path | None, typer.Option(help="write the final model here (safetensors)")] = None,
     forever: Annotated[bool, typer.Option("--forever", help="wait for further runs when all are over")] = False,
@@ -123,6 +123,25 @@ def join(
     if message:
         print(f"thinwire-client: {message}", file=sys.stderr)
     raise typer.Exit(int(code))
+
+
+@app.command()
+def rotate(
+    name: Annotated[str | None, typer.Option(help="the client's name, where its folder is the usual one")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="the client's folder")] = None,
+    give_up_after: Annotated[float | None, typer.Option(min=0, help="seconds without any answer")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="certificates to trust instead of the system's")] = None,
+) -> None:
+    """Replace this client's token; the old one is worth nothing from now on."""
+    from .console import speaker
+    from .rotate import rotate as rotate_token
+
+    folder = data_dir or default_folder() / (name or "client")
+    say = speaker(name or folder.name, quiet=False)
+    code, message = rotate_token(folder, ca_file=ca_file, give_up_after_s=give_up_after, say=say)
+    if code is not Exit.OK:
+        fail(message, code)
+    print(message)
 
 
 @model_app.command("init")

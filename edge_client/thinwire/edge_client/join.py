@@ -63,7 +63,7 @@ class JoinOptions:
     device: str = "cpu"
     link: str | None = None
     allow: tuple[str, ...] = ()
-    max_task_seconds: float | None = None
+    max_task_seconds: float | None = 86_400.0
     max_task_bytes: int = 1 << 33
     keep_model: Path | None = None
     forever: bool = False

@@ -27,6 +27,7 @@ from .fields import (
     RunOutcome,
     RunState,
     SpecDigest,
+    Token,
     Verdict,
 )
 from .reasons import WIRE_VERSION
@@ -56,10 +57,12 @@ class Enrolment(Message):
 
 
 class Enrolled(Message):
-    """The answer: the name in force and the token to send with every further request."""
+    """The answer, also to `POST /v1/clients/{name}/token`: the name in force and the token to send with every further
+    request.
+    """
 
     client: Name
-    token: str
+    token: Token
     group: Name
     role: Role
 
@@ -80,6 +83,12 @@ class Invite(Message):
     group: Name
     role: Role
     uses: int
+
+
+class OperatorToken(Message):
+    """`POST /v1/operator/token`, by whoever has the one it replaces; shown once and stored in the data folder."""
+
+    token: Token
 
 
 class ClientView(Message):

@@ -67,6 +67,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "upload-too-large": Reason(413, False, "The upload is larger than the task allows."),
     "digest-mismatch": Reason(422, False, "The bytes do not have the digest that was announced. Send them again."),
     "tus-version": Reason(412, False, "Send `Tus-Resumable: 1.0.0`."),
+    "quota-exceeded": Reason(507, True, "Open uploads of this client or run hold all the bytes they may. Try later."),
     # the machine
     "storage-full": Reason(507, True, "The coordinator's disk is full."),
     "storage-failed": Reason(500, True, "The coordinator could not write. The operator's log says why."),

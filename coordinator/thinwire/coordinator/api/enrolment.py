@@ -1,16 +1,28 @@
-"""Invites, enrolment, revocation."""
+"""Invites, enrolment, new tokens, revocation."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.documentation import describe
 from thinwire.coordinator.negotiation import empty, read_message, respond
-from thinwire.protocol.messages import ClientList, ClientView, Enrolled, Enrolment, Invite, InviteRequest
+from thinwire.protocol.messages import (
+    ClientList,
+    ClientView,
+    Enrolled,
+    Enrolment,
+    Invite,
+    InviteRequest,
+    OperatorToken,
+)
+from thinwire.protocol.reasons import ProblemError
 
 from .parts import coordinator_of
 
+ClientName = Annotated[str, Path(description="the client's name", max_length=64)]
 router = APIRouter(tags=["clients"])
 
 
@@ -58,11 +70,52 @@ async def clients(request: Request) -> Response:
         "Revoke a client: its token is worth nothing from now on", status=204, problems=("not-allowed", "not-found")
     ),
 )
-async def revoke(request: Request, name: str) -> Response:
+async def revoke(
+    request: Request,
+    name: ClientName,
+    invite: Annotated[bool, Query(description="the invite it came with is worth nothing either")] = False,
+) -> Response:
     coordinator = coordinator_of(request)
     coordinator.access.operator(request)
-    await coordinator.revoke(name)
+    await coordinator.revoke(name, invite=invite)
     return empty(204)
+
+
+@router.post(
+    "/v1/clients/{name}/token",
+    **describe(
+        "Replace the token of the client that asks; the old one is worth nothing from now on",
+        gives=Enrolled,
+        status=201,
+        problems=("not-allowed", "too-many-requests"),
+    ),
+)
+async def rotate(request: Request, name: ClientName) -> Response:
+    account = account_of(request)
+    account.kind = "enrol"
+    coordinator = coordinator_of(request)
+    enrolled = await coordinator.access.rotate(request, name)
+    account.client = name
+    coordinator.presence.wake(name)  # a poll that was parked with the old token ends
+    coordinator.uploads.stop(name)
+    return respond(request, enrolled, 201)
+
+
+@router.post(
+    "/v1/operator/token",
+    **describe(
+        "Replace the operator's token, in the data folder; the old one is worth nothing from now on",
+        gives=OperatorToken,
+        status=201,
+        problems=("not-allowed", "storage-full", "storage-failed"),
+    ),
+)
+async def rotate_operator(request: Request) -> Response:
+    coordinator = coordinator_of(request)
+    coordinator.access.operator(request)
+    if not coordinator.access.is_owner(request):
+        raise ProblemError("not-allowed", "only the operator of the data folder may replace its token")
+    return respond(request, coordinator.access.rotate_operator(), 201)
 
 
 @router.post(

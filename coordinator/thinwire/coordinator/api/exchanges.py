@@ -43,7 +43,7 @@ async def register(
     client = client_of(request, "register")
     coordinator = coordinator_of(request)
     registration = await read_message(request, Registration)
-    await coordinator.access.mark_seen(client)
+    await coordinator.access.save()
     inline = response_type(request) == MSGPACK
     try:
         task = await coordinator.dispatch.next_task(

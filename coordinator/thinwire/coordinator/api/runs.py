@@ -57,6 +57,8 @@ async def store_model(request: Request) -> Response:
     coordinator = coordinator_of(request)
     coordinator.access.operator(request)
     most = coordinator.settings.max_model_bytes
+    promised = coordinator.uploads.promised_bytes
+    coordinator.quotas.check_disk(promised, 1)
     path, digest, size = coordinator.folder.temporary("models"), hashlib.sha256(), 0
     try:
         with path.open("wb") as file:
@@ -64,6 +66,7 @@ async def store_model(request: Request) -> Response:
                 size += len(chunk)
                 if size > most:
                     raise ProblemError("message-too-large", f"a model of more than {most} bytes")
+                coordinator.quotas.check_disk(promised, size)
                 digest.update(chunk)
                 file.write(chunk)
             file.flush()

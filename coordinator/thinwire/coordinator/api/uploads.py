@@ -76,7 +76,8 @@ async def options() -> Response:
         "Begin an upload; begun already, the same one", status=201,
         parameters=[_RESUMABLE, header("Upload-Length", "bytes in all"),
                     header("Upload-Metadata", "`task` and `digest` (32 raw bytes), each in base64")],
-        problems=("tus-version", "bad-request", "task-not-found", "upload-too-large", "too-many-requests"),
+        problems=("tus-version", "bad-request", "task-not-found", "upload-too-large", "too-many-requests",
+                  "quota-exceeded", "storage-full", "storage-failed"),
     ),
 )  # fmt: skip
 async def create(request: Request) -> Response:
@@ -94,7 +95,7 @@ async def create(request: Request) -> Response:
     _attribute(request, task)
     if length > found[1].max_payload_bytes:
         raise ProblemError("upload-too-large", f"{length} bytes; this task takes {found[1].max_payload_bytes}")
-    upload = await coordinator.uploads.create(client.name, task, length, digest)
+    upload = await coordinator.uploads.create(client.name, task, found[0].id, length, digest)
     return empty(201, {**_headers(location=f"/v1/uploads/{upload.id}"), "upload-expires": _expires(request, upload)})
 
 
