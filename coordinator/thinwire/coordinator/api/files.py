@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from fastapi import Request, Response
@@ -11,6 +12,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.negotiation import empty
+from thinwire.coordinator.problems import problem_response
+from thinwire.protocol.reasons import ProblemError
+
+_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{1,18})?|-(\d{1,18}))", re.ASCII)
 
 
 def is_unchanged(request: Request, tag: str) -> bool:
@@ -53,4 +58,23 @@ def serve_file(request: Request, path: Path, digest: bytes, *, private: bool) ->
     tag = f'"{digest.hex()}"'
     if is_unchanged(request, tag):
         return empty(304, {"etag": tag})
-    return Counted(request, path, digest, private=private)
+    refused = _check_range(request, path.stat().st_size, tag)
+    return refused or Counted(request, path, digest, private=private)
+
+
+def _check_range(request: Request, size: int, tag: str) -> Response | None:
+    """The response to a range outside of the file. What is not one range of bytes is as good as not said (RFC 9110,
+    section 14.2): several would be sent as a message of many parts, at the cost of the file for each.
+    """
+    given = request.headers.get("range")
+    if given is None:
+        return None
+    match = _RANGE.fullmatch(given.strip())
+    begins, ends, last = (None if text is None else int(text) for text in match.groups()) if match else (None,) * 3
+    if match is None or request.headers.get("if-range", tag) != tag or (ends is not None and ends < (begins or 0)):
+        request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
+    elif last == 0 or size == 0 or (begins is not None and begins >= size):
+        response = problem_response(request, ProblemError("range-not-satisfiable", f"the file has {size} bytes"))
+        response.headers["content-range"] = f"bytes */{size}"
+        return response
+    return None
