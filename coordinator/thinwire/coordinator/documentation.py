@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -48,7 +48,7 @@ def describe(
         responses[status]["content"] = _both(gives)
     for code, meaning in (also or {}).items():
         responses[code] = {"description": meaning}
-    reasons = [*problems, *(("token-missing", "token-invalid") if token else ())]
+    reasons = ["too-many-requests", *problems, *(("token-missing", "token-invalid") if token else ())]
     if takes is not None and not isinstance(takes, str):
         reasons += ["bad-request", "bad-message", "message-too-large", "unsupported-media-type", "not-acceptable"]
     by_status: dict[int, list[str]] = {}
@@ -67,7 +67,10 @@ def describe(
         extra["parameters"] = parameters
     if token:
         extra["security"] = [{"token": []}]
-    return {"summary": summary, "status_code": status, "responses": responses, "openapi_extra": extra}
+    return {
+        "summary": summary, "status_code": status, "responses": responses, "openapi_extra": extra,
+        "response_class": Response,  # of FastAPI's own the document would say that it always has a JSON body
+    }  # fmt: skip
 
 
 def header(name: str, description: str, *, required: bool = True) -> dict[str, Any]:
