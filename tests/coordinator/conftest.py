@@ -33,3 +33,15 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 def served(serve: Callable[..., Served]) -> Served:
     """One coordinator with default settings."""
     return serve()
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One coordinator for all tests of a file: what they do to it is not to hurt it."""
+    served = Served(tmp_path_factory.mktemp("standing"), free_port())
+    served.start()
+    yield served
+    assert served.process is not None
+    assert served.process.poll() is None
+    served.kill()
+    assert "Traceback" not in served.log, served.log[-5000:]
