@@ -89,7 +89,6 @@ class Coordinator:
         await self.compute(self.folder.drop_payloads, self._needed())
         for run in self.runs.values():
             self._drive(run)
-        await self.compute(self.quotas.measure)
         self._saving = asyncio.create_task(self._save_regularly(), name="save")
         self.ready = True
 
@@ -110,6 +109,11 @@ class Coordinator:
         await self.store.close()
         self._threads.shutdown()
 
+    async def measure_disk(self) -> None:
+        """So that `quotas` knows what the data folder holds, where that is limited."""
+        if self.settings.max_disk_bytes is not None:
+            await self.compute(self.quotas.measure)
+
     async def compute(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's result, from a worker thread."""
         loop = asyncio.get_running_loop()
@@ -123,8 +127,6 @@ class Coordinator:
                 await save_ledger(self)
                 await self._save_clocks()
                 await self.uploads.expire(time.time())
-                if self.settings.max_disk_bytes is not None:
-                    await self.compute(self.quotas.measure)
             except (ProblemError, OSError) as error:
                 _log.error("ledger not saved", error=str(error))
 

@@ -57,6 +57,7 @@ async def store_model(request: Request) -> Response:
     coordinator = coordinator_of(request)
     coordinator.access.operator(request)
     most = coordinator.settings.max_model_bytes
+    await coordinator.measure_disk()
     promised = coordinator.uploads.promised_bytes
     coordinator.quotas.check_disk(promised, 1)
     path, digest, size = coordinator.folder.temporary("models"), hashlib.sha256(), 0
@@ -161,10 +162,12 @@ async def stop(request: Request, run: RunKey) -> Response:
 @router.get("/v1/runs/{run}/events", **describe("Server-sent events", gives=EVENTS, problems=("run-not-found",)))
 async def events(request: Request, run: RunKey) -> Response:
     coordinator, found = _read(request, run)
-    return StreamingResponse(_events(coordinator, found), headers={"cache-control": "no-store"}, media_type=EVENTS)
+    return StreamingResponse(
+        _events(request, coordinator, found), headers={"cache-control": "no-store"}, media_type=EVENTS
+    )
 
 
-async def _events(coordinator: Coordinator, run: Run) -> AsyncIterator[bytes]:
+async def _events(request: Request, coordinator: Coordinator, run: Run) -> AsyncIterator[bytes]:
     queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_PENDING_EVENTS)
     run.listeners.add(queue)
     try:
@@ -174,6 +177,12 @@ async def _events(coordinator: Coordinator, run: Run) -> AsyncIterator[bytes]:
                 async with asyncio.timeout(HEARTBEAT_S):
                     event, data = await queue.get()
             except TimeoutError:
+                event, data = "", ""
+            try:
+                coordinator.access.reader(request)
+            except ProblemError:  # the reader's token has been revoked or replaced
+                return
+            if not event:
                 yield b":\n\n"
                 continue
             yield f"event: {event}\ndata: {data}\n\n".encode()

@@ -95,6 +95,7 @@ async def create(request: Request) -> Response:
     _attribute(request, task)
     if length > found[1].max_payload_bytes:
         raise ProblemError("upload-too-large", f"{length} bytes; this task takes {found[1].max_payload_bytes}")
+    await coordinator.measure_disk()
     upload = await coordinator.uploads.create(client.name, task, found[0].id, length, digest)
     return empty(201, {**_headers(location=f"/v1/uploads/{upload.id}"), "upload-expires": _expires(request, upload)})
 

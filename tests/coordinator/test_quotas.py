@@ -1,0 +1,136 @@
+"""Room: open uploads of a client and of a run, the data folder; what is given up makes room again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from tests.coordinator.numpy_client import NumpyClient
+from tests.coordinator.served import Served, model
+from tests.coordinator.test_endpoints import problem_of
+from tests.coordinator.test_uploads import TUS
+from thinwire.coordinator.quotas import Quotas
+from thinwire.coordinator.settings import ServeSettings
+from thinwire.coordinator.uploads import Upload
+from thinwire.protocol.reasons import ProblemError
+
+
+def _upload(client: str, run: str, length: int) -> Upload:
+    return Upload("x", "task", client, run, length, b"", 0, 0.0)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("rs"), st.integers(0, 40)), max_size=8),
+    st.integers(0, 100),
+    st.integers(0, 40),
+)
+def test_no_quota_is_ever_exceeded(wanted: list[tuple[str, str, int]], used: int, disk: int) -> None:
+    settings = ServeSettings(
+        max_uploads_per_client=3, max_upload_bytes_per_client=60, max_upload_bytes_per_run=80, max_disk_bytes=150
+    )
+    quotas = Quotas(settings)
+    quotas.used_bytes = used
+    uploads: list[Upload] = []
+    for client, run, length in wanted:
+        mine = [upload for upload in uploads if upload.client == client]
+        fits = {
+            "too-many-requests": len(mine) < 3,
+            "quota-exceeded": sum(upload.length for upload in mine) + length <= 60
+            and sum(upload.length for upload in uploads if upload.run == run) + length <= 80,
+            "storage-full": used + sum(upload.length for upload in uploads) + length <= 150,
+        }
+        refused = next((reason for reason, room in fits.items() if not room), None)
+        if refused is None:
+            quotas.check_upload(uploads, client, run, length)
+            uploads.append(_upload(client, run, length))
+        else:
+            with pytest.raises(ProblemError) as caught:
+                quotas.check_upload(uploads, client, run, length)
+            assert caught.value.reason == refused
+            assert caught.value.retry
+
+
+def test_the_folder_is_measured_without_its_uploads(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "models" / "m").write_bytes(b"x" * 100)
+    (tmp_path / "uploads" / "u").write_bytes(b"x" * 1000)
+    (tmp_path / "thinwire.db").write_bytes(b"x" * 10)
+    quotas = Quotas(ServeSettings(data_dir=tmp_path))
+    quotas.measure()
+    assert quotas.used_bytes == 110
+
+
+def test_a_full_folder_takes_nothing_in_and_goes_on_when_there_is_room(serve: Callable[..., Served]) -> None:
+    """The reason is `storage-full`; the run ends when an expired upload has made room."""
+    most = 1_640_000
+    served = serve(max_disk_bytes=most, upload_expires_s=3)
+    run = served.run(model(20_000), cohort=2, rounds=1, evaluate=False)["id"]
+    large = httpx.post(f"{served.url}/v1/models", content=save(model(100_000)), headers=served.operator, timeout=60)
+    assert problem_of(large).reason == "storage-full"
+
+    async def fill() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = [NumpyClient(http, name, through_upload=True) for name in ("first", "second")]
+            for client in clients:
+                await client.enrol(served.invite())
+            first, second = clients
+            tasks = await asyncio.gather(*(client.register() for client in clients))
+            data = [client.perform(await client.fetch(task)) for client, task in zip(clients, tasks, strict=True)]
+            # An upload is promised all its bytes, and then left alone.
+            room = most - _size(served)
+            assert len(data[0][0]) < room < 2 * len(data[0][0]), room
+            abandoned = await first.create_upload(tasks[0].task, data[0][0])
+            assert abandoned.status_code == 201
+            refused = await second.create_upload(tasks[1].task, data[1][0])
+            problem = problem_of(refused)
+            assert problem.reason == "storage-full"
+            assert problem.retry
+            assert refused.headers["retry-after"] == "30"
+            # It expires, and there is room again.
+            while (await http.head(abandoned.headers["location"], headers={**first.auth, **TUS})).status_code == 200:
+                await asyncio.sleep(0.2)
+            for client, task, (payload, examples) in zip(
+                reversed(clients), reversed(tasks), reversed(data), strict=True
+            ):
+                while (await client.create_upload(task.task, payload)).status_code == 507:
+                    await asyncio.sleep(0.2)
+                assert (await client.answer(task.task, payload, examples)).status_code == 200
+
+    asyncio.run(fill())
+    while served.get(f"/v1/runs/{run}").json()["state"] != "finished":
+        pass
+    assert list((served.data_dir / "uploads").iterdir()) == []
+
+
+def _size(served: Served) -> int:
+    return sum(path.stat().st_size for path in served.data_dir.rglob("*") if path.is_file())
+
+
+def test_more_uploads_than_allowed_are_refused_with_their_reason(serve: Callable[..., Served]) -> None:
+    served = serve(max_upload_bytes_per_run=500_000)
+    served.run(model(20_000), cohort=2, rounds=1)
+
+    async def create() -> list[Any]:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = [NumpyClient(http, name) for name in ("first", "second")]
+            for client in clients:
+                await client.enrol(served.invite())
+            tasks = await asyncio.gather(*(client.register() for client in clients))
+            return [
+                await client.create_upload(task.task, client.perform(await client.fetch(task))[0])
+                for client, task in zip(clients, tasks, strict=True)
+            ]
+
+    first, second = asyncio.run(create())
+    assert first.status_code == 201
+    assert problem_of(second).reason == "quota-exceeded"
+    assert "run" in problem_of(second).detail
