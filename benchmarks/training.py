@@ -98,7 +98,10 @@ def bare_epoch(learner: Learner, first: Arrays) -> None:
 
 def stages_of(method: str, first: Arrays) -> Mapping[str, dict[str, Any]]:
     """The settings under which a method is measured, by the contestant's name."""
-    usual: dict[str, Any] = {"epochs": 1, "batch_size": BATCH}
+    wanted = {"epochs": 1, "local_rounds_per_exchange": 1, "batch_size": BATCH}
+    usual: dict[str, Any] = {
+        key: value for key, value in wanted.items() if key in find_method(method).settings.model_fields
+    }
     if method != "progfed":
         return {method: usual}
     blocks = len(cut(first, ProgfedSettings())) - 1
