@@ -14,7 +14,7 @@ from thinwire.codecs import Array, Arrays, ArraySpec, Chain, CodecError, Spec
 from thinwire.methods.checkpoint import pack_state
 from thinwire.methods.local_training import under
 from thinwire.methods.sparse_masks.frozen import draw, frozen_weights, theta_of_counts
-from thinwire.methods.sparse_masks.masked_model import HEADER, MASK, expand, is_packed
+from thinwire.methods.sparse_masks.masked_model import HEADER, MASK, expand, is_packed, pack_model
 
 FLEET = learners(3, hidden=(48,))
 MODEL = first_model(FLEET)
@@ -128,6 +128,16 @@ def test_the_final_model_may_be_mean_weights(settings: Mapping[str, Any]) -> Non
     learner.load(found)
     metrics = result.exchanges[-1].metrics["client-02"]
     assert metrics["accuracy"] == metrics["accuracy_mean"] == learner.evaluate()["accuracy"]
+
+
+def test_a_packed_model_without_one_of_its_arrays_is_not_expanded() -> None:
+    spec = Spec([("w.weight", ArraySpec("f32", (4, 3))), ("scale", ArraySpec("f32", (4,)))])
+    scale = np.ones(4, np.float32)
+    packed = pack_model(spec, {"w.weight": np.ones((4, 3), bool)}, {"scale": scale}, 0, "signed")
+    assert (expand(packed)["scale"] == scale).all()
+    del packed["scale"]
+    with pytest.raises(CodecError, match="malformed"):
+        expand(packed)
 
 
 @pytest.mark.parametrize("arrays", [{}, {HEADER: np.zeros(3, np.uint8), MASK: np.zeros(3, np.uint8)}])

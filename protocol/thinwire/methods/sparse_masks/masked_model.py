@@ -53,6 +53,9 @@ def expand(arrays: Arrays) -> dict[str, Array]:
     except (AttributeError, KeyError, TypeError, ValueError, msgpack.UnpackException):
         raise CodecError("malformed", "not the arrays of a packed model") from None
     masked = maskable(spec)
+    missing = [name for name in spec if name not in masked and name not in arrays]
+    if missing:
+        raise CodecError("malformed", f"array {missing[0]!r} of the packed model is missing")
     coded = Spec((name, ArraySpec(dtype, item.shape)) for name, item in masked.items())
     shares = _CHAIN.decode(arrays[MASK].tobytes(), coded)
     if dtype != "bool":
