@@ -12,11 +12,13 @@ import torch
 
 import thinwire.methods
 from thinwire.codecs import Arrays
+from thinwire.coordinator.folder import Folder
 from thinwire.coordinator.processes import Children
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
 from thinwire.edge_client.tasks import find_task
+from thinwire.methods.checkpoint import pack_state
 from thinwire.methods.registry import client_half, find_method
 from thinwire.methods.simulation import Participant, Simulated, simulate
 from thinwire.protocol.settings import RunSettings
@@ -33,6 +35,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "feddlr": {"energy-up": 0.8},
     "sparse_masks": {"epochs": 1, "lambda": 0.5},
     "progfed": {"schedule": [1, 1, 1], "warm-up": 1},
+    "fd_alu": {"local-rounds-per-exchange": 2},
 }
 
 
@@ -57,6 +60,11 @@ def contributors(service: Service, run: str) -> list[set[str]]:
     return sets
 
 
+def checkpoint(service: Service, run: str) -> bytes:
+    """Of the state behind the last exchange."""
+    return Folder(service.data_dir).checkpoint(run, service.view(run).exchange).read_bytes()
+
+
 def simulated(settings: RunSettings, model: Arrays, sets: list[set[str]]) -> Simulated:
     torch.set_num_threads(1)
     task = find_task("digits")
@@ -79,14 +87,16 @@ def test_runs_over_the_service_end_as_their_replay_does(service: Service, digits
         assert service.view(run).outcome == "completed"
         sets = contributors(service, run)
         assert all(len(names) == 2 for names in sets)
-        path = service.folder / f"{run}.safetensors"
-        operator = service.operator()
-        operator.fetch_file(f"/v1/runs/{run}/model", path)
-        operator.close()
-        served, replayed = read_model(path), simulated(settings, read_model(digits_model), sets)
-        assert replayed.model is not None
-        assert list(served) == list(replayed.model)
-        for name, array in replayed.model.items():
-            assert served[name].tobytes() == array.tobytes(), (settings.method, name)
+        replayed = simulated(settings, read_model(digits_model), sets)
+        assert checkpoint(service, run) == pack_state(replayed.state), settings.method
+        if replayed.model is not None:
+            path = service.folder / f"{run}.safetensors"
+            operator = service.operator()
+            operator.fetch_file(f"/v1/runs/{run}/model", path)
+            operator.close()
+            served = read_model(path)
+            assert list(served) == list(replayed.model)
+            for name, array in replayed.model.items():
+                assert served[name].tobytes() == array.tobytes(), (settings.method, name)
         payloads = [(one.uplink_payload_bytes, one.downlink_payload_bytes) for one in service.metrics(run).exchanges]
         assert payloads == [(one.uplink_bytes, one.downlink_bytes) for one in replayed.exchanges]

@@ -21,7 +21,7 @@ from .rounds import Round
 PLOT = "accuracy-vs-bytes.png"
 TARGET_SHARE = 0.98
 COLUMNS = (
-    "run", "accuracy", "up", "down", "framing", "bits/param up", "bits/param down", "seconds", "to target",
+    "run", "accuracy", "personal", "up", "down", "framing", "bits/param up", "bits/param down", "seconds", "to target",
 )  # fmt: skip
 
 
@@ -66,6 +66,7 @@ def comparison_cells(facts: dict[str, Any]) -> list[tuple[str, ...]]:
             (
                 run["run"] if run["outcome"] == "completed" else f"{run['run']} ({run['outcome']})",
                 in_figure(run["accuracy"]),
+                in_figure(run["personal_accuracy"]),
                 in_bytes(run["uplink_bytes"]),
                 in_bytes(run["downlink_bytes"]),
                 in_percent(run["framing_bytes"], wire),

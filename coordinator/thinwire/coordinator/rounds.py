@@ -12,7 +12,9 @@ from thinwire.protocol.messages import ExchangeMetrics
 
 @dataclass(slots=True)
 class Round:
-    """One round. `accuracy`, `loss`: of the model that it made, measured by the exchange after it; None before.
+    """One round. `accuracy`, `loss`: of the model that it made, measured by the exchange after it; None before. Of a
+    method without global model: means over the clients' own models, on the same test examples; `personal_accuracy`: the
+    mean on test examples distributed like each client's own, another figure. None for methods that do not measure it.
 
     Bytes are wire bytes; `total_bytes`: of the run up to the end of this round, both directions. Round 0 is the
     first model, which cost nothing; the evaluation after the last round has bytes of its own in no round.
@@ -21,6 +23,7 @@ class Round:
     round: int
     accuracy: float | None = None
     loss: float | None = None
+    personal_accuracy: float | None = None
     uplink_bytes: int = 0
     downlink_bytes: int = 0
     uplink_payload_bytes: int = 0
@@ -56,6 +59,7 @@ def rounds_of(exchanges: Iterable[ExchangeMetrics]) -> list[Round]:
         if starts:
             last.accuracy = exchange.metrics.get("accuracy", last.accuracy)
             last.loss = exchange.metrics.get("loss", last.loss)
+            last.personal_accuracy = exchange.metrics.get("personal_accuracy", last.personal_accuracy)
             last.total_bytes = exchange.uplink_bytes_before + exchange.downlink_bytes_before
         if exchange.kind == EVALUATE:
             continue

@@ -1,0 +1,95 @@
+"""Models that stay on their clients, of three architectures, over the real service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from thinwire.coordinator.cli import app
+from thinwire.edge_client.data import ClientInfo
+from thinwire.edge_client.learner import Learner
+from thinwire.edge_client.model import read_model
+from thinwire.edge_client.tasks import TaskOptions, find_task
+from thinwire.methods.checkpoint import pack_state
+from thinwire.methods.local_training import under
+from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.simulation import Participant, simulate
+from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.settings import RunSettings
+
+from .conftest import Service, until
+from .test_simulation import checkpoint
+
+ARCHITECTURES = ("mlp", "digits_convnet", "conv2")
+CONSENT = "sample-knowledge"
+LIMIT = 120
+
+
+def test_three_architectures_and_three_kinds_of_knowledge_in_one_fleet(service: Service, digits_model: Path) -> None:
+    """All runs end as their replay in one process does: the same states, the same payload bytes, and the last run's
+    models on the clients.
+    """
+    runs = {}
+    for kind in ("class", "proxy", "sample"):
+        given = {"knowledge": kind, "proxy-samples": 8, "batch-size": 32}
+        settings = RunSettings(name=kind, method="fd_alu", settings=given, rounds=2, cohort=3, seed=4)
+        runs[service.start_run(digits_model, settings).id] = settings
+    for index, architecture in enumerate(ARCHITECTURES):
+        options = ("--architecture", architecture, "--limit", f"{LIMIT}/60", "--allow", CONSENT)
+        service.join(index, 3, service.url, *options, "--keep-model", str(service.folder / f"{index}.safetensors"))
+    until(service.clients_have_ended, service.children)
+
+    torch.set_num_threads(1)
+    kept = [read_model(service.folder / f"{index}.safetensors") for index in range(3)]
+    models = []
+    for run, settings in runs.items():
+        participants = replaying(settings)
+        replayed = simulate(settings, read_model(digits_model), participants)
+        assert service.view(run).outcome == "completed"
+        assert checkpoint(service, run) == pack_state(replayed.state), settings.name
+        exchanges = service.metrics(run).exchanges
+        assert [one.uplink_payload_bytes + one.downlink_payload_bytes for one in exchanges] == [
+            e.uplink_bytes + e.downlink_bytes for e in replayed.exchanges
+        ]
+        assert exchanges[-1].kind == "evaluate"
+        assert exchanges[-1].uplink_payload_bytes == exchanges[-1].downlink_payload_bytes == 0
+        assert exchanges[-1].metrics["accuracy"] == pytest.approx(replayed.exchanges[-1].mean("accuracy"))
+        assert 0 <= exchanges[-1].metrics["personal_accuracy"] <= 1
+        models.append([under("model", one.memory) for one in participants.values()])
+    for index, found in enumerate(kept):
+        assert any(
+            all(np.array_equal(found[name], array) for name, array in of_run[index].items()) for of_run in models
+        ), "not the model of any run"
+
+    folder = str(service.data_dir)
+    pulled = CliRunner().invoke(app, ["run", "pull", "class", "--data-dir", folder, "--out", str(service.folder / "m")])
+    assert pulled.exit_code == Exit.REFUSED
+    assert "no-global-model: This method keeps its models on the clients" in pulled.output
+    assert not (service.folder / "m").exists()
+
+
+def replaying(settings: RunSettings) -> dict[str, Participant]:
+    half: Any = client_half("fd_alu")(find_method("fd_alu").settings.model_validate(settings.settings))
+    found = {}
+    for index, architecture in enumerate(ARCHITECTURES):
+        task = find_task("digits", TaskOptions(architecture=architecture, train=LIMIT, test=60))
+        client = ClientInfo(f"client-{index:02d}", index, 3, 0, "iid")
+        found[client.name] = Participant(half, Learner(task, client, allow=[CONSENT]))
+    return found
+
+
+def test_a_client_without_consent_says_so_and_leaves(service: Service, digits_model: Path) -> None:
+    given = {"knowledge": "sample"}
+    run = service.start_run(digits_model, RunSettings(method="fd_alu", settings=given, rounds=1, cohort=1))
+    child = service.join(0, 1, service.url, "--limit", "60/20")
+    assert child.process.wait(120) == Exit.REFUSED
+    said = child.log.read_text()
+    assert "consent-missing" in said
+    assert "--allow sample-knowledge" in said
+    assert service.metrics(run.id).exchanges == []
+    service.children.forget(child)
