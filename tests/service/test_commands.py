@@ -138,7 +138,7 @@ def test_the_version() -> None:
 
 START = ("run", "start", "--model", "MODEL")
 WRONG = {
-    "unknown method": ((*START, "--set", "method=fedavgg"), Exit.USAGE, "there are fedavg"),
+    "unknown method": ((*START, "--set", "method=fedavgg"), Exit.USAGE, "there are fd_alu"),
     "unknown setting": ((*START, "--set", "learning-rate=3"), Exit.USAGE, "lr-decay"),
     "a value that cannot be": ((*START, "--set", "rounds=none"), Exit.USAGE, "rounds"),
     "a method's value that cannot be": ((*START, "--set", "lr=-1"), Exit.USAGE, "lr"),
@@ -152,7 +152,7 @@ WRONG = {
     "unknown client": (("client", "revoke", "nobody"), Exit.REFUSED, "nobody"),
     "unknown command": (("run", "begin"), Exit.USAGE, "begin"),
     "unknown option": (("run", "list", "--colour"), Exit.USAGE, "--colour"),
-    "unknown method in the demo": (("demo", "--method", "fedavgg"), Exit.USAGE, "there are fedavg"),
+    "unknown method in the demo": (("demo", "--method", "fedavgg"), Exit.USAGE, "there are fd_alu"),
     "beyond loopback in the clear": (("serve", "--host", "0.0.0.0"), Exit.USAGE, "insecure"),  # noqa: S104
     "a certificate without key": (("serve", "--certificate", __file__), Exit.USAGE, "key"),
     "no certificate at all": (("serve", "--certificate", __file__, "--key", __file__), Exit.LOCAL, "certificate"),
