@@ -142,7 +142,7 @@ def test_a_client_alone_and_three_architectures_in_one_run(kind: str) -> None:
     assert 0 <= alone.exchanges[-1].mean("accuracy") <= 1
     mixed = {
         name: learners(3, examples=120, architecture=architecture, allow=ALLOW)[name]
-        for name, architecture in zip(FLEET, ("mlp", "digits_convnet", "conv2"), strict=True)
+        for name, architecture in zip(FLEET, ("mlp", "digits_convnet", "emnist_convnet"), strict=True)
     }
     result, models = trained(mixed, given={"knowledge": kind, "batch-size": 32})
     assert result.model is None

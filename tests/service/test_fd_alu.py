@@ -25,7 +25,7 @@ from thinwire.protocol.settings import RunSettings
 from .conftest import Service, until
 from .test_simulation import checkpoint
 
-ARCHITECTURES = ("mlp", "digits_convnet", "conv2")
+ARCHITECTURES = ("mlp", "digits_convnet", "emnist_convnet")
 CONSENT = "sample-knowledge"
 LIMIT = 120
 
@@ -81,15 +81,3 @@ def replaying(settings: RunSettings) -> dict[str, Participant]:
         client = ClientInfo(f"client-{index:02d}", index, 3, 0, "iid")
         found[client.name] = Participant(half, Learner(task, client, allow=[CONSENT]))
     return found
-
-
-def test_a_client_without_consent_says_so_and_leaves(service: Service, digits_model: Path) -> None:
-    given = {"knowledge": "sample"}
-    run = service.start_run(digits_model, RunSettings(method="fd_alu", settings=given, rounds=1, cohort=1))
-    child = service.join(0, 1, service.url, "--limit", "60/20")
-    assert child.process.wait(120) == Exit.REFUSED
-    said = child.log.read_text()
-    assert "consent-missing" in said
-    assert "--allow sample-knowledge" in said
-    assert service.metrics(run.id).exchanges == []
-    service.children.forget(child)

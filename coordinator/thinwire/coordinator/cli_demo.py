@@ -132,8 +132,8 @@ def _tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Form
         f"accuracy {in_figure(facts['accuracy'])} after {in_bytes(wire)} on the wire, {facts['seconds']:.0f} s"
     )
     if facts["personal_accuracy"] is not None:
-        personal = in_figure(facts["personal_accuracy"])
-        screen.print(f"that is the mean of the clients' own models on the common test set; on examples like their own: {personal}")
+        screen.print("that is the mean of the clients' own models on the common test set;")
+        screen.print(f"on test examples like each client's own it is {in_figure(facts['personal_accuracy'])}")
     screen.print(f"{up} up, {down} down, {in_percent(facts['framing_bytes'], wire)} of it framing")
     up, down = f"{facts['bits_per_parameter_up']:.2g}", f"{facts['bits_per_parameter_down']:.2g}"
     screen.print(f"{up} bits per parameter up, {down} down: payload of one answer, and of what it answered")
