@@ -15,7 +15,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -128,13 +128,13 @@ def _perform(half: Any, task: Task, learner: Learner) -> None:
     half.perform(task, {}, learner)
 
 
-def measure(workload: Workload, examples: int, turns: int) -> list[Row]:
+def measure(workload: Workload, methods: Sequence[str], examples: int, turns: int) -> list[Row]:
     """Medians over so many turns, after one that is not counted."""
     learner = learner_of(workload, examples)
     learner.prepare(0)
     first = learner.arrays()
     contestants: dict[str, Turn] = {BARE: partial(bare_epoch, learner, first)}
-    for method in method_ids():
+    for method in methods:
         for name, settings in stages_of(method, first).items():
             contestants[name] = performed(method, settings, learner, first)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -168,7 +168,7 @@ def main() -> None:
     rows = []
     for workload in WORKLOADS:
         examples = workload.examples // 4 if given.quick else workload.examples
-        found = measure(workload, examples, 3 if given.quick else 9)
+        found = measure(workload, method_ids(), examples, 3 if given.quick else 9)
         for row in found:
             made.add_row(row.architecture, row.contestant, f"{row.seconds:.3f}", f"{row.ratio:.2f}")
         rows += found
