@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +45,8 @@ def rotate(path: Path, *, ca_file: Path | None, give_up_after_s: float | None, s
             tls=tls,
         )
         transfer.use_token(credentials.token)
-        _, enrolled, _ = transfer.call("POST", f"/v1/clients/{credentials.client}/token", Enrolled)
-        transfer.close()
+        with contextlib.closing(transfer):
+            _, enrolled, _ = transfer.call("POST", f"/v1/clients/{credentials.client}/token", Enrolled)
         if enrolled is None:
             return Exit.REFUSED, f"{credentials.coordinator} gave no token"
         folder.keep_credentials(replace(credentials, token=enrolled.token))
