@@ -10,7 +10,7 @@ from typing import Final
 
 import httpcore
 
-from thinwire.protocol.identity import digest_of
+from thinwire.protocol.identity import ID, digest_of
 from thinwire.protocol.reasons import ProblemError
 
 from .transfer import BadPeerError, Reply, Transfer, check, plain_headers, read_bounded
@@ -148,8 +148,8 @@ def _create(transfer: Transfer, task: str, payload: bytes) -> str:
     headers = {**_TUS, "Upload-Length": str(len(payload)), "Upload-Metadata": metadata}
     reply = _exchange(transfer, "POST", "/v1/uploads", headers)
     upload_id = reply.headers.get("location", "").rstrip("/").rpartition("/")[2]
-    if not upload_id:
-        raise BadPeerError("an upload was created without a Location")
+    if ID.fullmatch(upload_id) is None:
+        raise BadPeerError("an upload was created without a Location that ends in its id")
     return upload_id
 
 
