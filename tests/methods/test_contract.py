@@ -51,6 +51,9 @@ class Recorder:
         self._prepared = {"seed": seed, **known}
         self._learner.prepare(seed, **known)
 
+    def encoded(self, answer: Arrays) -> bytes:
+        return self._learner.encoded(answer)
+
     def perform(self, task: Task, memory: Arrays, _: Any) -> Outcome:
         outcome: Outcome = self._half.perform(task, memory, self._learner)
         self._seen.append(Seen(self._learner.name, task, copied(memory), self._prepared, outcome))

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated
-from thinwire.codecs import Arrays, Spec
+from thinwire.codecs import Arrays, Chain, Spec
 from thinwire.codecs.decomposition import EXACT, factorise, low_rank_names, unfold
 from thinwire.methods.feddlr import METHOD, FeddlrSettings
 from thinwire.methods.feddlr.compact import compact_like, compact_model, smallest_energy, truncate_model
@@ -225,17 +225,43 @@ def test_the_smallest_energy_within_the_tolerance() -> None:
     assert smallest_energy(model, loss, tolerance=losses[2] / 2, energies=grid) == 1.0
 
 
-def test_caps_are_for_the_client_they_name() -> None:
-    learner = FLEET["client-02"]
-    learner.prepare(1)
-    task = Task(1, 0, "train", {"model": MODEL}, Spec.of(MODEL))
-    capped = client_of("feddlr", {"max_ranks": {"client-02": 2}}).perform(task, {}, learner).answer.arrays
-    learner.prepare(1)
-    free = client_of("feddlr", {"max_ranks": {"client-01": 2}}).perform(task, {}, learner).answer.arrays
+def answered(settings: dict[str, Any], uplink: str, name: str = "client-02", most: int | None = None) -> Capped:
+    """What this client answers under a plan with this uplink chain, and what the coordinator decodes of it."""
+    learner, chain, reply = FLEET[name], Chain.parse(uplink), Spec.of(MODEL)
+    learner.max_answer_bytes = most
+    learner.prepare(1, reply=reply, uplink=chain, reference=MODEL)
+    exact = client_of("feddlr", settings).perform(Task(1, 0, "train", {"model": MODEL}, reply), {}, learner)
+    payload = learner.encoded(exact.answer.arrays)
+    learner.max_answer_bytes = None
+    return exact.answer.arrays, payload, chain.decode(payload, reply, reference=MODEL, seed=1)
+
+
+Capped = tuple[Arrays, bytes, Arrays]
+UPLINKS = ["low_rank(0.99), cast(f16), byte_shuffle(2), zstd", "low_rank(0.99), quantise(8), entropy"]
+
+
+@pytest.mark.parametrize("uplink", UPLINKS)
+def test_caps_are_for_the_client_they_name(uplink: str) -> None:
+    """The rank is the smaller of the energy's and the cap: nothing is truncated twice."""
+    exact, _, capped = answered({"max_ranks": {"client-02": 2}}, uplink)
+    _, _, free = answered({"max_ranks": {"client-01": 2}}, uplink)
     for name in LOW_RANK:
-        assert rank(capped[name]) == 2 < rank(free[name])
+        assert rank(capped[name], 1 - 1e-6) == min(2, rank(exact[name], 0.99)) < rank(free[name], 1 - 1e-6)
     for name in set(MODEL) - set(LOW_RANK):
         np.testing.assert_array_equal(capped[name], free[name])
+
+
+@pytest.mark.parametrize("uplink", UPLINKS)
+def test_an_answer_fits_what_its_client_is_ready_to_send(uplink: str) -> None:
+    exact, free, _ = answered({}, uplink)
+    most = len(free) * 2 // 3
+    _, payload, decoded = answered({}, uplink, most=most)
+    assert most / 2 < len(payload) <= most
+    for name in LOW_RANK:
+        assert 1 <= rank(decoded[name], 1 - 1e-6) <= rank(exact[name], 0.99)
+    # What does not fit at rank 1 is not sent: see the client's limits.
+    assert len(answered({}, uplink, most=10)[1]) > 10
+    assert answered({}, uplink, most=len(free))[1] == free
 
 
 def test_accuracy_survives_a_quarter_of_the_bytes() -> None:

@@ -27,7 +27,7 @@ class Quantise(ArrayCodec):
     So zero is exact. With 1 bit x = (2 q - 1) * step. `step` is the largest |x| divided by h (1 for 1 bit), rounded
     up to a float32: `per` tensor, per index of the first dimension (`channel`), or per `block` elements in C order.
     `rounding`: `stochastic`, up with the probability of the fraction: unbiased, error below one step; or `nearest`:
-    error at most step / 2 (to which float32 adds 2**-24 |x|). 1 bit is always stochastic. `rotate`: a randomised
+    error at most step / 2 (to which float32 adds 2**-24 |x|); with 1 bit, the sign. `rotate`: a randomised
     Hadamard rotation first (`hadamard`), for arrays with few large values; per tensor or block. The randomness
     comes from `counter` with `context.seed` and the array's name, so equal inputs give equal bytes.
 
@@ -133,7 +133,7 @@ class Quantise(ArrayCodec):
     def _rounded(self, name: str, flat: Array, steps: NDArray[np.float32], seed: int) -> Array:
         codes = np.empty(flat.size, np.uint8 if self.bits <= 8 else "<u2")
         inverse = np.divide(1.0, steps, out=np.zeros(len(steps)), where=steps > 0, dtype=np.float64)
-        random = uniform_blocks(seed, name, flat.size) if self.rounding == "stochastic" or self.bits == 1 else None
+        random = uniform_blocks(seed, name, flat.size) if self.rounding == "stochastic" else None
         run = self.block if self.per == "block" else max(1, flat.size // max(1, len(steps)))
         for part in slices(flat.size):
             scaled = flat[part].astype(np.float64)

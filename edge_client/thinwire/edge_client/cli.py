@@ -81,6 +81,9 @@ def join(
     allow: Annotated[list[str] | None, typer.Option(help="consent, for example sample-knowledge")] = None,
     max_task_seconds: Annotated[float, typer.Option(min=0.001, help="longest training of one task")] = 86_400.0,
     max_task_bytes: Annotated[int, typer.Option(min=1, help="arrays of one task, decoded")] = 1 << 33,
+    max_answer_bytes: Annotated[
+        int | None, typer.Option(min=1, help="largest answer to send; feddlr lowers its ranks to fit")
+    ] = None,
     keep_model: Annotated[Path | None, typer.Option(help="write the final model here (safetensors)")] = None,
     forever: Annotated[bool, typer.Option("--forever", help="wait for further runs when all are over")] = False,
     give_up_after: Annotated[float | None, typer.Option(min=0, help="seconds without any answer")] = None,
@@ -111,6 +114,7 @@ def join(
         allow=tuple(allow or ()),
         max_task_seconds=max_task_seconds,
         max_task_bytes=max_task_bytes,
+        max_answer_bytes=max_answer_bytes,
         keep_model=keep_model,
         forever=forever,
         give_up_after_s=give_up_after,

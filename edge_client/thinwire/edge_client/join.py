@@ -65,6 +65,7 @@ class JoinOptions:
     allow: tuple[str, ...] = ()
     max_task_seconds: float | None = 86_400.0
     max_task_bytes: int = 1 << 33
+    max_answer_bytes: int | None = None
     keep_model: Path | None = None
     forever: bool = False
     give_up_after_s: float | None = None
@@ -129,7 +130,7 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
     try:
         credentials = enrol(transfer, folder, invite, options.name)
         client = ClientInfo(credentials.client, index, clients, options.seed, options.split)
-        learner = Learner(task, client, device=device, allow=options.allow)
+        learner = Learner(task, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes)
         say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
         limits = Limits(options.max_task_seconds, options.max_task_bytes)
         agent = Agent(transfer, folder, learner, say=say, limits=limits)

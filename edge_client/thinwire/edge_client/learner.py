@@ -11,7 +11,7 @@ from torch import nn
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
 from thinwire.methods.interface import Answer
 from thinwire.methods.learning import Samples, load_arrays, model_arrays, model_spec, model_tensors
-from thinwire.methods.payloads import decoded_answer
+from thinwire.methods.payloads import decoded_answer, encode_answer
 
 from .data import ClientInfo
 from .tasks.segmentation import dice
@@ -31,9 +31,16 @@ class Learner:
     """
 
     def __init__(
-        self, task: LearningTask, client: ClientInfo, *, device: str = "cpu", allow: Collection[str] = ()
+        self,
+        task: LearningTask,
+        client: ClientInfo,
+        *,
+        device: str = "cpu",
+        allow: Collection[str] = (),
+        max_answer_bytes: int | None = None,
     ) -> None:
         self.name = client.name
+        self.max_answer_bytes = max_answer_bytes
         self.seed = client.seed
         self.device = torch.device(device)
         self.loss = task.loss
@@ -58,7 +65,8 @@ class Learner:
         # Counters of normalisation layers, say: part of no answer, so no trace of earlier tasks may stay in them.
         travels = {id(tensor) for tensor in model_tensors(self.model).values()}
         self._kept = [(buffer, buffer.clone()) for buffer in self.model.buffers() if id(buffer) not in travels]
-        self._reply, self._uplink, self._reference = Spec(), Chain(), dict[str, Array]()
+        self.uplink = Chain()
+        self._reply, self._reference = Spec(), dict[str, Array]()
 
     @property
     def spec(self) -> Spec:
@@ -67,9 +75,9 @@ class Learner:
     def prepare(
         self, seed: int, *, reply: Spec | None = None, uplink: Chain | None = None, reference: Arrays | None = None
     ) -> None:
-        """Begins a task: everything random follows from `seed`; `decoded` uses the other three."""
+        """Begins a task: everything random follows from `seed`; `encoded` and `decoded` use the other three."""
         self.seed = seed
-        self._reply, self._uplink = reply or Spec(), uplink or Chain()
+        self._reply, self.uplink = reply or Spec(), uplink or Chain()
         self._reference = dict(reference or {})
         torch.manual_seed(seed)
         with torch.no_grad():
@@ -87,9 +95,12 @@ class Learner:
             torch.manual_seed(self._first_seed)
             return model_arrays(self._make())
 
+    def encoded(self, answer: Arrays) -> bytes:
+        return encode_answer(answer, self._reply, self.uplink, reference=self._reference, seed=self.seed)
+
     def decoded(self, answer: Arrays) -> Arrays:
         return decoded_answer(
-            Answer(answer, len(self.train)), self._reply, self._uplink, reference=self._reference, seed=self.seed
+            Answer(answer, len(self.train)), self._reply, self.uplink, reference=self._reference, seed=self.seed
         )
 
     def allows(self, permission: str) -> bool:

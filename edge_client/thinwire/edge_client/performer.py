@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from thinwire.codecs import Array, Arrays, Spec
 from thinwire.methods.interface import EVALUATE, Outcome, Task, TaskRefusedError
-from thinwire.methods.payloads import PRIVATE, encode_answer, merge_parts, receive
+from thinwire.methods.payloads import PRIVATE, merge_parts, receive
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.identity import broadcast_seed, client_seed
 from thinwire.protocol.messages import PartMessage, TaskMessage
@@ -77,15 +77,18 @@ class Performer:
             raise TaskRefusedError("run-invalid", "the plan is of another run than the task")
         parts = self._parts(message, checked, memory)
         seed = client_seed(plan.seed, message.round, message.step, self._learner.name)
-        reference = merge_parts(parts)
-        self._learner.prepare(seed, reply=checked.reply, uplink=checked.chains.up, reference=reference)
+        self._learner.prepare(seed, reply=checked.reply, uplink=checked.chains.up, reference=merge_parts(parts))
         task = Task(message.round, message.step, plan.kind, parts, checked.reply, options=message.options or {})
         begun = self._now_s()
         with _at_most(self._limits.seconds):
             perform = checked.half.evaluate if plan.kind == EVALUATE else checked.half.perform
             outcome = perform(task, memory.memory(), self._learner)
-            answer = outcome.answer.arrays
-            payload = encode_answer(answer, checked.reply, checked.chains.up, reference=reference, seed=seed)
+            payload = self._learner.encoded(outcome.answer.arrays)
+        most = self._learner.max_answer_bytes
+        if most is not None and len(payload) > most:
+            raise TaskRefusedError(
+                "run-invalid", f"an answer of {len(payload)} bytes; this client sends at most {most}"
+            )
         metrics = _metrics(outcome, self._now_s() - begun)
         self._say(
             f"{_what(message, checked)}  {in_words(metrics)}  {metrics['seconds']:.1f} s  "

@@ -232,6 +232,8 @@ class Learner(Protocol):
     None: `evaluation` (for built-in tasks this client's even share of the common test set, so that the weighted mean
     over all clients is the global test accuracy), `personal` (test examples distributed like the client's own), `proxy`
     (a public unlabelled set, the same for all clients).
+    `uplink`: what answers of this task are written with, the plan's chain; a client half may put a narrower one in its
+    place, whose payloads the plan's chain decodes. `max_answer_bytes`: what this client is ready to send at a time.
     """
 
     name: str
@@ -239,6 +241,8 @@ class Learner(Protocol):
     device: torch.device
     model: torch.nn.Module
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    uplink: Chain
+    max_answer_bytes: int | None
     train: Samples
     evaluation: Samples | None
     personal: Samples | None
@@ -262,6 +266,9 @@ class Learner(Protocol):
 
         Defaults: the learner's own model and its evaluation samples. Leaves the model in the mode it was in.
         """
+
+    def encoded(self, answer: Arrays) -> bytes:
+        """The payload of this answer: what `uplink` makes of it."""
 
     def decoded(self, answer: Arrays) -> Arrays:
         """What the coordinator will decode from this answer: the uplink chain there and back."""

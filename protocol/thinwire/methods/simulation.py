@@ -15,7 +15,7 @@ from thinwire.protocol.identity import broadcast_seed, client_seed, cohort_order
 from thinwire.protocol.settings import RunSettings
 
 from .interface import EVALUATE, Bounds, Chains, ClientHalf, Contribution, Learner, RunFacts, ServerHalf, State, Task
-from .payloads import PRIVATE, Part, decode_answer, encode_answer, merge_parts, publish, receive
+from .payloads import PRIVATE, Part, decode_answer, merge_parts, publish, receive
 from .registry import find_method, server_half
 from .run_chains import resolve_chains
 
@@ -196,7 +196,7 @@ class _Simulation:
         seen = Task(task.round, task.step, task.kind, parts, task.reply, options=task.options)
         outcome = client.half.perform(seen, client.memory, client.learner)
         answer = outcome.answer
-        payload = encode_answer(answer.arrays, task.reply, chains.up, reference=reference, seed=seed)
+        payload = client.learner.encoded(answer.arrays)
         arrays = decode_answer(payload, task.reply, chains.up, reference=reference, seed=seed)
         client.memory = outcome.memory_if_accepted
         examples = min(answer.examples, self.run.max_examples)

@@ -24,6 +24,9 @@ class FedavgSettings(LocalTraining):
     """The defaults are plain federated averaging."""
 
     proximal_mu: float = Field(0.0, ge=0, description="FedProx: adds mu/2 ||w - w^t||^2 to the local loss")
+    error_feedback: bool = Field(
+        False, description="what a lossy uplink chain loses of an answer is added to the client's next one"
+    )
     server_optimizer: Rule = Field("sgd", description="how the server follows the mean update")
     server_lr: float | None = Field(
         None, gt=0, le=100, description="default: 1 for sgd and momentum, 0.01 for adam and yogi"

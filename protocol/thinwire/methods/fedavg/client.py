@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from thinwire.codecs import Array, Arrays
+from thinwire.methods.error_feedback import compensated, with_residual
 from thinwire.methods.fedavg import FedavgSettings
 from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
 from thinwire.methods.learning import Penalty, change, proximal, train_locally
+from thinwire.methods.local_training import headed, under
 
 
 class Client(ClientHalf[FedavgSettings]):
+    """Memory with error feedback: `residual/NAME`, what the uplink chain lost of the last accepted answer."""
+
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         if task.kind == EVALUATE:
             return self.evaluate(task, memory, learner)
@@ -16,7 +20,14 @@ class Client(ClientHalf[FedavgSettings]):
         learner.load(received)
         metrics = learner.evaluate()
         train_locally(learner, self.settings, task, self.penalty(learner, received))
-        return Outcome(Answer(self.answer(learner, received), len(learner.train), metrics), memory, memory)
+        arrays = self.answer(learner, received)
+        if not self.settings.error_feedback:
+            self.narrow(arrays, learner)
+            return Outcome(Answer(arrays, len(learner.train), metrics), memory, memory)
+        arrays = compensated(arrays, under("residual", memory))
+        self.narrow(arrays, learner)
+        answer, lost = with_residual(arrays, learner)
+        return Outcome(Answer(answer, len(learner.train), metrics), headed("residual", lost), memory)
 
     def penalty(self, learner: Learner, received: Arrays) -> Penalty | None:
         """What is added to the loss, around the parameters just received."""
@@ -25,3 +36,6 @@ class Client(ClientHalf[FedavgSettings]):
     def answer(self, learner: Learner, received: Arrays) -> dict[str, Array]:
         """What is sent of the trained model."""
         return change(learner, received)
+
+    def narrow(self, answer: Arrays, learner: Learner) -> None:
+        """Puts a narrower chain in place of `learner.uplink` where this client has to spare bytes."""

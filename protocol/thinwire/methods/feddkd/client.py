@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from thinwire.codecs import Array, Arrays
-from thinwire.methods.error_feedback import with_feedback
+from thinwire.methods.error_feedback import compensated, with_residual
 from thinwire.methods.fedavg.client import Client as Fedavg
 from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.feddkd.divergence import gradient, portions
@@ -17,7 +17,8 @@ from thinwire.methods.local_training import headed, under
 
 class Client(ClientHalf[FeddkdSettings]):
     """Memory during a round: `chosen`, int64 (n,), the examples to distil on, in order; `teacher`, (n, ...), the
-    trained model's outputs on them, computed once; `residual/NAME`, what the uplink chain has lost.
+    trained model's outputs on them, computed once; `residual/NAME`, what the uplink chain has lost of gradients. From
+    round to round, with error feedback: `train/NAME`, what it has lost of the training exchange.
     """
 
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
@@ -26,8 +27,9 @@ class Client(ClientHalf[FeddkdSettings]):
         return self._distil(task, memory, learner) if task.kind == "distil" else self._train(task, memory, learner)
 
     def _train(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
-        answer = Fedavg(self.settings).perform(task, {}, learner).answer
-        kept: dict[str, Array] = {}
+        known = headed("residual", under("train", memory))
+        averaging = Fedavg(self.settings).perform(task, known, learner)
+        kept = headed("train", under("residual", averaging.memory_if_accepted))
         if self.settings.distil_steps:
             size = self._size(learner)
             blocks = min(len(learner.train) // size, self.settings.distil_steps)
@@ -35,7 +37,7 @@ class Client(ClientHalf[FeddkdSettings]):
             kept["chosen"] = order[: size * blocks].astype(np.int64)
             if self.settings.distil_target != "labels":
                 kept["teacher"] = _outputs(learner, kept["chosen"], size)
-        return Outcome(answer, kept, memory)
+        return Outcome(averaging.answer, kept, memory)
 
     def _distil(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         student = task.parts["model"]
@@ -51,8 +53,9 @@ class Client(ClientHalf[FeddkdSettings]):
                 self._walk(learner, gradient(learner, self.settings, memory, size=size, step=step))
             # The way gone, uphill like a gradient.
             found = {name: -array for name, array in change(learner, student).items()}
-        answer, lost = with_feedback({name: found[name] for name in task.reply}, under("residual", memory), learner)
-        kept = {name: memory[name] for name in ("chosen", "teacher") if name in memory}
+        wanted = compensated({name: found[name] for name in task.reply}, under("residual", memory))
+        answer, lost = with_residual(wanted, learner)
+        kept = {name: array for name, array in memory.items() if not name.startswith("residual/")}
         return Outcome(Answer(answer, len(learner.train), metrics), {**kept, **headed("residual", lost)}, memory)
 
     def _size(self, learner: Learner) -> int:

@@ -49,6 +49,12 @@ class FeddlrSettings(FedavgSettings):
     compact_energy: Energy | None = Field(None, description="truncates the final model; none: it stays dense")
 
     @model_validator(mode="after")
+    def _update_is_fed_back(self) -> Self:
+        if self.error_feedback and self.object == "weights":
+            raise ValueError("error-feedback is for updates; of weights every answer is whole again")
+        return self
+
+    @model_validator(mode="after")
     def _ascending(self) -> Self:
         if any(first[0] >= second[0] for first, second in pairwise(self.schedule)):
             raise ValueError("the rounds of the schedule ascend")

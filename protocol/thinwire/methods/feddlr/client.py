@@ -1,12 +1,18 @@
-"""The client half: federated averaging; an answer may be weights, and its ranks may be capped for this client."""
+"""The client half: federated averaging; an answer may be weights, and its ranks may be lower than the run's.
+
+A rank travels with the factors, so what a narrower `low_rank` writes is read by the chain of the plan.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from thinwire.codecs import Array, Arrays, Spec
-from thinwire.codecs.decomposition import low_rank_names, truncated
+from thinwire.codecs import Array, ArrayCodec, Arrays, Chain, Spec
+from thinwire.codecs.decomposition import largest_rank, low_rank_names, matrix_shape
+from thinwire.codecs.low_rank import LowRank
 from thinwire.methods.fedavg.client import Client as Fedavg
 from thinwire.methods.feddlr import FeddlrSettings
 from thinwire.methods.interface import Learner
@@ -32,15 +38,27 @@ class Client(Fedavg):
         return penalty
 
     def answer(self, learner: Learner, received: Arrays) -> dict[str, Array]:
-        arrays = super().answer(learner, received) if self.settings.object == "update" else learner.arrays()
-        cap = self.settings.max_ranks.get(learner.name)
-        if cap is None:
-            return arrays
-        chosen = self._names(received)
-        return {
-            name: truncated(array, 1.0, self.settings.unfolding, cap) if name in chosen else array
-            for name, array in arrays.items()
-        }
+        return super().answer(learner, received) if self.settings.object == "update" else learner.arrays()
+
+    def narrow(self, answer: Arrays, learner: Learner) -> None:
+        """Caps the ranks for this client: by the run's `max-ranks`, and so that the answer fits what the client is
+        ready to send, where rank 1 does.
+        """
+        cap = self.settings.max_ranks.get(learner.name, 0)
+        if cap:
+            learner.uplink = capped(learner.uplink, cap)
+        most = learner.max_answer_bytes
+        if most is None or len(learner.encoded(answer)) <= most:
+            return
+        chain, unfolding = learner.uplink, self.settings.unfolding
+        ranks = [largest_rank(matrix_shape(answer[name].shape, unfolding)) for name in self._names(answer)]
+        # The largest cap that fits, by halving: `low` fits or is 1, `high` does not.
+        low, high = 1, 1 + max(ranks, default=1)
+        while high - low > 1:
+            middle = (low + high) // 2
+            learner.uplink = capped(chain, middle)
+            low, high = (middle, high) if len(learner.encoded(answer)) <= most else (low, middle)
+        learner.uplink = capped(chain, low)
 
     def _names(self, received: Arrays) -> list[str]:
         return low_rank_names(Spec.of(received), self.settings.dense, ends=self.settings.dense_ends)
@@ -51,3 +69,12 @@ class Client(Fedavg):
             outputs, inputs, height, width = tensor.shape
             return tensor.permute(1, 2, 0, 3).reshape(inputs * height, outputs * width)
         return tensor.flatten(1)
+
+
+def capped(chain: Chain, rank: int) -> Chain:
+    """The chain with no rank of `low_rank` above this."""
+    return replace(chain, array_codecs=tuple(_capped(codec, rank) for codec in chain.array_codecs))
+
+
+def _capped(codec: ArrayCodec, rank: int) -> ArrayCodec:
+    return replace(codec, max_rank=min(codec.max_rank or rank, rank)) if isinstance(codec, LowRank) else codec
