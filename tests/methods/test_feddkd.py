@@ -204,7 +204,8 @@ def test_a_coded_step_costs_a_fraction_of_a_plain_exchange() -> None:
     plain = 2 * 3 * 4 * PARAMETERS
     costs = {}
     for bits in (8, 4):
-        exchanges = simulated(run_settings("feddkd", {"distil_bits": bits}, rounds=1), FLEET, MODEL).exchanges
+        run = run_settings("feddkd", {"distil_bits": bits, "distil_steps": 1}, rounds=1, evaluate=False)
+        exchanges = simulated(run, FLEET, MODEL).exchanges
         costs[bits] = max(e.uplink_bytes + e.downlink_bytes for e in exchanges if e.kind == "distil")
     assert costs[8] < plain / 4
     assert costs[4] < costs[8] / 1.8
@@ -219,7 +220,8 @@ def test_a_coded_step_costs_a_fraction_of_a_plain_exchange() -> None:
     ],
 )
 def test_which_rounds_distil_and_in_how_many_exchanges(given: dict[str, Any], expected: list[int]) -> None:
-    exchanges = simulated(run_settings("feddkd", given, rounds=4, evaluate=False), FLEET, MODEL).exchanges
+    run = run_settings("feddkd", given, rounds=4, evaluate=False, chains="plain")
+    exchanges = simulated(run, FLEET, MODEL).exchanges
     assert [sum(e.round == round_ for e in exchanges) for round_ in (1, 2, 3, 4)] == expected
 
 
@@ -269,7 +271,7 @@ def test_a_step_without_its_quorum_ends_the_round_with_the_student_so_far() -> N
 
 
 def test_clients_may_drop_out_between_the_steps() -> None:
-    run = run_settings("feddkd", {"distil_steps": 3}, rounds=2, quorum=2, evaluate=False)
+    run = run_settings("feddkd", {"distil_steps": 3}, rounds=2, quorum=2, evaluate=False, chains="plain")
     three = sorted(FLEET)
     sets = [three, three, three[1:], three[2:], three, three, three, three]
     exchanges = simulated(run, FLEET, MODEL, contributors=sets).exchanges
@@ -340,6 +342,6 @@ def test_local_steps_are_sgd_from_the_student() -> None:
 def test_it_helps_where_each_client_knows_two_classes() -> None:
     fleet = learners(5, examples=500, split="classes:2")
     model = first_model(fleet)
-    found = simulated(run_settings("feddkd", rounds=5, cohort=5), fleet, model)
-    averaged = simulated(run_settings("fedavg", rounds=5, cohort=5), fleet, model)
+    found = simulated(run_settings("feddkd", rounds=5, cohort=5, chains="plain"), fleet, model)
+    averaged = simulated(run_settings("fedavg", rounds=5, cohort=5, chains="plain"), fleet, model)
     assert found.exchanges[-1].mean("accuracy") > averaged.exchanges[-1].mean("accuracy") + 0.1
