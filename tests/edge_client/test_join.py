@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -141,6 +142,21 @@ def test_a_thin_link_changes_times_and_nothing_else(coordinator: Served, fleet: 
         assert code == Exit.OK, said
         finals.append(_final(keep))
     assert same_bits(*finals)
+
+
+def test_a_client_sends_no_larger_answers_than_it_was_told(coordinator: Served, fleet: Fleet) -> None:
+    """feddlr fits its ranks to the bytes; where even rank 1 is too large, nothing is sent."""
+    invite = coordinator.invite()
+    run = _start(coordinator, _digits(), method="feddlr", settings={"energy-up": 0.999}, cohort=1, rounds=2)
+    code, said = fleet.join(coordinator.url, "few", "0/1", invite=invite, max_answer_bytes=100).end()
+    assert code == Exit.REFUSED, said
+    assert "this client sends at most 100" in said
+    httpx.delete(f"{coordinator.url}/v1/clients/few", headers=coordinator.operator).raise_for_status()
+    assert fleet.join(coordinator.url, "one", "0/1", invite=invite, max_answer_bytes=4000).end()[0] == Exit.OK
+    rows = coordinator.get(f"/v1/runs/{run}/ledger").json()["rows"]
+    sent = [row["uplink_payload_bytes"] for row in rows if row["client"] == "one" and row["kind"] == "answer"]
+    assert len(sent) == 2
+    assert all(3000 < size <= 4000 for size in sent)
 
 
 def test_sigterm_parks_the_work(coordinator: Served, fleet: Fleet) -> None:

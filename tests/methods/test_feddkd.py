@@ -252,6 +252,26 @@ def test_the_moments_last_for_the_steps_of_a_round_and_no_longer() -> None:
     np.testing.assert_allclose(second.arrays["model/w"][0], 0.9 + 0.1 * 0.03 / 0.19 / 3, rtol=1e-5)
 
 
+def test_a_step_is_weighted_over_those_who_answered_it() -> None:
+    """Trained by two with 1 and 3 examples; the step is answered by one, then by both."""
+    server = build_server(run_settings("feddkd", {"distil_optimizer": "sgd", "distil_lr": 0.5}))
+    state = server.start({"w": np.zeros(1, np.float32)}, 0)
+
+    def after(answers: list[tuple[int, float]]) -> State:
+        total = server.reducer.zero()
+        for slot, (examples, value) in enumerate(answers):
+            answer = Contribution(slot, f"c{slot}", examples, {"w": np.array([value], np.float32)})
+            total = server.reducer.add(total, answer)
+        return server.advance(state, total)
+
+    state = after([(1, 4.0), (3, 8.0)])
+    np.testing.assert_allclose(state.arrays["model/w"], [7.0])
+    state = after([(3, 2.0)])
+    np.testing.assert_allclose(state.arrays["model/w"], [6.0])
+    state = after([(1, 2.0), (3, -2.0)])
+    np.testing.assert_allclose(state.arrays["model/w"], [6.5])
+
+
 def test_running_statistics_are_no_part_of_a_step() -> None:
     server, state = states({})
     task = server.task(state)
