@@ -2,9 +2,9 @@
 
 Needs the extra `fuzz` (Atheris; Linux on x86-64). The first byte of an input chooses a chain, with spec, reference and
 seed: those of the golden vectors, and a few over small arrays, which decode faster; from 128 on with all arrays
-optional. What follows is the payload. Anything but `CodecError` or arrays that fit the spec, more memory than
-`most_memory`, and a decode of more than `SLOWEST_S` are findings: the input is written to the working folder as
-`crash-…` or `timeout-…`, and the exit code is not 0.
+optional. What follows is the payload. Anything but `CodecError` or arrays that fit the spec, a process of more than
+`MEMORY_MB`, and a decode of more than `SLOWEST_S` are findings: the input is written to the working folder as
+`crash-…`, `oom-…` or `timeout-…`, and the exit code is not 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +21,10 @@ import numpy as np
 with atheris.instrument_imports(include=["thinwire.codecs"]):
     from thinwire.codecs import Arrays, Chain, CodecError, Spec
 
-from tests.codecs.memory import most_memory
 from tests.codecs.write_vectors import FOLDER, arrays_of
 
-# Of the whole process: Atheris itself keeps about 5 kB per execution where code is instrumented, none where it is not.
-MEMORY_MB = 8192
+# Atheris itself keeps about 5 kB per execution where code is instrumented; `test_hostile` bounds what a decode takes.
+MEMORY_MB = 4096
 SLOWEST_S = 60
 SMALL_CHAINS = (
     "entropy", "entropy(counts)", "entropy(counts, sampling=True)", "entropy(previous)", "golomb", "golomb(5), zstd",
@@ -67,20 +65,15 @@ def decode_one(data: bytes) -> None:
     chain, spec, reference, seed, _ = CASES[data[0] % 128 % len(CASES)]
     if data[0] >= 128:
         spec = spec.with_optional()
-    before, _ = tracemalloc.get_traced_memory()
-    tracemalloc.reset_peak()
     try:
-        decoded: Arrays | None = chain.decode(data[1:], spec, reference=reference, seed=seed)
+        decoded = chain.decode(data[1:], spec, reference=reference, seed=seed)
     except CodecError:
-        decoded = None
-    assert tracemalloc.get_traced_memory()[1] - before <= most_memory(spec, data)
-    if decoded is not None:
-        spec.check(decoded)
+        return
+    spec.check(decoded)
 
 
 def main(seconds: int = 600) -> None:
     """Fuzzes until the time is up or something is found."""
-    tracemalloc.start()
     with tempfile.TemporaryDirectory() as corpus:
         for index, (*_, payload) in enumerate(CASES):
             (Path(corpus) / f"case-{index}").write_bytes(bytes([index]) + payload)
