@@ -35,10 +35,11 @@ def served(serve: Callable[..., Served]) -> Served:
     return serve()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One coordinator for all tests of a file: what they do to it is not to hurt it."""
-    served = Served(tmp_path_factory.mktemp("standing"), free_port())
+    """One coordinator for the tests of several files: what they do to it is not to hurt it. It hears every guess."""
+    patient = {"max_failures_per_address": 10**9, "max_requests_per_client": 10**6, "max_requests_per_address": 10**6}
+    served = Served(tmp_path_factory.mktemp("standing"), free_port(), patient)
     served.start()
     yield served
     assert served.process is not None

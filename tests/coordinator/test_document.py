@@ -65,8 +65,8 @@ def _in_hex(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def client(standing: Served) -> dict[str, str]:
-    standing.run(cohort=1)
-    return enrolled(standing)
+    standing.run(cohort=1, name="documented", group="documented")
+    return enrolled(standing, "documented-client", group="documented")
 
 
 @pytest.fixture(scope="module")

@@ -25,18 +25,18 @@ from thinwire.protocol.encoding import JSON, MSGPACK, encode_message
 
 GIVEN = {
     "POST /v1/clients": m.Enrolment,
-    "POST /v1/clients/client-00/token": m.RunCommand,
+    "POST /v1/clients/hostile-client/token": m.RunCommand,
     "POST /v1/invites": m.InviteRequest,
     "POST /v1/registrations": m.Registration,
     "POST /v1/tasks/{task}/answer": m.AnswerMessage,
     "POST /v1/runs": m.RunRequest,
-    "POST /v1/runs/run/pause": m.RunCommand,
-    "POST /v1/runs/run/resume": m.RunCommand,
+    "POST /v1/runs/hostile/pause": m.RunCommand,
+    "POST /v1/runs/hostile/resume": m.RunCommand,
     "POST /v1/models": m.StoredModel,
     "POST /v1/uploads": m.AnswerMessage,
     "PATCH /v1/uploads/abcdefgh": m.AnswerMessage,
     "DELETE /v1/clients/nobody": m.RunCommand,
-    "GET /v1/runs/run/ledger": m.RunCommand,
+    "GET /v1/runs/hostile/ledger": m.RunCommand,
 }
 DEEP = {"list": b"\x91" * 2000 + b"\xc0", "map": b"\x81\xa1a" * 2000 + b"\xc0", "json": b"[" * 50_000}
 PACKED_BOMBS = {
@@ -78,8 +78,8 @@ LIES = st.recursive(
 @pytest.fixture(scope="module")
 def scene(standing: Served) -> Iterator[tuple[httpx.Client, dict[str, dict[str, str]], str]]:
     """A connection, who may ask, and a task that is open."""
-    standing.run(model(200), cohort=1)
-    client = enrolled(standing)
+    standing.run(model(200), cohort=1, name="hostile", group="hostile")
+    client = enrolled(standing, "hostile-client", group="hostile")
     task = httpx.post(f"{standing.url}/v1/registrations?wait_s=20", json={}, headers=client).json()["task"]
     with httpx.Client(base_url=standing.url, timeout=60) as http:
         yield http, {"client": client, "operator": standing.operator}, task
@@ -106,7 +106,7 @@ def test_what_no_encoder_writes_is_refused(scene: Any, endpoint: str) -> None:
     for media_type, bombs in ((MSGPACK, PACKED_BOMBS), (JSON, JSON_BOMBS)):
         for body in bombs.values():
             response = _send(scene, endpoint, body, media_type, _who(endpoint))
-            assert response.status_code >= 400 or endpoint.startswith(("GET", "POST /v1/clients/client-00"))
+            assert response.status_code >= 400 or endpoint.startswith(("GET", "POST /v1/clients/hostile-client"))
             _refresh(scene, endpoint, response)
 
 
