@@ -108,15 +108,16 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
         raise UsageError(str(error)) from None
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # What use_deterministic_algorithms(True, warn_only=True) does, without its import of the compiler.
+    torch.set_deterministic_debug_mode("warn")
     device = _device(options.device)
 
     # Before anything is said to a coordinator, what is wrong at home shows.
     task = learning_task(options.task, options.data, options.download, options.architecture, options.limit)
     invite = _invite(options.invite_file)
-    folder = Folder(options.folder)
-    before = folder.link()
     say = speaker(options.name or options.folder.name, quiet=options.quiet)
+    folder = Folder(options.folder, say)
+    before = folder.link()
     rng = Random(hashlib.sha256(f"{options.seed}/{options.name}".encode()).digest())  # noqa: S311
     backend = CountingBackend(None if rates is None else Pacer(rates, rng))
     transfer = Transfer(
