@@ -48,6 +48,15 @@ def test_no_prefix_of_a_checkpoint_is_one() -> None:
         unpack_state(data + b"\0")
 
 
+def test_no_flipped_byte_is_overlooked() -> None:
+    data = pack_state(EXAMPLE)
+    for at in range(len(data)):
+        damaged = bytearray(data)
+        damaged[at] ^= 1
+        with pytest.raises(CodecError):
+            unpack_state(bytes(damaged))
+
+
 @given(st.binary(max_size=200), st.integers(0, 60))
 def test_no_bytes_do_more_than_raise(noise: bytes, kept: int) -> None:
     for data in (noise, pack_state(EXAMPLE)[:kept] + noise):

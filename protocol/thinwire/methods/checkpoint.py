@@ -1,7 +1,8 @@
-"""A state as bytes and back: deterministic, nothing unpickled."""
+"""A state as bytes and back: deterministic, nothing unpickled, no damaged byte overlooked."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 import msgpack
@@ -10,23 +11,32 @@ from thinwire.codecs import CodecError, Spec, pack_arrays, unpack_arrays
 
 from .interface import State
 
-_MAGIC: Final = b"thinwire-state-1\n"
+_MAGIC: Final = b"thinwire-state-2\n"
+_START: Final = len(_MAGIC) + 32
 _MAX_HEADER_BYTES: Final = 1 << 24
 
 
 def pack_state(state: State) -> bytes:
-    """The checkpoint: a magic line, the header's length (4 bytes, little-endian), a msgpack header, the container."""
+    """The checkpoint: a magic line, the SHA-256 of what follows, the header's length (4 bytes, little-endian), a
+    msgpack header, the container.
+    """
     spec = Spec.of(state.arrays)
     header = msgpack.packb([state.round, state.step, spec.to_plain()])
-    return b"".join([_MAGIC, len(header).to_bytes(4, "little"), header, pack_arrays(state.arrays, spec)])
+    body = [len(header).to_bytes(4, "little"), header, pack_arrays(state.arrays, spec)]
+    digest = hashlib.sha256()
+    for piece in body:
+        digest.update(piece)
+    return b"".join([_MAGIC, digest.digest(), *body])
 
 
 def unpack_state(data: bytes) -> State:
     """The inverse of `pack_state`; arrays are read-only views. Raises: `CodecError` (`malformed`, ...)."""
-    start = len(_MAGIC) + 4
-    length = int.from_bytes(data[len(_MAGIC) : start], "little")
+    start = _START + 4
+    length = int.from_bytes(data[_START:start], "little")
     if not data.startswith(_MAGIC) or length > min(_MAX_HEADER_BYTES, len(data) - start):
         raise CodecError("malformed", "not a checkpoint of this version, or a torn one")
+    if hashlib.sha256(memoryview(data)[_START:]).digest() != data[len(_MAGIC) : _START]:
+        raise CodecError("malformed", "the checkpoint is damaged")
     try:
         header = msgpack.unpackb(data[start : start + length])
     except (msgpack.UnpackException, ValueError):
