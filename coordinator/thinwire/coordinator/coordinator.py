@@ -29,7 +29,7 @@ from .plans import define, first_state, model_facts, read_model
 from .presence import Presence, serves
 from .problems import storage_problem
 from .quotas import Quotas
-from .restore import restore_runs
+from .restore import restore_damaged, restore_runs
 from .runs import OpenExchange, Run
 from .settings import ServeSettings
 from .store import Store
@@ -48,6 +48,7 @@ class Coordinator:
     """`start` first, `stop` last. `tasks`: id -> run, exchange and slot of every task of an open exchange.
 
     `publishing` is held while payloads are written that nothing names yet, and while unnamed ones are deleted.
+    `whole_models`: the final models that this process has found whole.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -72,6 +73,7 @@ class Coordinator:
         self.links: dict[str, tuple[int, int]] = {}
         self.fresh_links: set[str] = set()
         self.publishing = asyncio.Lock()
+        self.whole_models: set[bytes] = set()
         self.ready = False
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="thinwire")
         self._drivers: dict[str, asyncio.Task[None]] = {}
@@ -126,7 +128,7 @@ class Coordinator:
                 await self.access.save()
                 await save_ledger(self)
                 await self._save_clocks()
-                await self.uploads.expire(time.time())
+                await self.uploads.expire(time.monotonic())
             except (ProblemError, OSError) as error:
                 _log.error("ledger not saved", error=str(error))
 
@@ -143,7 +145,7 @@ class Coordinator:
             await self.store.write(*statements)
 
     def _drive(self, run: Run) -> None:
-        if not run.finished:
+        if not run.finished and not run.damaged:
             self._drivers[run.id] = asyncio.create_task(Driver(self, run).drive(), name=f"drive-{run.id}")
 
     # -- who is there -----------------------------------------------------------------------------------------
@@ -234,10 +236,16 @@ class Coordinator:
         return Run(definition, state, created_at=time.time())
 
     async def command(self, run: Run, command: str, *, drop: bool) -> None:
-        """Pause, resume or stop; what needs no open exchange to end has been done on return. Raises: `run-state`."""
+        """Pause, resume or stop; what needs no open exchange to end has been done on return.
+
+        Raises: `run-state`, `storage-failed` (the run is damaged, and still is).
+        """
         pausing = run.state == "paused" or run.command is not None
         if run.finished or (command == "resume" and not pausing) or (command == "pause" and pausing):
             raise ProblemError("run-state", f"the run is {run.outcome or run.command or run.state}")
+        if run.damaged:
+            await self._settle_damage(run, command)
+            return
         table = tables.runs
         if command == "resume":
             state: RunState = "running" if run.index or run.open is not None else "pending"
@@ -256,6 +264,16 @@ class Coordinator:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(COMMAND_S), run.changed:
                     await run.changed.wait_for(lambda: run.command is None)
+
+    async def _settle_damage(self, run: Run, command: str) -> None:
+        """Resumes a damaged run whose files are whole again, or ends it without a model."""
+        if command == "stop":
+            await Driver(self, run).finish("stopped", run.reason)
+            return
+        await restore_damaged(self, run)
+        run.tell_state()
+        self._drive(run)
+        self.presence.wake_all()
 
     # -- after an exchange ------------------------------------------------------------------------------------
 

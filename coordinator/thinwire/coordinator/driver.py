@@ -50,11 +50,11 @@ class Driver:
             run.wake.clear()
             try:
                 wait_s = await self._step()
+                run.trouble("exchange", None)
             except (ProblemError, OSError) as error:
                 problem = error if isinstance(error, ProblemError) else storage_problem(error)
                 _log.error("run cannot go on", run=run.id, reason=problem.reason, detail=problem.detail)
-                run.reason = f"{problem.reason}: {problem.detail}"
-                run.tell_state()
+                run.trouble("exchange", problem)
                 wait_s = RETRY_S
             except CodecError as error:
                 await self.finish("failed", f"{error.reason}: {error.detail}")
@@ -278,7 +278,7 @@ class Driver:
         """The run is over; its final model is a payload."""
         run = self._run
         opened = run.open
-        arrays = run.definition.server.model(run.at)
+        arrays = None if run.damaged else run.definition.server.model(run.at)
         async with self._coordinator.publishing:
             if arrays is not None:
                 data = await self._coordinator.compute(model_bytes, arrays)
@@ -293,7 +293,7 @@ class Driver:
             opened.exchange = close(opened.exchange)
             self._forget(ids)
             run.open = None
-        run.before, run.plan_before = None, None
+        run.before, run.plan_before, run.kept = None, None, set()
         run.broadcasts.clear()
         run.tell_state()
         await self._tell_waiting()

@@ -69,6 +69,18 @@ class Folder:
             _write(path, data, fsync=True)
         return digest
 
+    def is_whole(self, digest: bytes) -> bool:
+        """Whether the payload is there and has its digest."""
+        try:
+            return file_digest(self.payload(digest)) == digest
+        except FileNotFoundError:
+            return False
+
+    def drop_damaged(self, digest: bytes) -> None:
+        """Deletes the payload unless it is whole."""
+        if not self.is_whole(digest):
+            self.payload(digest).unlink(missing_ok=True)
+
     def put_answer(self, task: str, data: bytes) -> None:
         _write(self.answer(task), data, fsync=self._fsync_answers)
 
@@ -79,6 +91,11 @@ class Folder:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         path.replace(self.answer(task))
+
+    def give_back(self, upload: str, task: str) -> None:
+        """The inverse, where the answer could not be noted: it is an upload again. Where there is none: nothing."""
+        with contextlib.suppress(FileNotFoundError):
+            self.answer(task).rename(self.upload(upload))
 
     def put_state(self, run: str, exchange: int, state: State) -> None:
         """The checkpoint before an exchange."""

@@ -6,6 +6,7 @@ The verdict is decided on the event loop, in the order in which checks finish; i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +25,7 @@ from . import tables
 from .access import Client
 from .exchange import Slot, accept, refuse, retract
 from .folder import read_mapped
+from .problems import noted
 from .runs import OpenExchange, Run, Told, is_evaluation
 
 if TYPE_CHECKING:
@@ -123,6 +125,10 @@ class Intake:
             finally:
                 opened.adding -= 1
                 run.wake.set()
+            if message.upload is not None:
+                # It has been counted: a failure here costs a row until the exchange closes, nothing else.
+                with contextlib.suppress(ProblemError):
+                    await self._coordinator.uploads.forget(message.upload)
         run.tell("answer", f'{{"exchange":{opened.index},"answers":{opened.exchange.count("accepted")}}}')
         return verdict
 
@@ -163,22 +169,23 @@ class Intake:
         """Stores an accepted answer; where that fails the slot is open again."""
         coordinator, table = self._coordinator, tables.tasks
         task = opened.id_of(run.id, slot)
+        values = {"state": "accepted", "examples": contribution.examples, "metrics": dict(message.metrics)}
         try:
-            if message.upload is not None:
-                await coordinator.compute(coordinator.folder.take_upload, message.upload, task)
-            elif message.payload:
-                await coordinator.compute(coordinator.folder.put_answer, task, message.payload)
-            values = {"state": "accepted", "examples": contribution.examples, "metrics": dict(message.metrics)}
-            await coordinator.store.write(
-                update(table).where(table.c.id == task).values(**values, digest=digest),
-                durable=coordinator.settings.durability == "fsync",
-            )
+            with noted(run, "answers"):
+                if message.upload is not None:
+                    await coordinator.compute(coordinator.folder.take_upload, message.upload, task)
+                elif message.payload:
+                    await coordinator.compute(coordinator.folder.put_answer, task, message.payload)
+                await coordinator.store.write(
+                    update(table).where(table.c.id == task).values(**values, digest=digest),
+                    durable=coordinator.settings.durability == "fsync",
+                )
         except BaseException:
             opened.exchange = retract(opened.exchange, slot.index)
+            if message.upload is not None:
+                await coordinator.compute(coordinator.folder.give_back, message.upload, task)
             raise
         opened.told[slot.index] = Told(contribution.examples, dict(message.metrics))
-        if message.upload is not None:
-            await coordinator.uploads.forget(message.upload)
 
     async def _add(self, run: Run, opened: OpenExchange, contribution: Contribution) -> None:
         async with opened.summing:

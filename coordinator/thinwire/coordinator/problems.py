@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -18,6 +21,10 @@ from thinwire.protocol.reasons import ProblemError
 from .addresses import address_of
 from .negotiation import response_type
 
+if TYPE_CHECKING:
+    from .runs import Run
+
+STORAGE: Final = ("storage-full", "storage-failed")
 _BY_STATUS = {
     HTTPStatus.NOT_FOUND: "not-found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
@@ -50,9 +57,29 @@ def problem_response(request: Request, error: ProblemError, *, model: bytes | No
 
 def storage_problem(error: OSError) -> ProblemError:
     """A failed write, as its peer sees it; the operator's log has the rest."""
-    _log.error("storage", error=str(error))
-    full = error.errno in (28, 122)  # ENOSPC, EDQUOT
-    return ProblemError("storage-full" if full else "storage-failed", retry_after_s=5)
+    reason = "storage-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "storage-failed"
+    _log.error("storage", reason=reason, error=str(error))
+    return ProblemError(reason, retry_after_s=5)
+
+
+@contextmanager
+def noted(run: Run | None, what: str) -> Iterator[None]:
+    """What the storage refuses is the run's trouble until it has been done; an `OSError` leaves as a `ProblemError`."""
+    try:
+        yield
+    except TimeoutError:
+        raise  # of a transfer that stands still; an `OSError` only by its name
+    except OSError as error:
+        problem = storage_problem(error)
+        if run is not None:
+            run.trouble(what, problem)
+        raise problem from None
+    except ProblemError as problem:
+        if run is not None and problem.reason in STORAGE:
+            run.trouble(what, problem)
+        raise
+    if run is not None:
+        run.trouble(what, None)
 
 
 def install(app: FastAPI) -> None:

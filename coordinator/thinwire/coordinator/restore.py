@@ -1,4 +1,7 @@
-"""Runs as the database and the folder know them: after a stop, a crash, or the death of the machine."""
+"""Runs as the database and the folder know them: after a stop, a crash, or the death of the machine.
+
+A run whose files are damaged is there too: paused, with what is wrong as its reason, until `resume` finds it whole.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,17 @@ from thinwire.codecs import CodecError
 from thinwire.methods.checkpoint import unpack_state
 from thinwire.methods.interface import EVALUATE, Contribution, State
 from thinwire.methods.payloads import decode_answer
-from thinwire.protocol.identity import broadcast_seed, client_seed
+from thinwire.protocol.identity import client_seed
 from thinwire.protocol.messages import ExchangeMetrics
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
 from . import tables
-from .broadcast import Broadcast, names_of, reload_broadcast
+from .broadcast import digests_of, names_of
 from .exchange import Exchange, Slot
 from .folder import read_mapped
 from .plans import Definition, define
+from .repair import broadcast_before, opened_broadcast
 from .runs import OpenExchange, Run, Told
 
 if TYPE_CHECKING:
@@ -38,21 +42,51 @@ async def restore_runs(coordinator: Coordinator) -> None:
         settings = RunSettings.model_validate(row.settings)
         try:
             definition = define(row.id, settings, spec=row.spec, parameters=row.parameters)
-            run = await _restore(coordinator, row, definition)
-        except (ProblemError, CodecError, OSError) as error:
+        except ProblemError as error:
             _log.error("run cannot be restored", run=row.id, error=str(error))
             continue
-        coordinator.runs[run.id] = run
+        run = coordinator.runs[row.id] = _stored(row, definition)
+        await _restore_or_wait(coordinator, row, run)
 
 
-async def _restore(coordinator: Coordinator, row: Row[Any], definition: Definition) -> Run:
-    store, folder = coordinator.store, coordinator.folder
-    path = folder.checkpoint(row.id, row.exchange)
-    finished = row.state == "finished"
-    state = unpack_state(path.read_bytes()) if path.exists() or not finished else State(row.round, row.step, {})
-    run = Run(
+async def restore_damaged(coordinator: Coordinator, run: Run) -> None:
+    """Tries a damaged run again. Raises: `storage-failed`, with what is still wrong."""
+    (row,) = await coordinator.store.read(select(tables.runs).where(tables.runs.c.id == run.id))
+    await _restore_or_wait(coordinator, row, run)
+    if run.damaged:
+        raise ProblemError("storage-failed", run.reason or "")
+
+
+async def _restore_or_wait(coordinator: Coordinator, row: Row[Any], run: Run) -> None:
+    """The run as it was left; or paused, where something of it is damaged."""
+    run.damaged, run.kept = False, set()
+    run.state, run.reason, run.command = row.state, row.reason, row.command
+    try:
+        await _restore(coordinator, row, run)
+    except (ProblemError, CodecError, OSError) as error:
+        _log.error("run cannot be restored", run=row.id, error=str(error))
+        what = str(error) if isinstance(error, OSError) else error.detail
+        run.damaged, run.state, run.command = True, "paused", None
+        run.reason = f"storage-failed: {what}; restore it from a backup and resume the run, or stop it"[:1000]
+        run.kept = await _payloads_of(coordinator, row)
+        for task in [task for task, entry in coordinator.tasks.items() if entry[0] is run]:
+            del coordinator.tasks[task]
+
+
+async def _payloads_of(coordinator: Coordinator, row: Row[Any]) -> set[bytes]:
+    """What the exchange that stands open, or comes next, and the one before may need."""
+    table = tables.exchanges
+    query = select(table).where(table.c.run == row.id, table.c.exchange >= row.exchange - 1)
+    kept = set()
+    for exchange in await coordinator.store.read(query):
+        kept |= {exchange.plan, *digests_of(exchange.parts)}
+    return kept
+
+
+def _stored(row: Row[Any], definition: Definition) -> Run:
+    return Run(
         definition,
-        state,
+        State(row.round, row.step, {}),
         state=row.state,
         outcome=row.outcome,
         reason=row.reason,
@@ -62,8 +96,44 @@ async def _restore(coordinator: Coordinator, row: Row[Any], definition: Definiti
         created_at=row.created_at,
         finished_at=row.finished_at,
     )
-    exchanges, tasks = tables.exchanges, tables.tasks
+
+
+async def _restore(coordinator: Coordinator, row: Row[Any], run: Run) -> None:
+    """Raises: `CodecError`, `ProblemError`, `OSError`."""
+    by_index = await _read_closed(coordinator, run)
+    if run.finished:
+        return
+    store, folder, tasks = coordinator.store, coordinator.folder, tables.tasks
+    path = folder.checkpoint(run.id, run.index)
+    try:
+        run.at = unpack_state(path.read_bytes())
+    except CodecError as error:
+        raise ProblemError("storage-failed", f"{path.relative_to(folder.root)}: {error.detail}") from None
+    opened = by_index.get(run.index)
+    if (last := by_index.get(run.index - 1)) is not None:
+        run.last_kind = last.kind
+        counted = select(tasks.c.client).where(
+            tasks.c.run == run.id, tasks.c.exchange == run.index - 1, tasks.c.state == "accepted"
+        )
+        run.counted = sorted(client.client for client in await store.read(counted))
+        run.broadcasts[run.index - 1] = names_of(last.parts)
+        run.plan_before = last.plan
+        try:
+            run.before = await coordinator.compute(broadcast_before, folder, run, last)
+        except (ProblemError, CodecError, OSError):
+            if opened is None:
+                raise  # the next broadcast builds on it
+            _log.warning("the broadcast before the open exchange is damaged", run=run.id, exchange=last.exchange)
+    if opened is not None:
+        known = await store.read(select(tasks).where(tasks.c.run == run.id, tasks.c.exchange == run.index))
+        await _reopen(coordinator, run, opened, known)
+
+
+async def _read_closed(coordinator: Coordinator, run: Run) -> dict[int, Row[Any]]:
+    """Notes what the run's closed exchanges gave and who took part; returns the rows of all, by index."""
+    store, exchanges, tasks = coordinator.store, tables.exchanges, tables.tasks
     rows = await store.read(select(exchanges).where(exchanges.c.run == run.id).order_by(exchanges.c.exchange))
+    run.closed.clear()
     for exchange in rows:
         if exchange.closed:
             run.closed.append(
@@ -87,27 +157,7 @@ async def _restore(coordinator: Coordinator, row: Row[Any], definition: Definiti
     run.took_part.update(
         client.client for client in await store.read(select(tasks.c.client).where(tasks.c.run == run.id).distinct())
     )
-    if finished:
-        return run
-    by_index = {exchange.exchange: exchange for exchange in rows}
-    if (last := by_index.get(run.index - 1)) is not None:
-        run.last_kind = last.kind
-        counted = select(tasks.c.client).where(
-            tasks.c.run == run.id, tasks.c.exchange == run.index - 1, tasks.c.state == "accepted"
-        )
-        run.counted = sorted(client.client for client in await store.read(counted))
-        run.before = await coordinator.compute(_broadcast, coordinator, run, last)
-        run.broadcasts[run.index - 1] = names_of(last.parts)
-        run.plan_before = last.plan
-    if (opened := by_index.get(run.index)) is not None:
-        known = await store.read(select(tasks).where(tasks.c.run == run.id, tasks.c.exchange == run.index))
-        await _reopen(coordinator, run, opened, known)
-    return run
-
-
-def _broadcast(coordinator: Coordinator, run: Run, row: Row[Any]) -> Broadcast:
-    seed = broadcast_seed(run.definition.run.seed, row.round, row.step)
-    return reload_broadcast(row.parts, run.definition.chains(row.kind), seed, coordinator.folder)
+    return {exchange.exchange: exchange for exchange in rows}
 
 
 async def _reopen(coordinator: Coordinator, run: Run, row: Row[Any], known: Sequence[Row[Any]]) -> None:
@@ -116,7 +166,7 @@ async def _reopen(coordinator: Coordinator, run: Run, row: Row[Any], known: Sequ
     task = server.evaluation(run.at) if row.kind == EVALUATE else server.task(run.at)
     if task is None:
         raise ProblemError("internal", "the database and the checkpoint belong to different exchanges")
-    broadcast = await coordinator.compute(_broadcast, coordinator, run, row)
+    broadcast = await coordinator.compute(opened_broadcast, coordinator.folder, run, row, task)
     policy = run.policy(task)
     slots: dict[int, Row[Any]] = {}
     for one in sorted(known, key=lambda item: item.offer):

@@ -14,6 +14,7 @@ from thinwire.codecs import Arrays, Spec
 from thinwire.methods.interface import EVALUATE, Chains, State, Task
 from thinwire.protocol.fields import RunOutcome, RunState
 from thinwire.protocol.messages import ExchangeMetrics, RunView
+from thinwire.protocol.reasons import ProblemError
 
 from .broadcast import Broadcast, Form
 from .exchange import Exchange, Policy, Slot
@@ -77,7 +78,9 @@ class OpenExchange:
 class Run:
     """`index`: the exchange that is open or comes next; `at`: the state before it. `counted`: whose answers counted in
     the exchange before, `last_kind`: its kind. `broadcasts`: exchange -> part -> digest, of those that clients may
-    still hold. `command`: pause or stop, not yet carried out. `resumed`: an operator has just said so.
+    still hold. `command`: pause or stop, not yet carried out. `resumed`: an operator has just said so. `damaged`: what
+    it needs on the disk cannot be read; it waits, paused, and `kept` are the payloads that must stay meanwhile.
+    `troubles`: what of this machine keeps it from going on, by what it kept from being done, while it lasts.
     """
 
     definition: Definition
@@ -87,6 +90,9 @@ class Run:
     reason: str | None = None
     command: str | None = None
     resumed: bool = False
+    damaged: bool = False
+    kept: set[bytes] = field(default_factory=set)
+    troubles: dict[str, str] = field(default_factory=dict)
     index: int = 0
     model: bytes | None = None
     created_at: float = 0.0
@@ -139,8 +145,9 @@ class Run:
 
     def needs(self) -> set[bytes]:
         """The payloads that must stay: of the open exchange and the one before, and the final model."""
-        kept = self.shared() | (set() if self.model is None else {self.model})
-        kept |= self.plans()
+        kept = self.shared() | self.plans() | self.kept
+        if self.model is not None:
+            kept.add(self.model)
         if self.open is not None:
             kept |= {made[1].digest for made in self.open.private.values() if made is not None}
         return kept
@@ -155,7 +162,7 @@ class Run:
             method=run.method,
             state=self.state,
             outcome=self.outcome,
-            reason=self.reason,
+            reason=self.reason or next(iter(self.troubles.values()), None),
             round=min(self.at.round, run.rounds),
             step=self.at.step,
             rounds=run.rounds,
@@ -169,6 +176,14 @@ class Run:
             warnings=self.definition.server.warnings() or None,
             settings=run.model_dump(mode="json", by_alias=True, exclude_none=True),
         )
+
+    def trouble(self, what: str, problem: ProblemError | None) -> None:
+        """What keeps this from being done, for the operator to see; None where it has been done."""
+        before = self.troubles.pop(what, None)
+        if problem is not None:
+            self.troubles[what] = str(problem)[:1000]
+        if self.troubles.get(what) != before:
+            self.tell_state()
 
     def tell(self, event: str, data: str) -> None:
         """To everybody who listens to the run's events; a listener that does not keep up misses some."""

@@ -16,7 +16,7 @@ import alembic.command
 import structlog
 from alembic.config import Config
 from sqlalchemy import Connection, Executable, Row, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from thinwire.protocol.reasons import ProblemError
@@ -98,6 +98,11 @@ class Store:
     async def _commit(self, connection: AsyncConnection, group: list[_Write]) -> None:
         try:
             await self._transaction(connection, group)
+        except OperationalError as error:
+            # Locked, full, read-only: it would meet each write alone too, and each would wait as long for the lock.
+            problem = _problem(error)
+            for write in group:
+                _finish(write, problem)
         except DBAPIError as error:
             if len(group) == 1:
                 _finish(group[0], _problem(error))
@@ -155,6 +160,6 @@ def _migrate(connection: Connection) -> None:
 
 
 def _problem(error: DBAPIError) -> ProblemError:
-    _log.error("database", error=str(error.orig))
-    full = "full" in str(error.orig)
-    return ProblemError("storage-full" if full else "storage-failed", retry_after_s=5)
+    reason = "storage-full" if "full" in str(error.orig) else "storage-failed"
+    _log.error("database", reason=reason, error=str(error.orig))
+    return ProblemError(reason, retry_after_s=5)

@@ -34,7 +34,7 @@ def fresh_id(length: int = 8) -> str:
 
 @dataclass(slots=True)
 class Upload:
-    """`reader`: counts who may append; `touched_at`: Unix seconds of the last byte."""
+    """`reader`: counts who may append; `touched_at`: monotonic seconds of the last byte."""
 
     id: str
     task: str
@@ -58,17 +58,20 @@ class Uploads:
         self._uploads: dict[str, Upload] = {}
 
     async def load(self) -> None:
-        """Forgets files without a row and rows without a file."""
+        """Forgets files without a row and rows without a file. An upload that had become an answer which was never
+        noted is an upload again. All have their whole time left: the wall clock may have moved meanwhile.
+        """
         uploads, tasks = tables.uploads, tables.tasks
-        known = select(uploads, tasks.c.run).join(tasks, tasks.c.id == uploads.c.task)
+        known = select(uploads, tasks.c.run, tasks.c.state).join(tasks, tasks.c.id == uploads.c.task)
         for row in await self._store.read(known):
             path = self._folder.upload(row.id)
+            if not path.exists() and row.state != "accepted":
+                self._folder.give_back(row.id, row.task)
             if path.exists():
-                stat = path.stat()
-                offset = min(stat.st_size, row.length)
+                offset = min(path.stat().st_size, row.length)
                 os.truncate(path, offset)
                 self._uploads[row.id] = Upload(
-                    row.id, row.task, row.client, row.run, row.length, row.digest, offset, stat.st_mtime
+                    row.id, row.task, row.client, row.run, row.length, row.digest, offset, time.monotonic()
                 )
             else:
                 await self._store.write(delete(tables.uploads).where(tables.uploads.c.id == row.id))
@@ -88,14 +91,15 @@ class Uploads:
         for upload in [upload for upload in mine if upload.task == task]:
             await self.forget(upload.id)
         self._quotas.check_upload(self._uploads.values(), client, run, length)
-        upload = Upload(fresh_id(), task, client, run, length, digest, 0, time.time())
-        self._uploads[upload.id] = upload
+        upload = Upload(fresh_id(), task, client, run, length, digest, 0, time.monotonic())
         self._folder.upload(upload.id).touch(mode=0o600)
+        self._uploads[upload.id] = upload
         row = {"id": upload.id, "task": task, "client": client, "length": length, "digest": digest}
         try:
-            await self._store.write(insert(tables.uploads).values(**row, created_at=upload.touched_at))
+            await self._store.write(insert(tables.uploads).values(**row, created_at=time.time()))
         except ProblemError:
             del self._uploads[upload.id]
+            self._folder.upload(upload.id).unlink(missing_ok=True)
             raise
         return upload
 
@@ -121,7 +125,7 @@ class Uploads:
             written = os.write(descriptor, view)
             upload.offset += written
             view = view[written:]
-        upload.touched_at = time.time()
+        upload.touched_at = time.monotonic()
         if len(chunk) > room:
             raise ProblemError("upload-too-large", f"more than the {upload.length} bytes that were announced")
 
@@ -175,7 +179,7 @@ class Uploads:
             upload.reader += upload.client == client
 
     async def expire(self, now: float) -> None:
-        """Deletes what nobody goes on with. `now`: Unix seconds."""
+        """Deletes what nobody goes on with. `now`: monotonic seconds."""
         for upload in list(self._uploads.values()):
             if now - upload.touched_at > self.expires_s:
                 await self.forget(upload.id)

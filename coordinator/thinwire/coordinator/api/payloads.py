@@ -8,6 +8,7 @@ from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.coordinator import Coordinator
 from thinwire.coordinator.documentation import BYTES, describe, header
 from thinwire.coordinator.negotiation import empty, respond, response_type
+from thinwire.coordinator.repair import final_model
 from thinwire.coordinator.runs import Run
 from thinwire.protocol.encoding import JSON, MSGPACK, decode_message
 from thinwire.protocol.messages import Plan
@@ -51,7 +52,7 @@ async def plan(request: Request, digest: DigestHex) -> Response:
         "A broadcast part, or a final model", gives=BYTES,
         also={206: "The range that was asked for", 304: "Unchanged"},
         parameters=[header("Range", "one range of bytes", required=False)],
-        problems=("payload-not-found", "range-not-satisfiable"),
+        problems=("payload-not-found", "range-not-satisfiable", "storage-failed"),
     ),
 )  # fmt: skip
 async def payload(request: Request, digest: DigestHex) -> Response:
@@ -66,6 +67,8 @@ async def payload(request: Request, digest: DigestHex) -> Response:
     if run is None:
         raise ProblemError("payload-not-found")
     _attribute(request, run, name)
+    if name == run.model:
+        await final_model(coordinator_of(request), run, name)
     path = coordinator_of(request).folder.payload(name)
     if not path.exists():
         raise ProblemError("payload-not-found")

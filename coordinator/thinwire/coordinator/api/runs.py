@@ -20,6 +20,7 @@ from thinwire.coordinator.coordinator import Coordinator
 from thinwire.coordinator.documentation import BYTES, describe, header
 from thinwire.coordinator.negotiation import chunks, empty, read_message, respond
 from thinwire.coordinator.plans import read_model
+from thinwire.coordinator.repair import final_model
 from thinwire.coordinator.runs import Run
 from thinwire.protocol.messages import (
     Ledger,
@@ -128,7 +129,7 @@ async def _command(request: Request, key: str, command: str) -> Response:
     return respond(request, run.view())
 
 
-_COMMAND_PROBLEMS = ("not-allowed", "run-not-found", "run-state")
+_COMMAND_PROBLEMS = ("not-allowed", "run-not-found", "run-state", "storage-failed")
 
 
 @router.post(
@@ -237,7 +238,7 @@ async def metrics(request: Request, run: RunKey) -> Response:
         gives=BYTES,
         also={206: "The range that was asked for", 304: "Unchanged"},
         parameters=[header("Range", "one range of bytes", required=False)],
-        problems=("run-not-found", "no-global-model", "range-not-satisfiable"),
+        problems=("run-not-found", "no-global-model", "range-not-satisfiable", "storage-failed"),
     ),
 )
 async def model(request: Request, run: RunKey) -> Response:
@@ -256,7 +257,10 @@ async def _model(request: Request, coordinator: Coordinator, run: Run) -> Respon
     account = account_of(request)
     account.run, account.kind = run.id, "other"
     if run.model is not None:
+        await final_model(coordinator, run, run.model)
         return serve_file(request, coordinator.folder.payload(run.model), run.model, private=True)
+    if run.damaged:
+        raise ProblemError("storage-failed", run.reason or "")
     arrays = None if run.finished else await coordinator.compute(run.definition.server.model, run.at)
     if arrays is None:
         raise ProblemError("no-global-model")

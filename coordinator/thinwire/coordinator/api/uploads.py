@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import time
 from email.utils import formatdate
 
 from fastapi import APIRouter, Request, Response
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.documentation import describe, header
 from thinwire.coordinator.negotiation import chunks, empty
+from thinwire.coordinator.problems import noted
 from thinwire.coordinator.uploads import Upload
 from thinwire.protocol.identity import DIGEST_BYTES
 from thinwire.protocol.reasons import ProblemError
@@ -95,13 +97,15 @@ async def create(request: Request) -> Response:
     _attribute(request, task)
     if length > found[1].max_payload_bytes:
         raise ProblemError("upload-too-large", f"{length} bytes; this task takes {found[1].max_payload_bytes}")
-    await coordinator.measure_disk()
-    upload = await coordinator.uploads.create(client.name, task, found[0].id, length, digest)
+    with noted(found[0], "answers"):
+        await coordinator.measure_disk()
+        upload = await coordinator.uploads.create(client.name, task, found[0].id, length, digest)
     return empty(201, {**_headers(location=f"/v1/uploads/{upload.id}"), "upload-expires": _expires(request, upload)})
 
 
 def _expires(request: Request, upload: Upload) -> str:
-    return formatdate(upload.touched_at + coordinator_of(request).uploads.expires_s, usegmt=True)
+    left_s = upload.touched_at + coordinator_of(request).uploads.expires_s - time.monotonic()
+    return formatdate(time.time() + left_s, usegmt=True)
 
 
 def _upload(request: Request, upload_id: str) -> Upload:
@@ -142,11 +146,13 @@ async def append(request: Request, upload: UploadId) -> Response:
         raise ProblemError("upload-offset", f"the upload stands at {found.offset}, not at {begins}")
     if (declared := request.headers.get("content-length", "")).isdecimal() and begins + int(declared) > found.length:
         raise ProblemError("upload-too-large", f"more than the {found.length} bytes that were announced")
+    task = coordinator.tasks.get(found.task)
     descriptor, reader = coordinator.uploads.open(found)
     try:
-        async for chunk in chunks(request):
-            coordinator.uploads.append(found, descriptor, reader, chunk)
-            account.uplink_payload += len(chunk)
+        with noted(None if task is None else task[0], "answers"):
+            async for chunk in chunks(request):
+                coordinator.uploads.append(found, descriptor, reader, chunk)
+                account.uplink_payload += len(chunk)
     except TimeoutError:
         raise ProblemError("upload-incomplete", "no byte came for too long; go on with another request") from None
     except ClientDisconnect:
