@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import httpcore
 
@@ -24,6 +26,7 @@ from .console import Say
 from .learner import Learner
 from .memory import Choice, Credentials, Folder, RunMemory, StagedOutcome
 from .performer import Limits, PartsLostError, Performer
+from .records import TornRecordError
 from .resumable import upload
 from .transfer import FinishedError, Transfer
 
@@ -31,8 +34,11 @@ LONGEST_POLL_S: Final = 600
 _SHORTEST_POLL_S: Final = 15
 _LONGEST_PAUSE_S: Final = 300.0
 _REFUSALS: Final = ("answer-invalid", "payload-invalid", "upload-too-large")
+_PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_LONGEST_DISK_PAUSE_S: Final = 60.0
 _RESENT: Final = ("upload-not-found", "upload-incomplete", "digest-mismatch")
 """What is wrong with an upload that sending its bytes mends."""
+ResultT = TypeVar("ResultT")
 
 
 class Agent:
@@ -65,7 +71,7 @@ class Agent:
         for memory in self._folder.runs():
             if memory.state.staged is not None:
                 self._say("offering again the answer staged before")
-                self._work_on(self._deliver(memory, memory.state.staged))
+                self._work_on(self._despite_disk(partial(self._deliver, memory, memory.state.staged)))
         ended: FinishedError | None = None
         pause_s = float(_SHORTEST_POLL_S)
         while ended is None or forever:
@@ -92,12 +98,30 @@ class Agent:
             memory = self._folder.run(task.run)
             if memory.outcome(task.task) is None:
                 try:
-                    memory.stage(self._performer.perform(task, memory))
+                    outcome = self._despite_disk(partial(self._performer.perform, task, memory))
+                    self._despite_disk(partial(memory.stage, outcome))
                 except PartsLostError:
                     self._say("the parts held are damaged; asking for whole ones")
                     memory.forget_parts()
                     return
-            task = self._deliver(memory, task.task)
+            task = self._despite_disk(partial(self._deliver, memory, task.task))
+
+    def _despite_disk(self, work: Callable[[], ResultT]) -> ResultT:
+        """What the work returns, begun again until this client's own disk has room for what it keeps.
+
+        Raises: `OSError` of what does not pass by itself.
+        """
+        tries = 0
+        while True:
+            try:
+                return work()
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise
+                tries += 1
+                if tries in (1, 5) or tries % 20 == 0:
+                    self._say(f"this client's disk: {error.strerror}: {error.filename}; trying again")
+                self._transfer.sleep(min(_LONGEST_DISK_PAUSE_S, 0.5 * 2 ** min(tries - 1, 20)))
 
     # -- registering ------------------------------------------------------------------------------------------
 
@@ -199,13 +223,21 @@ def enrol(transfer: Transfer, folder: Folder, invite: str | None, name: str | No
 
     Raises: `ProblemError` (`invite-invalid`, `name-taken`), `LookupError` where an invite is needed.
     """
-    found = folder.credentials()
+    try:
+        found = folder.credentials()
+    except TornRecordError as error:
+        raise LookupError(
+            f"the credentials are damaged: {error}. Restore the file; or delete it and enrol under a new name with a "
+            "new invite, and let the operator revoke the old name"
+        ) from None
     if found is not None and found.coordinator != transfer.address:
         raise LookupError(f"the data folder belongs to a client of {found.coordinator}; take another --data-dir")
     if found is None:
         if not invite:
             raise LookupError("this client has not enrolled; give an invite: --invite-file FILE, or THINWIRE_INVITE")
-        _, enrolled, _ = transfer.call("POST", "/v1/clients", Enrolled, Enrolment(invite=invite, name=name))
+        _, enrolled, _ = transfer.call(
+            "POST", "/v1/clients", Enrolled, Enrolment(invite=invite, name=name or folder.name())
+        )
         assert enrolled is not None  # noqa: S101
         found = Credentials(transfer.address, enrolled.client, enrolled.token)
         folder.keep_credentials(found)

@@ -1,6 +1,7 @@
 """The client's folder: who it is, what its methods remember, which parts it holds, and the answer it has staged.
 
     credentials            coordinator, name and token; readable by the owner only
+    name                   what it asked to be called where the user gave no name
     lock                   held while a process works in this folder
     link                   what the kernel counted over all connections so far
     plans/DIGEST           plans, as received
@@ -10,15 +11,17 @@
     runs/RUN/outcome-TASK  an answer and both memories
 
 Everything but `partial` is a record, and only `state` decides: rewriting that small file is every promotion, so at each
-instant a client remembers exactly one thing.
+instant a client remembers exactly one thing. A run whose files a disk has damaged begins anew; what is left of them is
+kept in `damaged`, in case somebody can mend it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -72,9 +75,13 @@ class RunMemory:
     """What this client knows of one run."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises: `TornRecordError` where a file that the state names is damaged."""
         self._folder = folder
         self.state = self._read_state()
         self._sweep()
+        self.memory()
+        if self.state.staged is not None:
+            self.outcome(self.state.staged)
 
     @property
     def run(self) -> str:
@@ -85,7 +92,7 @@ class RunMemory:
         if self.state.decided is None:
             return {}
         task, choice = self.state.decided
-        return read_record(self._outcome(task)).bundles[choice]
+        return self._read_outcome(task).bundles[choice]
 
     def parts(self) -> dict[str, Arrays]:
         """The decoded broadcast parts of the exchange `state.held`, by name."""
@@ -118,7 +125,7 @@ class RunMemory:
         decided = None if self.state.decided is None else self.state.decided[0]
         if task not in (self.state.staged, decided):
             return None
-        found = read_record(self._outcome(task))
+        found = self._read_outcome(task)
         facts: Mapping[str, Any] = found.facts
         return StagedOutcome(
             task=facts["task"],
@@ -148,12 +155,18 @@ class RunMemory:
     def _read_state(self) -> RunState:
         try:
             facts = read_record(self._folder / "state").facts
-        except (FileNotFoundError, TornRecordError):
+        except FileNotFoundError:
             return RunState()
         decided = facts["decided"]
         return RunState(
             facts["held"], facts["staged"], None if decided is None else (decided[0], decided[1]), facts["upload"]
         )
+
+    def _read_outcome(self, task: str) -> Record:
+        try:
+            return read_record(self._outcome(task))
+        except FileNotFoundError:
+            raise TornRecordError(f"{self._outcome(task)} is missing") from None
 
     def _sweep(self) -> None:
         """Removes what the state does not name: leftovers of a crash, and what has been replaced."""
@@ -176,10 +189,14 @@ class RunMemory:
 
 
 class Folder:
-    """The folder of one client, held by one process. Raises: `FolderInUseError`, `OSError`."""
+    """The folder of one client, held by one process. `say`: hears of what was damaged.
 
-    def __init__(self, path: Path) -> None:
+    Raises: `FolderInUseError`, `OSError`.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None] = lambda _: None) -> None:
         self.path = path
+        self.say = say
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -199,7 +216,18 @@ class Folder:
     def run(self, run: str) -> RunMemory:
         """The memory of this run; the id has been checked by the message it came with."""
         if run not in self._runs:
-            self._runs[run] = RunMemory(self.path / "runs" / run)
+            folder = self.path / "runs" / run
+            try:
+                self._runs[run] = RunMemory(folder)
+            except TornRecordError as error:
+                aside = self.path / "damaged" / run
+                self.say(
+                    f"the memory of run {run} is damaged ({error}); it begins anew, and what is left is in {aside}"
+                )
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True, mode=0o700)
+                folder.rename(aside)
+                self._runs[run] = RunMemory(folder)
         return self._runs[run]
 
     def runs(self) -> list[RunMemory]:
@@ -208,12 +236,26 @@ class Folder:
         found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns) if folder.is_dir() else []
         return [self.run(path.name) for path in found]
 
+    def name(self) -> str:
+        """A name of this client's own choice, kept: an enrolment whose answer was lost is asked for again by it."""
+        facts = self._facts("name")
+        if facts is None:
+            facts = {"name": f"client-{secrets.token_hex(4)}"}
+            write_record(self.path / "name", Record(facts))
+        return str(facts["name"])
+
     def credentials(self) -> Credentials | None:
-        """Who this client is. A file that others could read is closed to them."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.path / "credentials").chmod(0o600)
-        facts = self._facts("credentials")
-        return None if facts is None else Credentials(facts["coordinator"], facts["client"], facts["token"])
+        """Who this client is, None before the enrolment. A file that others could read is closed to them.
+
+        Raises: `TornRecordError`.
+        """
+        path = self.path / "credentials"
+        try:
+            path.chmod(0o600)
+            facts = read_record(path).facts
+        except FileNotFoundError:
+            return None
+        return Credentials(facts["coordinator"], facts["client"], facts["token"])
 
     def keep_credentials(self, credentials: Credentials) -> None:
         facts = {"coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token}

@@ -80,13 +80,18 @@ def write_file(path: Path, pieces: list[bytes], *, mode: int = 0o600) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_name(f".{path.name}.new")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)  # also of a file that somebody had put there
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)  # also of a file that somebody had put there
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        # On a full disk the rest of it is in the way of whatever comes next.
+        aside.unlink(missing_ok=True)
+        raise
     # The rename itself is only durable once the folder is.
     folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
