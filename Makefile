@@ -9,6 +9,9 @@ VENV ?= .venv
 TORCH_INDEX ?=
 # What `make demo` hands to `thinwire demo`, for example ARGS='--rounds 20 --clients 4'.
 ARGS ?=
+# What `make chaos` disturbs, how often; ARGS are further options, for example ARGS='--seed 1'.
+METHOD ?= fedavg feddkd progfed sparse_masks
+KILLS ?= 100
 # What the test targets run, for example TESTS=tests/codecs.
 TESTS ?= tests
 # Processes that run the tests, each whole files; auto: as many as there are processors.
@@ -45,8 +48,8 @@ properties: $(VENV)/installed-dev ## the property tests, each with fifty times a
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz --timeout=3600 $(TESTS)
 
 .PHONY: chaos
-chaos: $(VENV)/installed-dev ## the tests that kill coordinators and clients at random instants
-	$(BIN)/python -m pytest $$(find $(TESTS) -name test_chaos.py)
+chaos: $(VENV)/installed-dev ## kill coordinators and clients at random instants, KILLS times for each METHOD
+	$(BIN)/python -m tests.chaos --method $(METHOD) --kills $(KILLS) $(ARGS)
 
 .PHONY: check
 check: $(VENV)/installed-dev ## style, types and import rules
