@@ -7,6 +7,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,10 @@ def garble(path: Path) -> None:
 def empty(path: Path) -> None:
     """What ext4 leaves of a file whose data had not been flushed."""
     path.write_bytes(b"")
+
+
+def longer(*damages: Damage) -> list[Any]:
+    return [pytest.param(damage, marks=pytest.mark.long) for damage in damages]
 
 
 class Interrupted:
@@ -94,7 +99,7 @@ def interrupted(serve: Callable[..., Served]) -> Interrupted:
     return found
 
 
-@pytest.mark.parametrize("damage", [cut, garble, empty])
+@pytest.mark.parametrize("damage", [garble, *longer(cut, empty)])
 def test_what_can_be_made_or_asked_for_again_is(interrupted: Interrupted, damage: Damage) -> None:
     """The open exchange's payloads and plan, its answers and half an upload, all at once."""
     served = interrupted.served
@@ -112,7 +117,7 @@ def test_what_can_be_made_or_asked_for_again_is(interrupted: Interrupted, damage
     assert "is made again" in served.log
 
 
-@pytest.mark.parametrize("damage", [cut, garble, empty, Path.unlink])
+@pytest.mark.parametrize("damage", [garble, *longer(cut, empty, Path.unlink)])
 def test_a_run_without_its_checkpoint_waits_for_it(interrupted: Interrupted, damage: Damage) -> None:
     served = interrupted.served
     path = served.data_dir / "checkpoints" / interrupted.run / "1"

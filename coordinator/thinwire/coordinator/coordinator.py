@@ -48,7 +48,6 @@ class Coordinator:
     """`start` first, `stop` last. `tasks`: id -> run, exchange and slot of every task of an open exchange.
 
     `publishing` is held while payloads are written that nothing names yet, and while unnamed ones are deleted.
-    `whole_models`: the final models that this process has found whole.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -73,7 +72,6 @@ class Coordinator:
         self.links: dict[str, tuple[int, int]] = {}
         self.fresh_links: set[str] = set()
         self.publishing = asyncio.Lock()
-        self.whole_models: set[bytes] = set()
         self.ready = False
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="thinwire")
         self._drivers: dict[str, asyncio.Task[None]] = {}
@@ -236,21 +234,23 @@ class Coordinator:
         return Run(definition, state, created_at=time.time())
 
     async def command(self, run: Run, command: str, *, drop: bool) -> None:
-        """Pause, resume or stop; what needs no open exchange to end has been done on return.
-
-        Raises: `run-state`, `storage-failed` (the run is damaged, and still is).
+        """Pause, resume or stop; what needs no open exchange to end is done on return. Raises: `run-state`,
+        `storage-failed` (the run is damaged, and still is).
         """
         pausing = run.state == "paused" or run.command is not None
         if run.finished or (command == "resume" and not pausing) or (command == "pause" and pausing):
             raise ProblemError("run-state", f"the run is {run.outcome or run.command or run.state}")
-        if run.damaged:
-            await self._settle_damage(run, command)
+        if run.damaged and command == "stop":
+            await Driver(self, run).finish("stopped", run.reason)
             return
+        if run.damaged:
+            await restore_damaged(self, run)
+            self._drive(run)
         table = tables.runs
         if command == "resume":
             state: RunState = "running" if run.index or run.open is not None else "pending"
-            values = {"state": state, "reason": None, "command": None}
-            await self.store.write(update(table).where(table.c.id == run.id).values(**values))
+            mine = update(table).where(table.c.id == run.id)
+            await self.store.write(mine.values(state=state, reason=None, command=None))
             run.state, run.reason, run.command, run.resumed = state, None, None, True
             run.tell_state()
             run.wake.set()
@@ -264,16 +264,6 @@ class Coordinator:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(COMMAND_S), run.changed:
                     await run.changed.wait_for(lambda: run.command is None)
-
-    async def _settle_damage(self, run: Run, command: str) -> None:
-        """Resumes a damaged run whose files are whole again, or ends it without a model."""
-        if command == "stop":
-            await Driver(self, run).finish("stopped", run.reason)
-            return
-        await restore_damaged(self, run)
-        run.tell_state()
-        self._drive(run)
-        self.presence.wake_all()
 
     # -- after an exchange ------------------------------------------------------------------------------------
 

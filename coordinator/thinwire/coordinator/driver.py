@@ -7,6 +7,7 @@ synced, before any client can learn of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +46,11 @@ class Driver:
         self._run = run
 
     async def drive(self) -> None:
-        run = self._run
+        run, failed = self._run, ""
         while not run.finished:
             run.wake.clear()
             try:
-                wait_s = await self._step()
+                wait_s = await (self.finish("failed", failed) if failed else self._step())
                 run.trouble("exchange", None)
             except (ProblemError, OSError) as error:
                 problem = error if isinstance(error, ProblemError) else storage_problem(error)
@@ -57,18 +58,15 @@ class Driver:
                 run.trouble("exchange", problem)
                 wait_s = RETRY_S
             except CodecError as error:
-                await self.finish("failed", f"{error.reason}: {error.detail}")
-                continue
+                failed, wait_s = f"{error.reason}: {error.detail}", 0.0
             except Exception:
                 _log.exception("defect", run=run.id)
-                await self.finish("failed", "internal: a defect of the method or the coordinator; see its log")
-                continue
+                wait_s = RETRY_S if failed else 0.0
+                failed = "internal: a defect of the method or the coordinator; see its log"
             if wait_s > 0 and not run.finished:
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await run.wake.wait()
-                except TimeoutError:
-                    pass
 
     async def _step(self) -> float:
         """Does what can be done now; the seconds to wait for something to happen, 0 to go on at once."""
@@ -274,8 +272,8 @@ class Driver:
         run.state, run.reason = state, reason
         run.tell_state()
 
-    async def finish(self, outcome: RunOutcome, reason: str | None) -> None:
-        """The run is over; its final model is a payload."""
+    async def finish(self, outcome: RunOutcome, reason: str | None) -> float:
+        """The run is over; its final model is a payload. Returns 0.0, the seconds to wait for anything more."""
         run = self._run
         opened = run.open
         arrays = None if run.damaged else run.definition.server.model(run.at)
@@ -299,3 +297,4 @@ class Driver:
         await self._tell_waiting()
         self._coordinator.presence.wake_all()
         await self._coordinator.release(run, ids)
+        return 0.0

@@ -28,11 +28,15 @@ _BLOCK: Final = 1 << 20
 
 
 class Folder:
-    """Names come from digests and ids that have been checked; nothing a peer says becomes a path."""
+    """Names come from digests and ids that have been checked; nothing a peer says becomes a path.
+
+    `found_whole`: final models that this process has looked at.
+    """
 
     def __init__(self, root: Path, *, fsync_answers: bool = False) -> None:
         self.root = root
         self._fsync_answers = fsync_answers
+        self.found_whole: set[bytes] = set()
 
     def create(self) -> None:
         """Makes the folders and removes what was being written when the last process died."""

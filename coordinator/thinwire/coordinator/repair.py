@@ -91,10 +91,11 @@ async def final_model(coordinator: Coordinator, run: Run, digest: bytes) -> None
 
     Raises: `storage-failed` where neither it nor the checkpoint that it came from is.
     """
-    if digest not in coordinator.whole_models:
+    folder = coordinator.folder
+    if digest not in folder.found_whole:
         async with coordinator.publishing:
-            await coordinator.compute(_mend_model, coordinator.folder, run, digest)
-        coordinator.whole_models.add(digest)
+            await coordinator.compute(_mend_model, folder, run, digest)
+        folder.found_whole.add(digest)
 
 
 def _mend_model(folder: Folder, run: Run, digest: bytes) -> None:

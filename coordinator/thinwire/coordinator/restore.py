@@ -55,6 +55,7 @@ async def restore_damaged(coordinator: Coordinator, run: Run) -> None:
     await _restore_or_wait(coordinator, row, run)
     if run.damaged:
         raise ProblemError("storage-failed", run.reason or "")
+    run.tell_state()
 
 
 async def _restore_or_wait(coordinator: Coordinator, row: Row[Any], run: Run) -> None:
