@@ -9,10 +9,13 @@ import thinwire.methods
 
 thinwire.methods.__path__.append(str(Path(__file__).parent / "methods_root" / "thinwire" / "methods"))
 
-from thinwire.coordinator.server import serve  # noqa: E402
+from thinwire.coordinator.server import CannotServeError, serve  # noqa: E402
 from thinwire.coordinator.settings import ServeSettings  # noqa: E402
 
 if __name__ == "__main__":
     folder, port, *options = sys.argv[1:]
     chosen = dict(option.split("=") for option in options)
-    serve(ServeSettings.model_validate({"data_dir": folder, "port": int(port), **chosen}), print)
+    try:
+        serve(ServeSettings.model_validate({"data_dir": folder, "port": int(port), **chosen}), print)
+    except CannotServeError as error:
+        sys.exit(str(error))

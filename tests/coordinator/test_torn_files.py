@@ -179,8 +179,6 @@ def test_a_database_that_is_none_is_said_to_be(interrupted: Interrupted) -> None
     database = served.data_dir / "thinwire.db"
     database.write_bytes(bytes(range(256)) * 64)
     database.with_name("thinwire.db-wal").unlink()
-    with pytest.raises(AssertionError, match="storage-failed"):
+    with pytest.raises(AssertionError, match=r"cannot start.*storage-failed"):
         served.start()
     assert "file is not a database" in served.log
-    assert served.process is not None
-    assert served.process.wait(30) == 0

@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import structlog
 from fastapi import FastAPI
+
+from thinwire.protocol.reasons import ProblemError
 
 from . import documentation, page, problems
 from .accounting import Accounting
@@ -17,6 +20,8 @@ from .throttle import Throttle, Throttling
 
 DESCRIPTION = """Federated learning over thin wires. Clients enrol, register for tasks, fetch payloads, answer.
 Control messages are JSON or msgpack (`Content-Type`, `Accept`); arrays travel as bytes. Every error is a `Problem`."""
+
+_log = structlog.get_logger("thinwire.coordinator")
 
 
 def create_app(settings: ServeSettings) -> FastAPI:
@@ -29,7 +34,12 @@ def create_app(settings: ServeSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
-            await coordinator.start()
+            try:
+                await coordinator.start()
+            except (ProblemError, OSError) as error:
+                # Said once, in words: whoever runs the application looks here, and requests are told `unavailable`.
+                coordinator.failure = str(error)
+                _log.error("cannot start", error=coordinator.failure)
             yield
         finally:
             await coordinator.stop()

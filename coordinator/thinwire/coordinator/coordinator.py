@@ -72,7 +72,7 @@ class Coordinator:
         self.links: dict[str, tuple[int, int]] = {}
         self.fresh_links: set[str] = set()
         self.publishing = asyncio.Lock()
-        self.ready = False
+        self.ready, self.failure = False, ""
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="thinwire")
         self._drivers: dict[str, asyncio.Task[None]] = {}
         self._saving: asyncio.Task[None] | None = None

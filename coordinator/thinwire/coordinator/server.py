@@ -60,7 +60,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
+        if self._coordinator.failure:
+            await self.shutdown(sockets)
+            self.should_exit = True
+        elif self.started:
             self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -118,6 +121,8 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
             server.run(sockets=[listener])
         finally:
             address.unlink(missing_ok=True)
+        if coordinator.failure:
+            raise CannotServeError(f"the coordinator cannot start: {coordinator.failure}")
         return server.started
 
 

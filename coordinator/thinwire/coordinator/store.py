@@ -54,7 +54,9 @@ class Store:
                 await connection.commit()
         except DBAPIError as error:
             await self._engine.dispose()
-            raise _problem(error) from None
+            raise ProblemError(
+                _problem(error).reason, f"the database {self._engine.url.database}: {error.orig}"
+            ) from None
         self._writer = asyncio.create_task(self._write_all(), name="store-writer")
 
     async def close(self) -> None:
