@@ -86,7 +86,10 @@ def try_chain(
         print_json({"chain": str(chosen), "arrays": rows, "total": total})
         return
     columns = ("array", "dtype", "shape", "before", "after", "ratio", "largest error", "rms error")
-    shown = table(str(chosen) or "the bare container", columns, text=columns[:3])
+    # As it was given: the canonical form leaves out what is a default.
+    shown = table(chain.strip() or "the bare container", columns, text=columns[:3])
+    shown.caption = "each array in a payload of its own; all: in one payload"
+    shown.caption_justify = "left"
     for row in rows:
         shown.add_row(row["name"], row["dtype"], " x ".join(map(str, row["shape"])), *_figures(row))
     shown.add_section()
