@@ -474,15 +474,26 @@ def test_knowledge_of_single_examples_needs_consent_and_enough_of_a_class() -> N
 
 
 def test_similar_inputs_have_similar_hashes() -> None:
+    learner = FLEET["client-00"]
     random = torch.Generator().manual_seed(0)
     inputs = torch.randn(40, 1, 8, 8, generator=random)
     nearby = inputs + 0.05 * torch.randn(40, 1, 8, 8, generator=random)
-    hashes = hashes_of(torch.cat([inputs, nearby]), 64, 5)
+    hashes = hashes_of(learner, torch.cat([inputs, nearby]), 64, 5)
     assert hashes.dtype == np.int8
     assert np.abs(hashes.astype(int)).max() == 127
     found = related_samples(hashes, np.zeros(80, np.uint16), 1)[:, 0]
     np.testing.assert_array_equal(found, np.roll(np.arange(80), 40))
-    np.testing.assert_array_equal(hashes[:40], hashes_of(inputs, 64, 5))
+    np.testing.assert_array_equal(hashes[:40], hashes_of(learner, inputs, 64, 5))
+
+
+def test_a_users_encoder_takes_the_place_of_the_projection() -> None:
+    learner = learners(3, examples=120)["client-00"]
+    learner.encode = lambda inputs: inputs.flatten(1)[:, 30:32]
+    inputs = torch.zeros(3, 1, 8, 8)
+    inputs.view(3, -1)[:, 30:32] = torch.tensor([[0.5, -1.0], [0.0, 0.0], [4.0, 2.0]])
+    np.testing.assert_array_equal(hashes_of(learner, inputs, 2, 5), [[64, -127], [0, 0], [127, 64]])
+    with pytest.raises(TaskRefusedError, match="hash-dims 64"):
+        hashes_of(learner, inputs, 64, 5)
 
 
 # -- what is refused ------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ class Learner:
         self.seed = client.seed
         self.device = torch.device(device)
         self.loss = task.loss
+        self.encode = task.encode
         torch.manual_seed(client.seed)
         self._make, self._first_seed = task.model, client.seed
         self.model = task.model()

@@ -231,7 +231,8 @@ class Learner(Protocol):
     `model`: its parameters are whatever the last task left; `load` first. `train` is never empty, the others may be
     None: `evaluation` (for built-in tasks this client's even share of the common test set, so that the weighted mean
     over all clients is the global test accuracy), `personal` (test examples distributed like the client's own), `proxy`
-    (a public unlabelled set, the same for all clients).
+    (a public unlabelled set, the same for all clients). `encode`: the user's encoder of inputs, (n, ...) -> (n, d), for
+    methods that compare examples of different clients; the same on all of them; None where there is none.
     `uplink`: what answers of this task are written with, the plan's chain; a client half may put a narrower one in its
     place, whose payloads the plan's chain decodes. `max_answer_bytes`: what this client is ready to send at a time.
     """
@@ -241,6 +242,7 @@ class Learner(Protocol):
     device: torch.device
     model: torch.nn.Module
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    encode: Callable[[torch.Tensor], torch.Tensor] | None
     uplink: Chain
     max_answer_bytes: int | None
     train: Samples

@@ -1,4 +1,4 @@
-"""A user's task file: two functions and an optional loss, in one Python file that only this client ever runs."""
+"""A user's task file: two functions and what is optional, in one Python file that only this client ever runs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ from torch import nn
 from thinwire.edge_client.data import ClientInfo, Data
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Encoder = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class LearningTask:
-    """`model()`: a fresh model; `data(client)`: what this client may use; `loss`: mean over the examples of a batch."""
+    """`model()`: a fresh model; `data(client)`: what this client may use; `loss`: mean over the examples of a batch.
+
+    `encode(inputs)`: (n, ...) -> (n, d), what makes examples similar; see `thinwire.methods.interface.Learner`.
+    """
 
     model: Callable[[], nn.Module]
     data: Callable[[ClientInfo], Data]
     loss: Loss
+    encode: Encoder | None = None
 
 
 class TaskFileError(Exception):
@@ -48,6 +53,7 @@ def load_task_file(path: Path) -> LearningTask:
         guarded(path, _function(module, path, "model")),
         guarded(path, _function(module, path, "data")),
         getattr(module, "loss", None) or nn.CrossEntropyLoss(),
+        guarded(path, _function(module, path, "encode")) if hasattr(module, "encode") else None,
     )
 
 

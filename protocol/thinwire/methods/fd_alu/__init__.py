@@ -25,8 +25,9 @@ model would, made from its own seed and architecture. Two more under each kind:
 - proxy: every local round distils over the proxy examples, then trains. The average counts every client the same. The
   proxy set is that of most clients in the first exchange; others are then told that theirs is another.
 - sample: the encoder of the hashes is a random projection to `hash-dims` numbers (FedCache: a pretrained network of
-  576), since nothing else is known of a user's inputs. Hashes travel with a client's first logits, not before. A
-  client's own other examples may be related. Examples of classes with fewer than `min-count` stay unknown.
+  576), since nothing else is known of a user's inputs; a task file may define `encode`. Hashes travel with a client's
+  first logits, not before. A client's own other examples may be related. Examples of classes with fewer than
+  `min-count` stay unknown.
 """
 
 from __future__ import annotations

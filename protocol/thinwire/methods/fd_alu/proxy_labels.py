@@ -37,7 +37,7 @@ def drawn(size: int, count: int, seed: int, round_: int) -> NDArray[np.int64]:
 def sharpened(labels: NDArray[np.float64], settings: FdAluSettings) -> NDArray[np.float64]:
     """Rows of probabilities with less entropy than the averages `labels`.
 
-    `era`: softmax(p / T), DS-FL eq. (10). `enhanced-era`: p**a / sum p**a, SCARLET. Rounded to multiples of 2**-24:
+    `era`: softmax(p / T), DS-FL. `enhanced-era`: p**a / sum p**a, SCARLET. Rounded to multiples of 2**-24:
     exponentials of two C libraries need not agree in the last bit.
     """
     if settings.sharpening == "none":
@@ -62,7 +62,7 @@ class LabelSum:
     def check(self, contribution: Contribution) -> None:
         """Raises: `out-of-range` (rows that are no distributions)."""
         labels = contribution.arrays["labels"]
-        if not ((labels >= 0).all() and (np.abs(labels.sum(1, dtype=np.float64) - 1) < 1e-3).all()):
+        if not ((labels >= 0).all() and (np.abs(labels.sum(1, dtype=np.float64) - 1) < 1e-2).all()):
             raise CodecError("out-of-range", "array 'labels' has a row that is no distribution")
 
     def zero(self) -> Totals:

@@ -124,7 +124,7 @@ class Cache:
         sums = np.zeros((len(related), self.logits.shape[1]))
         # One by one: the same order of additions on every machine.
         for column, exists in zip(related.T, there.T, strict=True):
-            sums += np.where(exists[:, None], self.logits[column] if len(self.logits) else 0.0, 0.0)
+            sums += np.where(exists[:, None], self.logits[column], 0.0)
         known = there.any(1)
         means = sums[known] / there.sum(1)[known, None]
         return {"known": known, "logits": means.astype(np.float32)}

@@ -194,20 +194,30 @@ class SampleTeacher(_WithTargets):
         empty = np.zeros((0, self._classes), np.float32)
         answer: dict[str, Array] = {"logits": outputs_on(self.learner, inputs) if len(chosen) else empty}
         if not self._is_known:
-            answer["hashes"] = hashes_of(inputs, self.settings.hash_dims, int(self.task.options["seed"]))
+            answer["hashes"] = hashes_of(self.learner, inputs, self.settings.hash_dims, int(self.task.options["seed"]))
             answer["labels"] = self._labels
         return answer, {}
 
 
-def hashes_of(inputs: torch.Tensor, dims: int, seed: int) -> NDArray[np.int8]:
-    """Random projections of the examples, i8 (n, dims), each scaled to its largest number; the same for all clients.
+def hashes_of(learner: Learner, inputs: torch.Tensor, dims: int, seed: int) -> NDArray[np.int8]:
+    """Hashes of the examples, i8 (n, dims), each scaled to its largest number: of the user's encoder, where there is
+    one, or else of a random projection, the same for all clients.
 
-    `seed`: of the run.
+    `seed`: of the run. Raises: `TaskRefusedError` (an encoder of another size).
     """
-    flat = inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).cpu().numpy().astype(np.float32)
-    projected = flat @ np.random.default_rng([seed, dims]).standard_normal((flat.shape[1], dims), np.float32)
-    largest = np.maximum(np.abs(projected).max(1, keepdims=True, initial=0), np.finfo(np.float32).tiny)
-    hashes: NDArray[np.int8] = np.rint(projected / largest * 127).astype(np.int8)
+    if learner.encode is None or not len(inputs):
+        flat = inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).cpu().numpy().astype(np.float32)
+        found = flat @ np.random.default_rng([seed, dims]).standard_normal((flat.shape[1], dims), np.float32)
+    else:
+        with torch.no_grad():
+            blocks = [learner.encode(inputs[at : at + _AT_ONCE]) for at in range(0, len(inputs), _AT_ONCE)]
+        found = torch.cat(blocks).float().cpu().numpy()
+        if found.shape != (len(inputs), dims):
+            raise TaskRefusedError(
+                "model-mismatch", f"encode() gives {found.shape[1:]} numbers an example; the run has hash-dims {dims}"
+            )
+    largest = np.maximum(np.abs(found).max(1, keepdims=True, initial=0), np.finfo(np.float32).tiny)
+    hashes: NDArray[np.int8] = np.rint(found / largest * 127).astype(np.int8)
     return hashes
 
 
