@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -81,6 +82,28 @@ def filled(disk: Path) -> Iterator[None]:
         yield
     finally:
         filler.unlink()
+
+
+@contextlib.contextmanager
+def read_only(folders: list[Path]) -> Iterator[None]:
+    """Nothing can be made in these folders, not even by root where it has laid that power down."""
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        yield
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def powerless() -> list[str]:
+    """What to start a process by, so that permissions bind it. Skips the test where root cannot lay its powers down."""
+    if os.geteuid() != 0:
+        return []
+    prefix = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+    if shutil.which("setpriv") is None or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("binding root to permissions needs setpriv")
+    return prefix
 
 
 @contextlib.contextmanager

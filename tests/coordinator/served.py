@@ -34,6 +34,7 @@ class Served:
     port: int
     options: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    prefix: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -44,7 +45,7 @@ class Served:
         options = [f"{key}={value}" for key, value in self.options.items()]
         with (self.data_dir / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(script), str(self.data_dir), str(self.port), *options],
+                [*self.prefix, sys.executable, str(script), str(self.data_dir), str(self.port), *options],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONWARNINGS": "error"},

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from tests.coordinator.faults import NAMES, Patient, enrolled, filled, locked, small_disk
+from tests.coordinator.faults import NAMES, Patient, enrolled, filled, locked, powerless, read_only, small_disk
 from tests.coordinator.numpy_client import simulate
 from tests.coordinator.served import Served, free_port, model
 
@@ -61,6 +61,15 @@ def through(served: Served, trouble: Callable[[], contextlib.AbstractContextMana
 
 def test_a_full_disk(on_small_disk: Served) -> None:
     through(on_small_disk, lambda: filled(on_small_disk.data_dir.parent), "storage-full")
+
+
+def test_folders_that_are_read_only(serve: Callable[..., Served]) -> None:
+    served = serve()
+    served.kill()
+    served.prefix = powerless()
+    served.start()
+    folders = [served.data_dir / name for name in ("payloads", "answers", "uploads", "checkpoints")]
+    through(served, lambda: read_only(folders), "storage-failed")
 
 
 def test_a_database_locked_by_another_process(serve: Callable[..., Served]) -> None:

@@ -43,7 +43,7 @@ class Counters(Storage):
         return ValueError
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        now = time.time()
+        now = time.monotonic()
         count, ends = self._counters.get(key, (0, 0.0))
         if ends <= now:
             if len(self._counters) >= self._sweep_at:
@@ -55,10 +55,10 @@ class Counters(Storage):
 
     def get(self, key: str) -> int:
         count, ends = self._counters.get(key, (0, 0.0))
-        return count if ends > time.time() else 0
+        return count if ends > time.monotonic() else 0
 
     def get_expiry(self, key: str) -> float:
-        return self._counters.get(key, (0, time.time()))[1]
+        return self._counters.get(key, (0, time.monotonic()))[1]
 
     def check(self) -> bool:
         return True
@@ -106,7 +106,7 @@ class Throttle:
 
     def _problem(self, limit: RateLimitItem, key: str, what: str) -> ProblemError:
         ends = self._windows.get_window_stats(limit, key).reset_time
-        return ProblemError("too-many-requests", f"too many {what}", retry_after_s=max(1.0, ends - time.time()))
+        return ProblemError("too-many-requests", f"too many {what}", retry_after_s=max(1.0, ends - time.monotonic()))
 
 
 class Throttling:
