@@ -4,7 +4,7 @@ The byte layout of every codec is specified in `codecs/README.md`.
 """
 
 from .chain import Chain
-from .container import max_container_bytes, pack_arrays, unpack_arrays
+from .container import container_pieces, max_container_bytes, pack_arrays, unpack_arrays
 from .errors import CODEC_REASONS, CodecError, CodecReason
 from .interface import ArrayCodec, BytesCodec, Context
 from .registry import CODECS
@@ -26,6 +26,7 @@ __all__ = [
     "Dimension",
     "Open",
     "Spec",
+    "container_pieces",
     "max_container_bytes",
     "pack_arrays",
     "unpack_arrays",

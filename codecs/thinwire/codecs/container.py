@@ -33,6 +33,14 @@ def max_container_bytes(spec: Spec) -> int:
 
 def pack_arrays(arrays: Arrays, spec: Spec) -> bytes:
     """The container's bytes. Raises: `does-not-fit`, `bad-spec` (header over 64 KiB)."""
+    return b"".join(container_pieces(arrays, spec))
+
+
+def container_pieces(arrays: Arrays, spec: Spec) -> list[bytes | memoryview]:
+    """The container in pieces that follow each other, the segments as views: what is written need not be copied.
+
+    Raises: as `pack_arrays`.
+    """
     spec.check(arrays)
     entries: list[int | list[int]] = []
     segments: list[Array] = []
@@ -48,7 +56,7 @@ def pack_arrays(arrays: Arrays, spec: Spec) -> bytes:
     header = msgpack.packb(None if everything else entries)
     if len(header) > MAX_HEADER_BYTES:
         raise CodecError("bad-spec", f"a header of {len(header)} bytes; at most {MAX_HEADER_BYTES}")
-    return b"".join([header, *(s.reshape(-1).view(np.uint8).data for s in segments if s.size)])
+    return [header, *(s.reshape(-1).view(np.uint8).data for s in segments if s.size)]
 
 
 def unpack_arrays(data: bytes, spec: Spec) -> dict[str, Array]:

@@ -38,11 +38,11 @@ class Zstd(BytesCodec):
 
     def decode(self, data: bytes, *, limit: int) -> bytes:
         """Raises: `malformed`, `too-large`."""
-        flag, body = data[:1], data[1:]
+        flag, body = data[:1], memoryview(data)[1:]
         if flag == _RAW:
             if len(body) > limit:
                 raise CodecError("too-large", f"{len(body)} bytes where at most {limit} are expected")
-            return body
+            return bytes(body)
         if flag != _FRAME:
             raise CodecError("malformed", "zstd data start with 0 or 1")
         # The library ignores max_output_size when a frame declares its size, so that is checked first.

@@ -16,11 +16,11 @@ import hashlib
 import mmap
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
-from thinwire.methods.checkpoint import pack_state
+from thinwire.methods.checkpoint import state_pieces
 from thinwire.methods.interface import State
 
 FOLDERS: Final = ("payloads", "answers", "uploads", "checkpoints", "models")
@@ -70,7 +70,7 @@ class Folder:
         digest = hashlib.sha256(data).digest()
         path = self.payload(digest)
         if not path.exists():
-            _write(path, data, fsync=True)
+            _write(path, [data], fsync=True)
         return digest
 
     def is_whole(self, digest: bytes) -> bool:
@@ -86,7 +86,7 @@ class Folder:
             self.payload(digest).unlink(missing_ok=True)
 
     def put_answer(self, task: str, data: bytes) -> None:
-        _write(self.answer(task), data, fsync=self._fsync_answers)
+        _write(self.answer(task), [data], fsync=self._fsync_answers)
 
     def take_upload(self, upload: str, task: str) -> None:
         """The finished upload becomes the task's answer."""
@@ -105,7 +105,7 @@ class Folder:
         """The checkpoint before an exchange."""
         path = self.checkpoint(run, exchange)
         path.parent.mkdir(exist_ok=True)
-        _write(path, pack_state(state), fsync=True)
+        _write(path, state_pieces(state), fsync=True)
         sync_folder(path.parent.parent)
 
     def drop_checkpoints(self, run: str, keep: Collection[int]) -> None:
@@ -151,11 +151,11 @@ def read_mapped(path: Path) -> bytes | mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _write(path: Path, data: bytes, *, fsync: bool) -> None:
+def _write(path: Path, pieces: Iterable[bytes | memoryview], *, fsync: bool) -> None:
     beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with beside.open("wb") as file:
-            file.write(data)
+            file.writelines(pieces)
             if fsync:
                 file.flush()
                 os.fsync(file.fileno())

@@ -107,7 +107,7 @@ async def _restore(coordinator: Coordinator, row: Row[Any], run: Run) -> None:
     store, folder, tasks = coordinator.store, coordinator.folder, tables.tasks
     path = folder.checkpoint(run.id, run.index)
     try:
-        run.at = unpack_state(path.read_bytes())
+        run.at = unpack_state(cast(bytes, read_mapped(path)))  # a mapped file reads like bytes
     except CodecError as error:
         raise ProblemError("storage-failed", f"{path.relative_to(folder.root)}: {error.detail}") from None
     opened = by_index.get(run.index)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Final, cast
 
 import msgpack
 
-from thinwire.codecs import CodecError, Spec, pack_arrays, unpack_arrays
+from thinwire.codecs import CodecError, Spec, container_pieces, unpack_arrays
 
 from .interface import State
 
@@ -20,20 +20,28 @@ def pack_state(state: State) -> bytes:
     """The checkpoint: a magic line, the SHA-256 of what follows, the header's length (4 bytes, little-endian), a
     msgpack header, the container.
     """
+    return b"".join(state_pieces(state))
+
+
+def state_pieces(state: State) -> list[bytes | memoryview]:
+    """The checkpoint in pieces that follow each other, arrays as views."""
     spec = Spec.of(state.arrays)
     header = msgpack.packb([state.round, state.step, spec.to_plain()])
-    body = [len(header).to_bytes(4, "little"), header, pack_arrays(state.arrays, spec)]
+    body = [len(header).to_bytes(4, "little"), header, *container_pieces(state.arrays, spec)]
     digest = hashlib.sha256()
     for piece in body:
         digest.update(piece)
-    return b"".join([_MAGIC, digest.digest(), *body])
+    return [_MAGIC, digest.digest(), *body]
 
 
 def unpack_state(data: bytes) -> State:
-    """The inverse of `pack_state`; arrays are read-only views. Raises: `CodecError` (`malformed`, ...)."""
+    """The inverse of `pack_state`; arrays are read-only views of `data`, bytes or a mapped file.
+
+    Raises: `CodecError` (`malformed`, ...).
+    """
     start = _START + 4
     length = int.from_bytes(data[_START:start], "little")
-    if not data.startswith(_MAGIC) or length > min(_MAX_HEADER_BYTES, len(data) - start):
+    if data[: len(_MAGIC)] != _MAGIC or length > min(_MAX_HEADER_BYTES, len(data) - start):
         raise CodecError("malformed", "not a checkpoint of this version, or a torn one")
     if hashlib.sha256(memoryview(data)[_START:]).digest() != data[len(_MAGIC) : _START]:
         raise CodecError("malformed", "the checkpoint is damaged")
@@ -43,6 +51,6 @@ def unpack_state(data: bytes) -> State:
         raise CodecError("malformed", "the checkpoint's header cannot be read") from None
     match header:
         case [int() as round_, int() as step, spec]:
-            arrays = unpack_arrays(data[start + length :], Spec.from_plain(spec))
+            arrays = unpack_arrays(cast(bytes, memoryview(data)[start + length :]), Spec.from_plain(spec))
             return State(round_, step, arrays)
     raise CodecError("malformed", "the checkpoint's header cannot be read")

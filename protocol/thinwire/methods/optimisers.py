@@ -1,10 +1,14 @@
-"""Optimisers of a server in numpy, element by element in float64, hence with the same bits on every machine."""
+"""Optimisers of a server in numpy, element by element in float64, hence with the same bits on every machine.
+
+Block by block, so that beside the new arrays they need no memory that grows with the model.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -12,6 +16,7 @@ from thinwire.codecs import Array, Arrays
 
 from .local_training import headed, is_statistic, under
 
+_BLOCK: Final = 1 << 18
 Rule = Literal["sgd", "momentum", "adam", "yogi"]
 
 
@@ -39,41 +44,66 @@ class ServerOptimiser:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """The arrays after the step, in their own dtypes, and the moments (float32, as `first/NAME`, `second/NAME`).
 
-        `moments`: of the step before, {} at first. `count`: of this step, from 1.
+        `directions`: asked for one array at a time. `moments`: of the step before, {} at first. `count`: of this step,
+        from 1.
         """
         first, second = under("first", moments), under("second", moments)
         after: dict[str, Array] = {}
         for name, array in arrays.items():
-            direction = directions[name].astype(np.float64)
+            direction = np.asarray(directions[name])
             if is_statistic(name):
-                after[name] = (array + direction).astype(array.dtype)
+                after[name] = (array + direction.astype(np.float64)).astype(array.dtype)
                 continue
-            moved = self._moved(name, direction, first, second, count)
-            after[name] = (array.astype(np.float64) + self.lr * moved).astype(array.dtype)
+            m, v = first.get(name), second.get(name)
+            if self.rule != "sgd":
+                first[name] = np.empty(array.shape, np.float32)
+            if self.rule in ("adam", "yogi"):
+                second[name] = np.empty(array.shape, np.float32)
+            moved = np.empty(array.shape, array.dtype)
+            for block in blocks_of(array):
+                step = _flat(direction, block)
+                if self.rule == "momentum":
+                    step = step if m is None else self.beta1 * _flat(m, block) + step
+                    first[name].reshape(-1)[block] = step
+                elif self.rule != "sgd":
+                    step, m_after, v_after = self._adapted(
+                        step,
+                        np.zeros(step.shape) if m is None else _flat(m, block),
+                        np.full(step.shape, self._start) if v is None else _flat(v, block),
+                        count,
+                    )
+                    first[name].reshape(-1)[block] = m_after
+                    second[name].reshape(-1)[block] = v_after
+                moved.reshape(-1)[block] = _flat(array, block) + self.lr * step
+            after[name] = moved
         return after, {**headed("first", first), **headed("second", second)}
 
-    def _moved(
-        self, name: str, direction: Array, first: dict[str, Array], second: dict[str, Array], count: int
-    ) -> Array:
-        """What the step adds, before the rate; the moments are replaced."""
-        if self.rule == "sgd":
-            return direction
-        m = first[name].astype(np.float64) if name in first else np.zeros(direction.shape)
-        if self.rule == "momentum":
-            m = self.beta1 * m + direction
-            first[name] = m.astype(np.float32)
-            return m
-        start = 0.0 if self.unbiased else self.epsilon**2
-        v = second[name].astype(np.float64) if name in second else np.full(direction.shape, start)
+    @property
+    def _start(self) -> float:
+        """Of v."""
+        return 0.0 if self.unbiased else self.epsilon**2
+
+    def _adapted(self, direction: Array, m: Array, v: Array, count: int) -> tuple[Array, Array, Array]:
+        """What a step of adam or yogi adds, before the rate, and both moments."""
         m = self.beta1 * m + (1 - self.beta1) * direction
         square = np.square(direction)
         if self.rule == "adam":
             v = self.beta2 * v + (1 - self.beta2) * square
         else:
             v = v - (1 - self.beta2) * square * np.sign(v - square)
-        first[name], second[name] = m.astype(np.float32), v.astype(np.float32)
-        if self.unbiased:
-            # Repeated products: `pow` of two C libraries need not agree in the last bit.
-            m = m / (1 - math.prod([self.beta1] * count))
-            v = v / (1 - math.prod([self.beta2] * count))
-        return m / (np.sqrt(v) + self.epsilon)
+        if not self.unbiased:
+            return m / (np.sqrt(v) + self.epsilon), m, v
+        # Repeated products: `pow` of two C libraries need not agree in the last bit.
+        corrected = m / (1 - math.prod([self.beta1] * count))
+        return corrected / (np.sqrt(v / (1 - math.prod([self.beta2] * count))) + self.epsilon), m, v
+
+
+def blocks_of(array: Array) -> Iterator[slice]:
+    """Slices of the flat array that are small enough for temporaries to cost nothing."""
+    for start in range(0, array.size, _BLOCK):
+        yield slice(start, start + _BLOCK)
+
+
+def _flat(array: Array, block: slice) -> Array:
+    """Those elements in float64, as a copy."""
+    return array.reshape(-1)[block].astype(np.float64)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thinwire.codecs import CodecError
+from thinwire.codecs import Array, Arrays, CodecError
 
 from .interface import Bounds, Contribution
 
@@ -33,11 +34,43 @@ class Total:
 
     def sum(self, name: str) -> NDArray[np.float64]:
         """sum of n_k x_k, float64."""
-        return np.ldexp(self.sums[name].astype(np.float64), -self.shifts[name])
+        # ldexp converts block by block: no second copy of the array.
+        return np.ldexp(self.sums[name], -self.shifts[name])
 
     def mean(self, name: str) -> NDArray[np.float64]:
         """sum of n_k x_k / sum of n_k over the contributions that held the array, float64."""
-        return self.sum(name) / self.weights[name]
+        found = self.sum(name)
+        found /= self.weights[name]
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        """Of the arrays that were contributed."""
+        return list(self.sums)
+
+    @property
+    def means(self) -> Arrays:
+        """`mean` of every array, made when it is asked for: all of them at once would be twice the model."""
+        return Lazy(self.names, self.mean)
+
+
+class Lazy(Mapping[str, Array]):
+    """Arrays that are made anew whenever one is asked for."""
+
+    def __init__(self, names: Collection[str], make: Callable[[str], Array]) -> None:
+        self._names = names
+        self._make = make
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class ExactSum:

@@ -37,7 +37,7 @@ class Server(ServerHalf[FedavgSettings]):
 
     def direction(self, model: Arrays, total: Total) -> Arrays:
         """Where the answers point to: their mean, since they are updates."""
-        return {name: total.mean(name) for name in model}
+        return total.means
 
     def model(self, state: State) -> Arrays:
         return under("model", state.arrays)

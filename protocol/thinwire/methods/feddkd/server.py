@@ -7,7 +7,7 @@ from thinwire.methods.fedavg.server import Server as Fedavg
 from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.interface import RunFacts, State, Task
 from thinwire.methods.local_training import headed, is_statistic, under
-from thinwire.methods.sums import Total
+from thinwire.methods.sums import Lazy, Total
 
 
 class Server(Fedavg):
@@ -36,7 +36,7 @@ class Server(Fedavg):
                 return averaged
             return State(state.round, 1, averaged.arrays)
         student = self.model(state)
-        downhill = {name: -total.mean(name) for name in total.sums}
+        downhill = Lazy(total.names, lambda name: -total.mean(name))
         learnt = {name: student[name] for name in downhill}
         moved, moments = self._distiller.step(learnt, downhill, under("distil", state.arrays), count=state.step)
         arrays = {**self._between_rounds(state), **headed("model", moved)}

@@ -10,7 +10,7 @@ from thinwire.methods.fedavg.server import Server as Fedavg
 from thinwire.methods.feddlr import FeddlrSettings
 from thinwire.methods.interface import State, Task
 from thinwire.methods.local_training import under
-from thinwire.methods.sums import Total
+from thinwire.methods.sums import Lazy, Total
 
 
 class Server(Fedavg):
@@ -26,7 +26,7 @@ class Server(Fedavg):
         """Of weights: from the model to their mean."""
         if self.settings.object == "update":
             return super().direction(model, total)
-        return {name: total.mean(name) - array for name, array in model.items()}
+        return Lazy(model, lambda name: total.mean(name) - model[name])
 
     def model(self, state: State) -> Arrays:
         """With `compact-energy` the model of a complete run is truncated: what the evaluation measures."""

@@ -66,10 +66,8 @@ class Server(ServerHalf[ProgfedSettings]):
     def advance(self, state: State, total: Total) -> State:
         model, temporary = under("model", state.arrays), under("temporary", state.arrays)
         arrays = {**model, **temporary}
-        moved = {name: arrays[name] for name in total.sums}
-        after, moments = self._optimiser.step(
-            moved, {name: total.mean(name) for name in moved}, state.arrays, count=state.round
-        )
+        moved = {name: arrays[name] for name in total.names}
+        after, moments = self._optimiser.step(moved, total.means, state.arrays, count=state.round)
         model = {name: after.get(name, array) for name, array in model.items()}
         if state.step < self._warm_ups(model, state.round):
             round_, step = state.round, state.step + 1

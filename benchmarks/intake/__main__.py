@@ -1,0 +1,167 @@
+"""Memory and speed of the coordinator while it takes answers: `python -m benchmarks.intake [--quick]`.
+
+Clients that train nothing answer two rounds in plain float32, each with an answer of its own. Measured: the anonymous
+resident memory of the coordinator's process, its highest value over the whole run (start, broadcast, intake, closing,
+final model) looked at every 10 ms, above its value before the run; the bytes of answers taken per second; the disk its
+folder takes at most. The same bytes go to a bare uvicorn endpoint that streams to disk with SHA-256, right before.
+
+Limits: at the largest number of clients at most 1.1 times the memory at 10 (200 MB: 1.5 times that at 1); never more
+than idle plus five models; at least half the speed of the bare endpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from benchmarks.process_watch import Peak, anonymous_bytes, folder_bytes
+from thinwire.coordinator.console import console, in_bytes, table
+from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
+from thinwire.coordinator.processes import Child, Children, finish
+from thinwire.protocol.messages import Invite, InviteRequest, RunRequest, RunView, StoredModel
+from thinwire.protocol.settings import RunSettings
+
+ROUNDS: Final = 2
+ARRAYS: Final = 10
+END_S: Final = 300.0
+CASES: Final = {1_600_000: (1, 10, 100), 40_000_000: (1, 10, 100), 200_000_000: (1, 10)}
+QUICK: Final = {1_600_000: (1, 10), 40_000_000: (1, 10)}
+MODELS: Final = 5
+SHARE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One size and number of clients. Bytes; bytes per second of the faster round."""
+
+    model_bytes: int
+    clients: int
+    idle_bytes: int
+    peak_bytes: int
+    disk_bytes: int
+    rate: float
+    bare_rate: float
+
+    @property
+    def models(self) -> float:
+        """Memory above idle, in models."""
+        return (self.peak_bytes - self.idle_bytes) / self.model_bytes
+
+    @property
+    def share(self) -> float:
+        return self.rate / self.bare_rate
+
+
+def _model(path: Path, size: int) -> None:
+    random = np.random.default_rng(0)
+    each = size // 4 // ARRAYS
+    save_file({f"layer{n}.weight": random.standard_normal(each, np.float32) for n in range(ARRAYS)}, path)
+
+
+def _load(children: Children, name: str, arguments: list[str]) -> float:
+    """Seconds of the faster round."""
+    child: Child = children.start(name, "benchmarks.intake.load", arguments, os.environ)
+    finish(child, END_S)
+    return float(min(json.loads(child.log.read_text().splitlines()[-1])))
+
+
+def _wait_for(path: Path, children: Children) -> None:
+    while not path.exists():
+        children.check()
+        time.sleep(0.02)
+
+
+def measure(size: int, clients: int, root: Path) -> Measured:
+    """One case, by fresh processes in a folder of their own."""
+    wanted = ["--clients", str(clients), "--rounds", str(ROUNDS)]
+    with Children(root / "logs") as children:
+        children.start("bare", "benchmarks.intake.bare", [str(root / "bare")], os.environ)
+        _wait_for(root / "bare" / "url", children)
+        url = (root / "bare" / "url").read_text()
+        bare_s = _load(children, "bare-load", [url, *wanted, "--bare-bytes", str(size)])
+    with Children(root / "logs") as children:
+        place = root / "coordinator"
+        served = children.start(
+            "coordinator", "thinwire.coordinator", ["serve", "--port", "0", "--data-dir", str(place)], os.environ
+        )
+        _wait_for(place / ADDRESS_FILE, children)
+        pid, url = served.process.pid, json.loads((place / ADDRESS_FILE).read_text())["url"]
+        with closing(Operator(url, find_token(place))) as operator:
+            request = InviteRequest(uses=clients, expires_in_s=None)
+            (root / "invite").write_text(operator.ask("POST", "/v1/invites", Invite, request).invite)
+            _model(root / "model.safetensors", size)
+            idle = anonymous_bytes(pid)
+            with (
+                Peak(lambda: anonymous_bytes(pid)) as memory,
+                Peak(lambda: folder_bytes(place), every_s=0.1) as disk,
+            ):
+                stored = operator.send_file("/v1/models", root / "model.safetensors", StoredModel)
+                settings = RunSettings(name="intake", rounds=ROUNDS, cohort=clients, chains="plain", evaluate=False)
+                asked = RunRequest(settings=settings, model=stored.digest)
+                run = operator.ask("POST", "/v1/runs", RunView, asked)
+                seconds = _load(children, "load", [url, *wanted, "--invite", str(root / "invite")])
+                while operator.ask("GET", f"/v1/runs/{run.id}", RunView).state != "finished":
+                    time.sleep(0.05)
+    return Measured(size, clients, idle, memory.value, disk.value, clients * size / seconds, clients * size / bare_s)
+
+
+def verdicts(found: list[Measured]) -> list[tuple[Measured, float | None, list[str]]]:
+    """Each case with its memory relative to that at 10 clients (1 of 200 MB), and the limits it breaks."""
+    lines = []
+    for one in found:
+        few, most = (1, 1.5) if one.model_bytes >= 200_000_000 else (10, 1.1)
+        base = next((two for two in found if two.model_bytes == one.model_bytes and two.clients == few), None)
+        growth = None if base is None or one.clients <= few else one.peak_bytes / base.peak_bytes
+        broken = []
+        if growth is not None and growth > most:
+            broken.append(f"grows {growth:.2f}x > {most}x")
+        if one.models > MODELS:
+            broken.append(f"{one.models:.1f} > {MODELS} models")
+        if one.share < SHARE:
+            broken.append(f"{one.share:.0%} < {SHARE:.0%} of bare")
+        lines.append((one, growth, broken))
+    return lines
+
+
+def main() -> None:
+    """Measures, prints a table, writes it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="up to 40 MB and 10 clients: less than a minute")
+    parser.add_argument("--only", type=int, help="models of this many bytes")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/intake.json"))
+    given = parser.parse_args()
+    found = []
+    for size, numbers in (QUICK if given.quick else CASES).items():
+        for clients in numbers if given.only in (None, size) else ():
+            with tempfile.TemporaryDirectory() as root:
+                found.append(measure(size, clients, Path(root)))
+    columns = ("answer", "clients", "idle", "peak", "models", "growth", "disk", "MB/s", "bare MB/s", "share", "verdict")
+    shown = table("the coordinator's anonymous memory and its intake", columns, text=("verdict",))
+    for one, growth, broken in verdicts(found):
+        shown.add_row(
+            in_bytes(one.model_bytes), str(one.clients), in_bytes(one.idle_bytes), in_bytes(one.peak_bytes),
+            f"{one.models:.2f}", "-" if growth is None else f"{growth:.2f}x", in_bytes(one.disk_bytes),
+            f"{one.rate / 1e6:.0f}", f"{one.bare_rate / 1e6:.0f}", f"{one.share:.0%}", "; ".join(broken) or "holds",
+        )  # fmt: skip
+    screen = console()
+    screen.print(shown)
+    rows = [
+        asdict(one) | {"models": one.models, "growth": growth, "share": one.share, "broken": broken}
+        for one, growth, broken in verdicts(found)
+    ]
+    given.out.write_text(json.dumps(rows, indent=2) + "\n")
+    screen.print(f"written: {given.out}")
+
+
+if __name__ == "__main__":
+    main()
