@@ -45,7 +45,7 @@ def main() -> None:
     beside = folder / "url.new"
     beside.write_text(f"http://127.0.0.1:{listener.getsockname()[1]}")
     beside.replace(folder / "url")
-    config = uvicorn.Config(endpoint(folder), lifespan="off", log_config=None, access_log=False)
+    config = uvicorn.Config(endpoint(folder), lifespan="off", log_config=None, access_log=False, timeout_keep_alive=660)
     uvicorn.Server(config).run(sockets=[listener])
 
 

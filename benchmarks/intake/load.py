@@ -20,9 +20,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from thinwire.codecs import Spec
+from thinwire.codecs import Chain, Spec
 from thinwire.methods.payloads import encode_answer
-from thinwire.codecs import Chain
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
 from thinwire.protocol.messages import AnswerMessage, Enrolled, Enrolment, Plan, Registration, TaskMessage
 
@@ -81,7 +80,8 @@ def body_of(response: bytes) -> bytes:
 
 async def start_together(url: str, clients: int) -> list[Connection]:
     parts = urlsplit(url)
-    assert parts.hostname is not None and parts.port is not None
+    assert parts.hostname is not None
+    assert parts.port is not None
     connections = [Connection(parts.hostname, parts.port) for _ in range(clients)]
     for connection in connections:
         await connection.open()
@@ -153,11 +153,11 @@ async def register(connection: Connection) -> TaskMessage:
             return decode_message(TaskMessage, body, max_bytes=1 << 20)
 
 
-async def federated(url: str, invite: str, clients: int, rounds: int) -> list[float]:
+async def federated(url: str, invite: str, name: str, clients: int, rounds: int) -> list[float]:
     """Seconds of each round in which all answers were uploaded and acknowledged; registering is left out."""
     connections = await start_together(url, clients)
     for index, connection in enumerate(connections):
-        enrolment = encode_message(Enrolment(invite=invite, name=f"client-{index:03d}"))
+        enrolment = encode_message(Enrolment(invite=invite, name=f"{name}-{index:03d}"))
         headers = f"Content-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n"
         told = await connection.ask("POST", "/v1/clients", headers, (enrolment,))
         connection.token = decode_message(Enrolled, body_of(told)).token
@@ -186,13 +186,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--bare-bytes", type=int, default=0, help="of one body for the bare endpoint")
     parser.add_argument("--invite", default="", help="a file with it")
+    parser.add_argument("--name", default="client", help="of the clients, before their numbers")
     given = parser.parse_args()
     if given.bare_bytes:
         seconds = asyncio.run(bare(given.url, given.clients, given.bare_bytes, given.rounds))
     else:
         with open(given.invite) as file:
             invite = file.read().strip()
-        seconds = asyncio.run(federated(given.url, invite, given.clients, given.rounds))
+        seconds = asyncio.run(federated(given.url, invite, given.name, given.clients, given.rounds))
     print(json.dumps(seconds))
 
 

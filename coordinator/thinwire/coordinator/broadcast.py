@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from thinwire.codecs import Arrays, Spec
@@ -90,6 +90,10 @@ class Broadcast:
                 message = PartMessage(form="delta" if delta else "full", digest=form.digest, size=form.size)
             messages.append(message)
         return messages
+
+    def without_arrays(self) -> Broadcast:
+        """What clients may still ask for, without the memory of a model: no base for the next broadcast."""
+        return Broadcast({name: replace(part, arrays={}) for name, part in self.parts.items()})
 
     def to_plain(self) -> list[Any]:
         """What the store keeps; the payloads themselves lie in the folder."""

@@ -19,11 +19,13 @@ from typing import Final
 import structlog
 import uvicorn
 
+from .allocator import give_back_large_memory
 from .app import create_app
 from .connections import Connections, guarded
 from .coordinator import Coordinator
 from .metering import metered_protocol
 from .operate import ADDRESS_FILE
+from .reading import in_pieces
 from .settings import ServeSettings
 
 KEEP_ALIVE_S: Final = 660
@@ -81,6 +83,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
     Raises: `CannotServeError`.
     """
     _log_from(settings.log_level)
+    give_back_large_memory()
     with _alone(settings.data_dir), _listening(settings) as listener:
         url = _url(settings, listener)
         address = settings.data_dir / ADDRESS_FILE
@@ -98,7 +101,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
 
         config = uvicorn.Config(
             app,
-            http=guarded(metered_protocol(coordinator.ledger), Connections(settings)),
+            http=in_pieces(guarded(metered_protocol(coordinator.ledger), Connections(settings))),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             log_config=None,

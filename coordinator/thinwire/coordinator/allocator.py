@@ -1,0 +1,24 @@
+"""How the C library keeps memory: so that what a large array took goes back when it is freed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from typing import Final
+
+LARGE_BYTES: Final = 4 << 20
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+
+
+def give_back_large_memory() -> None:
+    """Blocks of `LARGE_BYTES` and more are mapped one by one and unmapped when they are freed.
+
+    glibc raises that threshold to 32 MiB as a process goes on, keeps what was freed below it, and does so once per
+    thread: measured, a coordinator then holds one model and more in holes. Other C libraries are left as they are.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, LARGE_BYTES)
+        # Temporaries below the threshold are used again at once: not worth going back to the kernel each time.
+        mallopt(_TRIM_THRESHOLD, 2 * LARGE_BYTES)
+        mallopt(_ARENA_MAX, 2)
