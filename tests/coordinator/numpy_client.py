@@ -220,13 +220,15 @@ def simulate(
     settings: dict[str, Any],
     rounds: int,
     cohort: int = 2,
+    **run: Any,
 ) -> dict[str, Array]:
-    """What the toy run must end in: the plain loop, in process."""
-    from thinwire.methods.interface import Bounds, Contribution, RunFacts
-    from thinwire.methods.registry import find_method, server_half
+    """What the run, of the toy method unless `run` says otherwise, must end in: the plain loop, in process."""
+    from thinwire.methods.interface import Contribution
+    from thinwire.methods.simulation import build_server
+    from thinwire.protocol.settings import RunSettings
 
-    facts = RunFacts(rounds, seed, Bounds(cohort))
-    server = server_half("toy")(find_method("toy").settings.model_validate(settings), facts)
+    wanted = {"method": "toy", "settings": settings, "rounds": rounds, "cohort": cohort, "seed": seed, **run}
+    server = build_server(RunSettings.model_validate(wanted))
     state = server.start(arrays, seed)
     for names in contributors:
         task = server.task(state)
@@ -234,7 +236,8 @@ def simulate(
         total = server.reducer.zero()
         for name in names:
             own = noise(client_seed(seed, task.round, task.step, name), task.reply)
-            total = server.reducer.add(total, Contribution(0, name, examples_of(name), own))
+            answer = server.reducer.check(Contribution(0, name, examples_of(name), own))
+            total = server.reducer.add(total, answer)
         state = server.advance(state, total)
     model = server.model(state)
     assert model is not None

@@ -83,6 +83,39 @@ def test_an_interrupted_run_ends_in_the_same_bits(serve: Callable[..., Served], 
     assert left == set()
 
 
+def test_contributions_that_are_kept_survive_a_kill(serve: Callable[..., Served]) -> None:
+    served = serve()
+    settings = {"method": "fedavg", "chains": "plain", "reducer": "median", "max-norm": 20.0}
+    run = served.run(model(200), rounds=2, cohort=3, **settings)["id"]
+
+    async def first() -> list[NumpyClient]:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = await enrolled(http, served)
+            waiting = asyncio.create_task(clients[2].register())
+            await asyncio.gather(*(answer_one(client) for client in clients[:2]))
+            assert await waiting is not None
+            return clients
+
+    clients = asyncio.run(first())
+    served.kill()
+    # The files of kept arrays have no name: nothing but the answers themselves is left of them.
+    assert len(list((served.data_dir / "answers").iterdir())) == 2
+    served.start()
+    assert served.get(f"/v1/runs/{run}").json()["answers"] == 2
+
+    async def second() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            for client in clients:
+                client.http = http
+            await asyncio.gather(*(client.work() for client in clients))
+
+    asyncio.run(second())
+    found = load(served.get(f"/v1/runs/{run}/model").content)
+    expected = simulate(model(200), 0, [NAMES] * 2, {}, 2, cohort=3, **settings)
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
 def test_a_finished_run_stays_finished(serve: Callable[..., Served]) -> None:
     served = serve()
     run = served.run(rounds=1, cohort=3)["id"]

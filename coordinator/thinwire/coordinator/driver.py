@@ -27,6 +27,7 @@ from .exchange import again, begin, close, due, offer
 from .plans import model_bytes
 from .problems import storage_problem
 from .runs import OpenExchange, Run, is_evaluation, weighted_metrics
+from .spool import Spool
 
 if TYPE_CHECKING:
     from .coordinator import Coordinator
@@ -147,7 +148,8 @@ class Driver:
         digest = await compute(folder.put_payload, encode_message(definition.plan(task, specs)))
         now = time.monotonic()
         exchange = begin(run.policy(task), definition.run.seed, task.round, now, run.counted)
-        opened = OpenExchange(run.index, task, chains, digest, broadcast, exchange, now)
+        spool = Spool(folder.root / "answers")
+        opened = OpenExchange(run.index, task, chains, digest, broadcast, exchange, now, spool=spool)
         await self._store.write(rows.opening(run, opened))
         return opened
 
@@ -195,7 +197,11 @@ class Driver:
         else:
             # Closed before the sum is read: an answer that comes now is late.
             opened.exchange = close(opened.exchange)
-            state = await self._coordinator.compute(run.definition.server.advance, run.at, opened.total)
+            if opened.after is None:
+                opened.after = await self._coordinator.compute(run.definition.server.advance, run.at, opened.total)
+                # Of the sum and the next checkpoint only one is needed; a failed write begins again from the state.
+                opened.total = None
+            state = opened.after
         await self._settle(opened, state)
 
     async def _missed(self, opened: OpenExchange) -> None:
@@ -228,7 +234,8 @@ class Driver:
         self._forget(ids)
         if drop:
             opened.told.clear()
-            if opened.total is not None:
+            if not is_evaluation(opened.task):
+                opened.after = None
                 opened.total = run.definition.server.reducer.zero()
             await self._coordinator.compute(self._coordinator.folder.drop_answers, ids)
         run.tell_state()
@@ -246,7 +253,8 @@ class Driver:
         )  # fmt: skip
         await self._coordinator.compute(folder.put_state, run.id, opened.index + 1, state)
         await self._store.write(*rows.closing(run, result, state.round, state.step), durable=True)
-        run.at, run.index, run.open, run.before = state, opened.index + 1, None, opened.broadcast
+        run.at, run.index, run.open = state, opened.index + 1, None
+        run.before = opened.broadcast if run.definition.builds_on_broadcasts else opened.broadcast.without_arrays()
         run.plan_before = opened.plan
         run.counted, run.last_kind, run.reason = closed.contributors, opened.task.kind, None
         run.closed.append(result)

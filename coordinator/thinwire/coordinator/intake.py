@@ -26,7 +26,7 @@ from .access import Client
 from .exchange import Slot, accept, refuse, retract
 from .folder import read_mapped
 from .problems import noted
-from .runs import OpenExchange, Run, Told, is_evaluation
+from .runs import OpenExchange, Run, Told, admitted, is_evaluation
 
 if TYPE_CHECKING:
     from .coordinator import Coordinator
@@ -152,10 +152,7 @@ class Intake:
         seed = client_seed(settings.seed, task.round, task.step, slot.client)
         arrays = decode_answer(data, task.reply, opened.chains.up, reference=opened.reference, seed=seed)
         examples = min(message.examples, settings.max_examples)
-        contribution = Contribution(slot.index, slot.client, examples, arrays, message.metrics)
-        if not is_evaluation(task):
-            run.definition.server.reducer.check(contribution)
-        return contribution, digest
+        return admitted(run, opened, Contribution(slot.index, slot.client, examples, arrays, message.metrics)), digest
 
     async def _keep(
         self,

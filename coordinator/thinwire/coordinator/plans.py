@@ -20,6 +20,7 @@ from thinwire.methods.interface import (
     Chains,
     Method,
     MethodSettings,
+    Robust,
     RunFacts,
     ServerHalf,
     State,
@@ -52,6 +53,12 @@ class Definition:
         """The chains in force for a kind of exchange."""
         return resolve_chains(self.run, self.method, self.settings, kind)
 
+    @property
+    def builds_on_broadcasts(self) -> bool:
+        """Whether a broadcast may be written against the one before, whose arrays must then be kept."""
+        kinds = self.method.chains(self.settings)
+        return any(self.chains(kind).down.needs_reference for kind in (*kinds, EVALUATE))
+
     def plan(self, task: Task, parts: Mapping[str, Spec]) -> Plan:
         """What is constant for this kind of exchange."""
         chains = self.chains(task.kind)
@@ -80,7 +87,9 @@ def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, paramete
     try:
         method = find_method(run.method)
         settings = method.settings.model_validate(run.settings)
-        facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value))
+        robust = Robust.of(run)
+        method.check(settings, robust)
+        facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value), robust)
         server = server_half(run.method)(settings, facts)
         definition = Definition(run_id, run, method, settings, server, spec, parameters)
         definition.chains(EVALUATE)  # whatever is written wrongly shows here

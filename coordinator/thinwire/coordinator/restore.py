@@ -28,7 +28,8 @@ from .exchange import Exchange, Slot
 from .folder import read_mapped
 from .plans import Definition, define
 from .repair import broadcast_before, opened_broadcast
-from .runs import OpenExchange, Run, Told
+from .runs import OpenExchange, Run, Told, admitted
+from .spool import Spool
 
 if TYPE_CHECKING:
     from .coordinator import Coordinator
@@ -120,7 +121,8 @@ async def _restore(coordinator: Coordinator, row: Row[Any], run: Run) -> None:
         run.broadcasts[run.index - 1] = names_of(last.parts)
         run.plan_before = last.plan
         try:
-            run.before = await coordinator.compute(broadcast_before, folder, run, last)
+            before = await coordinator.compute(broadcast_before, folder, run, last)
+            run.before = before if run.definition.builds_on_broadcasts else before.without_arrays()
         except (ProblemError, CodecError, OSError):
             if opened is None:
                 raise  # the next broadcast builds on it
@@ -183,7 +185,8 @@ async def _reopen(coordinator: Coordinator, run: Run, row: Row[Any], known: Sequ
         row.offers,
         None if row.left_s is None else now + row.left_s,
     )
-    opened = OpenExchange(row.exchange, task, run.definition.chains(row.kind), row.plan, broadcast, exchange, now)
+    chains, spool = run.definition.chains(row.kind), Spool(coordinator.folder.root / "answers")
+    opened = OpenExchange(row.exchange, task, chains, row.plan, broadcast, exchange, now, spool=spool)
     opened.opened_at = now - row.seconds
     opened.stored = {(one.slot, one.offer) for one in known}
     if row.kind != EVALUATE:
@@ -225,4 +228,4 @@ def _read_answer(coordinator: Coordinator, run: Run, opened: OpenExchange, row: 
         raise CodecError("malformed", "the stored answer is torn")
     seed = client_seed(settings.seed, task.round, task.step, row.client)
     arrays = decode_answer(data, task.reply, opened.chains.up, reference=opened.reference, seed=seed)
-    return Contribution(row.slot, row.client, row.examples, arrays, row.metrics or {})
+    return admitted(run, opened, Contribution(row.slot, row.client, row.examples, arrays, row.metrics or {}))

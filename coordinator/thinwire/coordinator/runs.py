@@ -7,11 +7,11 @@ import base64
 import hashlib
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from thinwire.codecs import Arrays, Spec
-from thinwire.methods.interface import EVALUATE, Chains, State, Task
+from thinwire.methods.interface import EVALUATE, Chains, Contribution, State, Task
 from thinwire.protocol.fields import RunOutcome, RunState
 from thinwire.protocol.messages import ExchangeMetrics, RunView
 from thinwire.protocol.reasons import ProblemError
@@ -19,6 +19,7 @@ from thinwire.protocol.reasons import ProblemError
 from .broadcast import Broadcast, Form
 from .exchange import Exchange, Policy, Slot
 from .plans import Definition
+from .spool import Spool
 
 TASK_ID_LENGTH = 10
 _LARGEST = 1e30
@@ -41,8 +42,9 @@ class Told:
 
 @dataclass(slots=True)
 class OpenExchange:
-    """The exchange that is going on. `total` grows as answers are accepted; `adding` counts those that are accepted
-    but not in it yet; `stored`: (slot, offer) pairs whose tasks the database knows, so that they may be told.
+    """The exchange that is going on. `total` grows as answers are accepted, and becomes the state `after`; `adding`
+    counts those that are accepted but not in it yet; `stored`: (slot, offer) pairs whose tasks the database knows, so
+    that they may be told.
     """
 
     index: int
@@ -53,12 +55,14 @@ class OpenExchange:
     exchange: Exchange
     opened_at: float
     total: Any = None
+    after: State | None = None
     adding: int = 0
     summing: asyncio.Lock = field(default_factory=asyncio.Lock)
     stored: set[tuple[int, int]] = field(default_factory=set)
     told: dict[int, Told] = field(default_factory=dict)
     refusals: dict[int, tuple[str, str]] = field(default_factory=dict)
     private: dict[str, tuple[Spec, Form] | None] = field(default_factory=dict)
+    spool: Spool = field(kw_only=True)
 
     @property
     def reference(self) -> Arrays:
@@ -193,6 +197,18 @@ class Run:
 
     def tell_state(self) -> None:
         self.tell("run", self.view().model_dump_json(exclude_none=True))
+
+
+def admitted(run: Run, opened: OpenExchange, contribution: Contribution) -> Contribution:
+    """The contribution as it is added: checked, and on disk where the reducer keeps it.
+
+    Raises: `CodecError`, `OSError`.
+    """
+    if is_evaluation(opened.task):
+        return contribution
+    reducer = run.definition.server.reducer
+    contribution = reducer.check(contribution)
+    return replace(contribution, arrays=opened.spool.keep(contribution.arrays)) if reducer.keeps else contribution
 
 
 def weighted_metrics(told: Collection[Told], most: int) -> dict[str, float]:

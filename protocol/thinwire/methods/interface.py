@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from thinwire.codecs import Arrays, Chain, Spec
-from thinwire.protocol.settings import Settings
+from thinwire.protocol.settings import RunSettings, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -130,8 +130,15 @@ class Reducer(Protocol[TotalT]):
     `add` and `merge` may change and return their first argument, which the caller gives up.
     """
 
-    def check(self, contribution: Contribution) -> None:
-        """Raises `CodecError` if this contribution must not be added (not finite, out of bounds)."""
+    @property
+    def keeps(self) -> bool:
+        """Whether a total holds on to the arrays it is given: whoever adds many should give arrays that lie on disk."""
+
+    def check(self, contribution: Contribution) -> Contribution:
+        """The contribution as it may be added, the same as a rule; it may have been scaled down.
+
+        Raises: `CodecError` if it must not be added (not finite, out of bounds).
+        """
 
     def zero(self) -> TotalT: ...
 
@@ -154,12 +161,32 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Robust:
+    """How a run guards its mean. `statistic`: instead of the mean, None for the mean; `trim`: of the trimmed mean, the
+    share of answers left out at each end; `max_norm`: of one contribution, beyond which it is clipped or refused.
+    """
+
+    statistic: Literal["median", "trimmed-mean"] | None = None
+    trim: float = 0.1
+    max_norm: float | None = None
+    refuse: bool = False
+
+    @staticmethod
+    def of(run: RunSettings) -> Robust:
+        """What the run's settings say."""
+        statistic = None if run.reducer == "mean" else run.reducer
+        trim = 0.1 if run.trim is None else run.trim
+        return Robust(statistic, trim, run.max_norm, run.over_norm == "refuse")
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What every server half may know of its run, constant from the first exchange to the last."""
 
     rounds: int
     seed: int
     bounds: Bounds
+    robust: Robust = field(default_factory=Robust)
 
 
 class TaskRefusedError(Exception):
@@ -333,7 +360,8 @@ class Method:
 
     `chains`: the default chains of every kind of exchange but `evaluate`, from the settings. The halves are
     `server.Server` and `client.Client` in the same folder, loaded by those who need them. `shared_model`: whether
-    every client must have the model of the run; False where models may differ from client to client.
+    every client must have the model of the run; False where models may differ from client to client. `averages`:
+    whether, with these settings, answers are updates of which any robust mean will do (`robust.reducer_of`).
     """
 
     id: str
@@ -342,3 +370,12 @@ class Method:
     settings: type[MethodSettings]
     chains: Callable[[Any], Mapping[str, Chains]]
     shared_model: bool = True
+    averages: Callable[[Any], bool] = lambda _: False
+
+    def check(self, settings: Any, robust: Robust) -> None:
+        """Raises `ValueError` where the run wants a robust reducer and this method cannot have one."""
+        if robust != Robust() and not self.averages(settings):
+            raise ValueError(
+                f"{self.id} takes no reducer but the mean, and no max-norm: with these settings its answers are not "
+                "updates that may be ordered or scaled"
+            )

@@ -14,7 +14,19 @@ from thinwire.codecs import Arrays, Chain, Spec
 from thinwire.protocol.identity import broadcast_seed, client_seed, cohort_order
 from thinwire.protocol.settings import RunSettings
 
-from .interface import EVALUATE, Bounds, Chains, ClientHalf, Contribution, Learner, RunFacts, ServerHalf, State, Task
+from .interface import (
+    EVALUATE,
+    Bounds,
+    Chains,
+    ClientHalf,
+    Contribution,
+    Learner,
+    Robust,
+    RunFacts,
+    ServerHalf,
+    State,
+    Task,
+)
 from .payloads import PRIVATE, Part, decode_answer, merge_parts, publish, receive
 from .registry import find_method, server_half
 from .run_chains import resolve_chains
@@ -71,9 +83,10 @@ class Simulated:
 
 
 def build_server(run: RunSettings) -> ServerHalf[Any]:
-    """The server half that these settings mean. Raises: `KeyError`, `pydantic.ValidationError`."""
+    """The server half that these settings mean. Raises: `KeyError`, `ValueError`, `pydantic.ValidationError`."""
     settings = find_method(run.method).settings.model_validate(run.settings)
-    facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value))
+    facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value), Robust.of(run))
+    find_method(run.method).check(settings, facts.robust)
     return server_half(run.method)(settings, facts)
 
 
@@ -137,8 +150,7 @@ class _Simulation:
             up, down = up + answer_size, down + size + private_size
             metrics[name] = contribution.metrics
             if task.kind != EVALUATE:
-                self.server.reducer.check(contribution)
-                total = self.server.reducer.add(total, contribution)
+                total = self.server.reducer.add(total, self.server.reducer.check(contribution))
         self._before = parts
         after: State | None = state
         # A cohort "same" may be smaller than the quorum of the run.

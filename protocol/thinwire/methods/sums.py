@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,8 +20,28 @@ Weighting = Literal["examples", "uniform"]
 _BLOCK = 1 << 18
 
 
+class Means(ABC):
+    """What a server half reads of a total whose answers are averaged."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Of the arrays that were contributed."""
+
+    @abstractmethod
+    def mean(self, name: str) -> NDArray[np.float64]:
+        """Of one array over the contributions that held it, float64."""
+
+    @property
+    def means(self) -> Arrays:
+        """`mean` of every array, made when it is asked for: all of them at once would be twice the model."""
+        return Lazy(self.names, self.mean)
+
+
 @dataclass(slots=True)
-class Total:
+class Total(Means):
     """The sum of contributions: `sums[name]` = sum of rint(n_k * x * 2**shifts[name]) as int64.
 
     `weight` = sum of n_k over all contributions, `weights[name]` over those that held the array, `count` = how many.
@@ -45,13 +66,7 @@ class Total:
 
     @property
     def names(self) -> list[str]:
-        """Of the arrays that were contributed."""
         return list(self.sums)
-
-    @property
-    def means(self) -> Arrays:
-        """`mean` of every array, made when it is asked for: all of them at once would be twice the model."""
-        return Lazy(self.names, self.mean)
 
 
 class Lazy(Mapping[str, Array]):
@@ -80,6 +95,8 @@ class ExactSum:
     rounded once, by at most 2**-(s + 1); of a float64 x also to 53 bits.
     """
 
+    keeps = False
+
     def __init__(self, bounds: Bounds, weighting: Weighting = "examples") -> None:
         self._bounds = bounds
         self._weighting = weighting
@@ -90,8 +107,11 @@ class ExactSum:
     def _weight(self, contribution: Contribution) -> int:
         return contribution.examples if self._weighting == "examples" else 1
 
-    def check(self, contribution: Contribution) -> None:
-        """Raises: `out-of-range` (a value that is not finite or beyond the bounds, or a weight that is)."""
+    def check(self, contribution: Contribution) -> Contribution:
+        """The contribution itself.
+
+        Raises: `out-of-range` (a value that is not finite or beyond the bounds, or a weight that is).
+        """
         if not 1 <= contribution.examples <= self._bounds.examples:
             raise CodecError(
                 "out-of-range", f"{contribution.examples} examples; a run takes 1 to {self._bounds.examples}"
@@ -103,6 +123,7 @@ class ExactSum:
             # As Python numbers: a float16 is not to be compared in float16. A NaN fails both comparisons.
             if not (array.min().item() >= -bound and array.max().item() <= bound):
                 raise CodecError("out-of-range", f"array {name!r} holds a value that is not within +-{bound:g}")
+        return contribution
 
     def zero(self) -> Total:
         return Total()

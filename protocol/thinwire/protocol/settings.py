@@ -63,12 +63,26 @@ class RunSettings(Settings):
 
     max_examples: int = Field(1 << 16, ge=1, le=1 << 30, description="caps a client's weight")
     max_value: float = Field(1024.0, gt=0, le=1e12, description="largest |x| an answer may hold")
+    reducer: Literal["mean", "median", "trimmed-mean"] | None = Field(
+        None, description="what is made of the answers, where the method averages updates; default: mean"
+    )
+    trim: float | None = Field(
+        None, gt=0, lt=0.5, description="share of the answers trimmed-mean leaves out at each end; default: 0.1"
+    )
+    max_norm: float | None = Field(None, gt=0, description="bound on the L2 norm of one update; default: none")
+    over_norm: Literal["clip", "refuse"] | None = Field(
+        None, description="an update beyond max-norm is scaled down to it, or refused; default: clip"
+    )
     payloads: Literal["private", "public"] = Field("private", description="public: any holder of a digest may fetch")
 
     @model_validator(mode="after")
     def _policy(self) -> RunSettings:
         if self.quorum is not None and self.quorum > self.cohort:
             raise ValueError(f"quorum {self.quorum} is larger than cohort {self.cohort}")
+        if self.trim is not None and self.reducer != "trimmed-mean":
+            raise ValueError("trim belongs to the reducer trimmed-mean")
+        if self.over_norm is not None and self.max_norm is None:
+            raise ValueError("over-norm says what becomes of an answer beyond max-norm; give max-norm")
         return self
 
     @property

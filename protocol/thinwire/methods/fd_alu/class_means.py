@@ -31,7 +31,7 @@ class ClassSum(ExactSum):
         super().__init__(Bounds(bounds.clients, 1, bounds.examples * bounds.value), "uniform")
         self._answers = bounds
 
-    def check(self, contribution: Contribution) -> None:
+    def check(self, contribution: Contribution) -> Contribution:
         """Raises: `does-not-fit` (not one row and count for each owned class), `out-of-range`."""
         arrays = contribution.arrays
         owned, counts, rows = int(arrays["owned"].sum()), arrays["counts"], arrays["rows"]
@@ -41,6 +41,7 @@ class ClassSum(ExactSum):
             raise CodecError("out-of-range", f"array 'counts' holds a value beyond 1 to {self._answers.examples}")
         if not (np.abs(rows) <= self._answers.value).all():
             raise CodecError("out-of-range", f"array 'rows' holds a value that is not within +-{self._answers.value:g}")
+        return contribution
 
     def add(self, total: Total, contribution: Contribution) -> Total:
         sums, counts = dense(contribution.arrays)

@@ -56,14 +56,17 @@ class LabelSum:
     Answers: `labels`, floating (n, C), rows of probabilities; `set`, u64 (4,), in a client's first answer.
     """
 
+    keeps = False
+
     def __init__(self, bounds: Bounds) -> None:
         self.of_labels = ExactSum(Bounds(bounds.clients, 1, 1.0), "uniform")
 
-    def check(self, contribution: Contribution) -> None:
+    def check(self, contribution: Contribution) -> Contribution:
         """Raises: `out-of-range` (rows that are no distributions)."""
         labels = contribution.arrays["labels"]
         if not ((labels >= 0).all() and (np.abs(labels.sum(1, dtype=np.float64) - 1) < 1e-2).all()):
             raise CodecError("out-of-range", "array 'labels' has a row that is no distribution")
+        return contribution
 
     def zero(self) -> Totals:
         return {}

@@ -137,10 +137,13 @@ class Collected:
     `labels`, u16 (n,).
     """
 
+    # Its totals are copies, small beside a model.
+    keeps = False
+
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
 
-    def check(self, contribution: Contribution) -> None:
+    def check(self, contribution: Contribution) -> Contribution:
         """Raises: `does-not-fit` (not one hash and label for each example, unknown class), `out-of-range`."""
         arrays = contribution.arrays
         count, classes = arrays["logits"].shape
@@ -154,6 +157,7 @@ class Collected:
             raise CodecError(
                 "out-of-range", f"array 'logits' holds a value that is not within +-{self._bounds.value:g}"
             )
+        return contribution
 
     def zero(self) -> Answers:
         return {}

@@ -52,4 +52,5 @@ METHOD = Method(
     source="McMahan et al., AISTATS 2017, arXiv 1602.05629",
     settings=FedavgSettings,
     chains=_chains,
+    averages=lambda _: True,
 )

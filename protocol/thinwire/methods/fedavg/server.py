@@ -6,7 +6,8 @@ from thinwire.codecs import Arrays, Spec
 from thinwire.methods.fedavg import FedavgSettings
 from thinwire.methods.interface import RunFacts, ServerHalf, State, Task
 from thinwire.methods.local_training import check_floating, headed, under
-from thinwire.methods.sums import ExactSum, Total
+from thinwire.methods.robust import reducer_of
+from thinwire.methods.sums import Means
 
 
 class Server(ServerHalf[FedavgSettings]):
@@ -14,7 +15,7 @@ class Server(ServerHalf[FedavgSettings]):
 
     def __init__(self, settings: FedavgSettings, facts: RunFacts) -> None:
         super().__init__(settings, facts)
-        self.reducer = ExactSum(facts.bounds, settings.weighting)
+        self.reducer = reducer_of(facts, settings.weighting)
         self._optimiser = settings.optimiser()
 
     def start(self, model: Arrays, seed: int) -> State:
@@ -29,13 +30,13 @@ class Server(ServerHalf[FedavgSettings]):
         options = self.settings.lr_options(state.round)
         return Task(state.round, 0, "train", {"model": model}, Spec.of(model), options=options)
 
-    def advance(self, state: State, total: Total) -> State:
+    def advance(self, state: State, total: Means) -> State:
         model = self.model(state)
         direction = self.direction(model, total)
         after, moments = self._optimiser.step(model, direction, state.arrays, count=state.round)
         return State(state.round + 1, 0, {**headed("model", after), **moments})
 
-    def direction(self, model: Arrays, total: Total) -> Arrays:
+    def direction(self, model: Arrays, total: Means) -> Arrays:
         """Where the answers point to: their mean, since they are updates."""
         return total.means
 

@@ -7,7 +7,7 @@ from thinwire.methods.fedavg.server import Server as Fedavg
 from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.interface import RunFacts, State, Task
 from thinwire.methods.local_training import headed, is_statistic, under
-from thinwire.methods.sums import Lazy, Total
+from thinwire.methods.sums import Lazy, Means
 
 
 class Server(Fedavg):
@@ -29,7 +29,7 @@ class Server(Fedavg):
         learnt = Spec.of({name: array for name, array in student.items() if not is_statistic(name)})
         return Task(state.round, state.step, "distil", {"model": student}, learnt, "same")
 
-    def advance(self, state: State, total: Total) -> State:
+    def advance(self, state: State, total: Means) -> State:
         if state.step == 0:
             averaged = super().advance(state, total)
             if not self.settings.distils(state.round, self.facts.rounds):

@@ -101,4 +101,5 @@ METHOD = Method(
     source="Qiao et al. 2021, arXiv 2104.12416",
     settings=FeddlrSettings,
     chains=_chains,
+    averages=lambda settings: settings.object == "update",
 )

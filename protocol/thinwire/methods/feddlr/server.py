@@ -10,7 +10,7 @@ from thinwire.methods.fedavg.server import Server as Fedavg
 from thinwire.methods.feddlr import FeddlrSettings
 from thinwire.methods.interface import State, Task
 from thinwire.methods.local_training import under
-from thinwire.methods.sums import Lazy, Total
+from thinwire.methods.sums import Lazy, Means
 
 
 class Server(Fedavg):
@@ -22,7 +22,7 @@ class Server(Fedavg):
         task = super().task(state)
         return None if task is None else replace(task, kind=self.settings.kind(state.round))
 
-    def direction(self, model: Arrays, total: Total) -> Arrays:
+    def direction(self, model: Arrays, total: Means) -> Arrays:
         """Of weights: from the model to their mean."""
         if self.settings.object == "update":
             return super().direction(model, total)

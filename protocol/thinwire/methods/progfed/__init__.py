@@ -84,4 +84,5 @@ METHOD = Method(
     source="Wang et al., ICML 2022, arXiv 2110.05323",
     settings=ProgfedSettings,
     chains=_chains,
+    averages=lambda _: True,
 )

@@ -7,7 +7,8 @@ from thinwire.methods.interface import RunFacts, ServerHalf, State, Task
 from thinwire.methods.local_training import check_floating, headed, under
 from thinwire.methods.progfed import TRAIN, WARM_UP, ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY, cut, temporary_head
-from thinwire.methods.sums import ExactSum, Total
+from thinwire.methods.robust import reducer_of
+from thinwire.methods.sums import Means
 
 _HEAD = "head"
 
@@ -19,7 +20,7 @@ class Server(ServerHalf[ProgfedSettings]):
 
     def __init__(self, settings: ProgfedSettings, facts: RunFacts) -> None:
         super().__init__(settings, facts)
-        self.reducer = ExactSum(facts.bounds, settings.weighting)
+        self.reducer = reducer_of(facts, settings.weighting)
         self._optimiser = settings.optimiser()
 
     def start(self, model: Arrays, seed: int) -> State:
@@ -63,7 +64,7 @@ class Server(ServerHalf[ProgfedSettings]):
         options = {"lr": self.settings.rate(state.round, self.facts.rounds)}
         return Task(state.round, state.step, WARM_UP if warms_up else TRAIN, parts, reply, options=options)
 
-    def advance(self, state: State, total: Total) -> State:
+    def advance(self, state: State, total: Means) -> State:
         model, temporary = under("model", state.arrays), under("temporary", state.arrays)
         arrays = {**model, **temporary}
         moved = {name: arrays[name] for name in total.names}
