@@ -117,10 +117,9 @@ class Outcome:
 
     def rate(self, direction: Literal["up", "down"], rounds: slice = slice(None)) -> float:
         """Payload bits per parameter and answer, without framing, over some exchanges of training."""
-        index = 0 if direction == "up" else 1
-        pairs = zip(self.exchanges, self.plain["payload"], strict=True)
-        chosen = [(pair[index], one.answers) for one, pair in pairs if one.kind != EVALUATE][rounds]
-        return 8 * sum(size for size, _ in chosen) / (sum(answers for _, answers in chosen) * self.parameters)
+        trained = [one for one in self.exchanges if one.kind != EVALUATE][rounds]
+        sizes = [one.uplink_payload_bytes if direction == "up" else one.downlink_payload_bytes for one in trained]
+        return 8 * sum(sizes) / (sum(one.answers for one in trained) * self.parameters)
 
     @property
     def curve(self) -> list[tuple[int, float]]:
@@ -196,7 +195,6 @@ class Store:
             "fleet": _plain(cell.fleet),
             "settings": dict(cell.run),
             "exchanges": [_rounded(one.model_dump(mode="json")) for one in result.exchanges],
-            "payload": _payload(result),
         }
         self.write(self._held)
 
@@ -219,16 +217,6 @@ def _plain(fleet: Fleet) -> dict[str, Any]:
     """What was chosen, without what was left at its default."""
     chosen = {one.name: getattr(fleet, one.name) for one in fields(fleet) if getattr(fleet, one.name) != one.default}
     return {name: value.name if isinstance(value, Path) else value for name, value in chosen.items()}
-
-
-def _payload(result: Result) -> list[tuple[int, int]]:
-    """Of each exchange the payload bytes up and down, without framing, by the ledger."""
-    found = [[0, 0] for _ in result.exchanges]
-    for row in result.ledger.rows:
-        if row.run == result.view.id and row.exchange is not None and row.exchange < len(found):
-            found[row.exchange][0] += row.uplink_payload_bytes
-            found[row.exchange][1] += row.downlink_payload_bytes
-    return [(up, down) for up, down in found]
 
 
 def _rounded(exchange: dict[str, Any]) -> dict[str, Any]:
