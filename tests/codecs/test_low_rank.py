@@ -98,6 +98,17 @@ def test_the_product_is_the_product(shape: tuple[int, int], rank: int) -> None:
     np.testing.assert_allclose(multiply(left, right), left @ right, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (LARGEST_GRAM + 6, LARGEST_GRAM + 40)])
+def test_signs_are_fixed(shape: tuple[int, int]) -> None:
+    """A direction and its opposite are one: what the library makes of their signs changes no byte."""
+    matrix = decaying(shape, dtype=np.float64)
+    left, right = factorise(matrix, 0.999)
+    short = left if shape[0] <= shape[1] else right.T
+    assert (short[np.abs(short).argmax(0), np.arange(short.shape[1])] > 0).all()
+    opposite = factorise(-matrix, 0.999)
+    np.testing.assert_array_equal(opposite[0] if shape[0] <= shape[1] else opposite[1].T, short)
+
+
 def test_the_ends_and_the_named_stay_dense() -> None:
     arrays = {
         "norm": np.ones(9), "conv1": np.ones((9, 9, 3, 3)), "conv2": np.ones((9, 9, 3, 3)),

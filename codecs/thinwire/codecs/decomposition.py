@@ -86,7 +86,8 @@ def factorise(matrix: Array, energy: float, max_rank: int | None = None) -> Fact
     matrix in float64, which loses singular values under 1e-8 of the largest (in float32: 3e-4); where even that is
     larger than 1024 x 1024, by a randomised range finder (Halko, Martinsson, Tropp, "Finding structure with
     randomness", SIAM Review 2011, arXiv 0909.4061, algorithm 4.4, two iterations, fixed seed), widened until it has
-    captured the energy.
+    captured the energy. Of the two signs of singular vectors: in the factor of the smaller side, the element of
+    the largest magnitude in every direction is positive.
     """
     wide = matrix.astype(np.float64)
     if matrix.shape[0] > matrix.shape[1]:
@@ -109,8 +110,9 @@ def _factorise_wide(matrix: NDArray[np.float64], energy: float, max_rank: int | 
     if max_rank is not None:
         rank = min(rank, max_rank)
     kept, roots = vectors[:, :rank], np.sqrt(np.sqrt(squares[:rank]))
-    left = (kept if basis is None else basis @ kept) * roots
-    return left, (kept.T @ inner) / np.where(roots > 0, roots, 1)[:, None]
+    left = kept if basis is None else basis @ kept
+    signs = np.where(left[np.abs(left).argmax(0), np.arange(rank)] < 0, -1.0, 1.0)
+    return left * (signs * roots), (kept.T @ inner) * (signs / np.where(roots > 0, roots, 1))[:, None]
 
 
 def _range_of(matrix: NDArray[np.float64], energy: float, max_rank: int | None) -> NDArray[np.float64]:
