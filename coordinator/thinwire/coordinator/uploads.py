@@ -1,19 +1,23 @@
 """Large answers as they arrive: resumable uploads, appended chunk by chunk.
 
 Law: no byte that was received is asked for again. An upload's offset is the size of its file, so it survives
-every crash of the process. Only the newest reader may append: an older, half-dead connection is cut off when
-its client asks for the offset or sends again.
+every crash of the process. Only the newest reader may append. When a client asks where to go on, what its older
+connection still delivers is taken first; when that connection is silent it is cut off.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import hashlib
 import os
 import secrets
 import string
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy import delete, insert, select
 
@@ -24,6 +28,11 @@ from .folder import Folder
 from .quotas import Quotas
 from .store import Store
 
+QUIET_S: Final = 0.1
+"""An older connection that brings nothing for this long has delivered what had arrived of it."""
+SETTLE_S: Final = 5.0
+"""An older connection that goes on delivering is cut off after this long: its client waits for the offset."""
+_BLOCK: Final = 1 << 20
 _ALPHABET = string.ascii_lowercase + string.digits
 
 
@@ -34,7 +43,9 @@ def fresh_id(length: int = 8) -> str:
 
 @dataclass(slots=True)
 class Upload:
-    """`reader`: counts who may append; `touched_at`: monotonic seconds of the last byte."""
+    """`reader`: the newest of those who have begun to append; `ended`: set when it has ended; `interrupted`: the last
+    one ended before its client meant to; `touched_at`: monotonic seconds of the last byte.
+    """
 
     id: str
     task: str
@@ -45,6 +56,17 @@ class Upload:
     offset: int
     touched_at: float
     reader: int = 0
+    ended: asyncio.Event | None = None
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One request that appends to the file of `descriptor`, from offset `begins` on."""
+
+    descriptor: int
+    number: int
+    begins: int
 
 
 class Uploads:
@@ -71,7 +93,15 @@ class Uploads:
                 offset = min(path.stat().st_size, row.length)
                 os.truncate(path, offset)
                 self._uploads[row.id] = Upload(
-                    row.id, row.task, row.client, row.run, row.length, row.digest, offset, time.monotonic()
+                    row.id,
+                    row.task,
+                    row.client,
+                    row.run,
+                    row.length,
+                    row.digest,
+                    offset,
+                    time.monotonic(),
+                    interrupted=True,
                 )
             else:
                 await self._store.write(delete(tables.uploads).where(tables.uploads.c.id == row.id))
@@ -110,29 +140,75 @@ class Uploads:
             raise ProblemError("upload-not-found")
         return upload
 
-    def open(self, upload: Upload) -> tuple[int, int]:
-        """A descriptor to append to, and the number of its reader; older readers end. Close the descriptor."""
+    @contextlib.contextmanager
+    def reading(self, upload: Upload) -> Iterator[Reader]:
+        """The upload's newest reader; older ones end. Raises: OSError."""
         upload.reader += 1
-        return os.open(self._folder.upload(upload.id), os.O_WRONLY | os.O_APPEND), upload.reader
+        ended = upload.ended = asyncio.Event()
+        reader = Reader(
+            os.open(self._folder.upload(upload.id), os.O_WRONLY | os.O_APPEND), upload.reader, upload.offset
+        )
+        upload.interrupted = True
+        try:
+            yield reader
+            upload.interrupted = False
+        finally:
+            os.close(reader.descriptor)
+            ended.set()
 
-    def append(self, upload: Upload, descriptor: int, reader: int, chunk: bytes) -> None:
+    def append(self, upload: Upload, reader: Reader, chunk: bytes) -> None:
         """Raises: `upload-offset` (a newer reader took over), `upload-too-large`, OSError."""
-        if reader != upload.reader or upload.id not in self._uploads:
-            raise ProblemError("upload-offset", "a newer request goes on with this upload")
+        self._check_reader(upload, reader)
         room = upload.length - upload.offset
         view = memoryview(chunk)[:room]
         while view:
-            written = os.write(descriptor, view)
+            written = os.write(reader.descriptor, view)
             upload.offset += written
             view = view[written:]
         upload.touched_at = time.monotonic()
         if len(chunk) > room:
             raise ProblemError("upload-too-large", f"more than the {upload.length} bytes that were announced")
 
-    def cut(self, upload: Upload) -> int:
-        """The offset, which stays as it is until the next reader begins."""
+    def rewind(self, upload: Upload, reader: Reader) -> None:
+        """Forgets what this reader appended: not the bytes that its client meant. Raises: `upload-offset`, OSError."""
+        self._check_reader(upload, reader)
+        os.ftruncate(reader.descriptor, reader.begins)
+        upload.offset = reader.begins
+
+    def _check_reader(self, upload: Upload, reader: Reader) -> None:
+        if reader.number != upload.reader or upload.id not in self._uploads:
+            raise ProblemError("upload-offset", "a newer request goes on with this upload")
+
+    async def settle(self, upload: Upload) -> int:
+        """The offset, which stays as it is until the next reader begins.
+
+        Asked for on a new connection, this may be reached before all that the older one had delivered: that is read on
+        to its end, for as long as it moves and at most `SETTLE_S`.
+        """
+        # What lies in the sockets by now is read in the next turn of the loop and reaches its handler in the one after.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while upload.ended is not None and not upload.ended.is_set():
+                    before = upload.offset
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(QUIET_S):
+                            await upload.ended.wait()
+                    if upload.offset == before:
+                        break
         upload.reader += 1
         return upload.offset
+
+    def checksum(self, upload: Upload, begins: int, ends: int, algorithm: str) -> bytes:
+        """Of these bytes of what has arrived. Raises: OSError."""
+        checksum = hashlib.new(algorithm, usedforsecurity=False)
+        with self._folder.upload(upload.id).open("rb") as file:
+            file.seek(begins)
+            while block := file.read(min(_BLOCK, ends - begins)):
+                checksum.update(block)
+                begins += len(block)
+        return checksum.digest()
 
     def finished(self, upload_id: str, task: str, client: str) -> Path:
         """The file of a complete upload. Raises: `upload-not-found`, `upload-incomplete`."""

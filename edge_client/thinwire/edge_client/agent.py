@@ -22,17 +22,20 @@ from thinwire.protocol.messages import (
 )
 from thinwire.protocol.reasons import ProblemError
 
+from .care import LinkCare
 from .console import Say
 from .learner import Learner
 from .memory import Choice, Credentials, Folder, RunMemory, StagedOutcome
 from .performer import Limits, PartsLostError, Performer
 from .records import TornRecordError
 from .resumable import upload
-from .transfer import FinishedError, Transfer
+from .transfer import BrokenError, FinishedError, Reply, Transfer, broke
 
 LONGEST_POLL_S: Final = 600
 _SHORTEST_POLL_S: Final = 15
 _LONGEST_PAUSE_S: Final = 300.0
+_BREAKS: Final = 3
+"""A message with a payload inside that breaks off so often is too long for this link."""
 _REFUSALS: Final = ("answer-invalid", "payload-invalid", "upload-too-large")
 _PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _LONGEST_DISK_PAUSE_S: Final = 60.0
@@ -52,21 +55,25 @@ class Agent:
         *,
         say: Say,
         limits: Limits | None = None,
+        care: LinkCare | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transfer = transfer
         self._folder = folder
         self._say = say
+        self._care = care
         self._now_s = now_s
         self._spec = spec_digest(learner.spec)
         self._performer = Performer(transfer, folder, learner, say=say, limits=limits or Limits(), now_s=now_s)
         self._poll_s = LONGEST_POLL_S
+        self._inline = True
         self._link_before = folder.link()
 
     def serve(self, *, forever: bool = False) -> FinishedError:
         """Works until all runs this client could serve are over; `forever`: and goes on to wait for new ones.
 
-        Returns how it ended. Raises: what `Transfer` and `check_plan` raise, `TaskTooLongError`, `CodecError`.
+        Returns how it ended. Raises: what `Transfer` and `check_plan` raise, `TaskTooLongError`, `OverBudgetError`,
+        `CodecError`.
         """
         for memory in self._folder.runs():
             if memory.state.staged is not None:
@@ -97,6 +104,7 @@ class Agent:
         while task is not None:
             memory = self._folder.run(task.run)
             if memory.outcome(task.task) is None:
+                self._hold(sum(part.size or 0 for part in task.parts))
                 try:
                     outcome = self._despite_disk(partial(self._performer.perform, task, memory))
                     self._despite_disk(partial(memory.stage, outcome))
@@ -123,27 +131,34 @@ class Agent:
                     self._say(f"this client's disk: {error.strerror}: {error.filename}; trying again")
                 self._transfer.sleep(min(_LONGEST_DISK_PAUSE_S, 0.5 * 2 ** min(tries - 1, 20)))
 
+    def _hold(self, size: int = 0) -> None:
+        """Waits until the user lets so many bytes cross. Raises: `OverBudgetError`."""
+        if self._care is not None:
+            self._care.hold(size)
+
     # -- registering ------------------------------------------------------------------------------------------
 
     def _register(self) -> TaskMessage | None:
         """The next task; None where the wait ended without one."""
         held = {memory.run: memory.state.held for memory in self._folder.runs() if memory.state.held is not None}
         message = Registration(spec=self._spec, holds=dict(list(held.items())[-16:]) or None)
-        path = f"/v1/registrations?wait_s={self._poll_s}"
         begun = self._now_s()
-        tries = 0
+        tries = broken = 0
         while True:
+            self._hold()
+            poll_s = self._poll_s if self._care is None else self._care.poll_s(self._poll_s)
+            path = f"/v1/registrations?wait_s={poll_s}{self._without_inline}"
             try:
-                _, task, reply = self._transfer.call(
-                    "POST", path, TaskMessage, message, patient_s=self._poll_s, once=True
-                )
+                _, task, reply = self._transfer.call("POST", path, TaskMessage, message, patient_s=poll_s, once=True)
             except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
                 waited = self._now_s() - begun
-                if _SHORTEST_POLL_S <= waited < self._poll_s:
+                if _SHORTEST_POLL_S <= waited < poll_s:
                     # Something on the way does not like idle connections.
                     self._poll_s = max(_SHORTEST_POLL_S, self._poll_s // 2)
                     return None
                 tries += 1
+                broken += broke(error)
+                self._inline = self._inline and broken < _BREAKS
                 self._transfer.pause(tries, f"{type(error).__name__}: {error}")
                 begun = self._now_s()
             except ProblemError as error:
@@ -154,7 +169,7 @@ class Agent:
             else:
                 if task is None:
                     # Also where nothing is said, so that two processes with one name do not chase each other.
-                    early = self._now_s() - begun < min(1, self._poll_s)
+                    early = self._now_s() - begun < min(1, poll_s)
                     self._transfer.sleep(reply.retry_after_s or float(early))
                 return task
 
@@ -165,6 +180,7 @@ class Agent:
         outcome = memory.outcome(task)
         if outcome is None:
             return None
+        self._hold(len(outcome.payload or b""))
         sent, received = self.link()
         self._folder.keep_link(sent, received)
         try:
@@ -185,32 +201,44 @@ class Agent:
         """The verdict. An answer that may have arrived before a crash is asked about before anything is sent again: its
         exchange may be closed, and its upload gone, because it has been counted.
         """
-        path = f"/v1/tasks/{outcome.task}/answer"
-        small = _is_small(outcome.payload)
         uploaded = memory.state.upload if memory.state.staged == outcome.task else None
         while True:
-            if not small and uploaded is None:
+            inside = outcome.payload is None or (self._inline and len(outcome.payload) <= MAX_INLINE_BYTES)
+            if not inside and uploaded is None:
                 uploaded = self._upload(memory, outcome)
             message = AnswerMessage(
                 examples=outcome.examples,
                 metrics=dict(outcome.metrics),
-                payload=outcome.payload if small else None,
-                upload=uploaded,
+                payload=outcome.payload if inside else None,
+                upload=None if inside else uploaded,
                 link=link,
             )
+            path = f"/v1/tasks/{outcome.task}/answer" + self._without_inline.replace("&", "?")
             try:
-                status, verdict, reply = self._transfer.call("POST", path, VerdictMessage, message, unless=_RESENT)
+                status, verdict, reply = self._ask_verdict(path, message)
                 while status == 202 or verdict is None:
                     self._transfer.sleep(reply.retry_after_s or 1.0)
-                    status, verdict, reply = self._transfer.call("POST", path, VerdictMessage, message, unless=_RESENT)
+                    status, verdict, reply = self._ask_verdict(path, message)
+            except BrokenError as error:
+                self._say(f"{error}; from now on payloads travel by themselves")
+                self._inline = False
             except ProblemError as error:
-                if error.reason not in _RESENT or small:
+                if error.reason not in _RESENT or inside:
                     raise
                 if error.reason != "upload-incomplete":
                     memory.remember_upload(None)
                 uploaded = None
             else:
                 return verdict
+
+    def _ask_verdict(self, path: str, message: AnswerMessage) -> tuple[int, VerdictMessage | None, Reply]:
+        breaks = _BREAKS if self._inline else None
+        return self._transfer.call("POST", path, VerdictMessage, message, unless=_RESENT, breaks=breaks)
+
+    @property
+    def _without_inline(self) -> str:
+        """In a query that has begun: that no payload is to travel inside a message."""
+        return "" if self._inline else "&inline=0"
 
     def _upload(self, memory: RunMemory, outcome: StagedOutcome) -> str:
         known = memory.state.upload if memory.state.staged == outcome.task else None
@@ -243,7 +271,3 @@ def enrol(transfer: Transfer, folder: Folder, invite: str | None, name: str | No
         folder.keep_credentials(found)
     transfer.use_token(found.token)
     return found
-
-
-def _is_small(payload: bytes | None) -> bool:
-    return payload is None or len(payload) <= MAX_INLINE_BYTES

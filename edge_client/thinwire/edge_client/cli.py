@@ -88,6 +88,15 @@ def join(
     forever: Annotated[bool, typer.Option("--forever", help="wait for further runs when all are over")] = False,
     give_up_after: Annotated[float | None, typer.Option(min=0, help="seconds without any answer")] = None,
     stalled_after: Annotated[float, typer.Option(min=0.1, help="seconds without one byte in a transfer")] = 60.0,
+    max_uplink: Annotated[str | None, typer.Option(help="bits per second to use at most: 64kbit, 2mbit")] = None,
+    max_downlink: Annotated[str | None, typer.Option(help="bits per second to use at most: 64kbit, 2mbit")] = None,
+    metered: Annotated[
+        bool, typer.Option("--metered", help="the link is billed: 50MB a day, unless --bytes-per-day says otherwise")
+    ] = False,
+    bytes_per_day: Annotated[
+        str | None, typer.Option(help="both directions, by the local day: 50MB. What is used up, waits")
+    ] = None,
+    quiet_hours: Annotated[str | None, typer.Option(help="no transfer begins in them: 22:00-06:30, local time")] = None,
     ca_file: Annotated[Path | None, typer.Option(help="certificates to trust instead of the system's")] = None,
     stats: Annotated[Path | None, typer.Option(help="write byte counts here at exit, as JSON")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="say nothing but errors")] = False,
@@ -119,6 +128,11 @@ def join(
         forever=forever,
         give_up_after_s=give_up_after,
         stalled_after_s=stalled_after,
+        max_uplink=max_uplink,
+        max_downlink=max_downlink,
+        metered=metered,
+        bytes_per_day=bytes_per_day,
+        quiet_hours=quiet_hours,
         ca_file=ca_file,
         stats=stats,
         quiet=quiet,

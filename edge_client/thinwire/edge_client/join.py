@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import ssl
+import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -21,10 +23,11 @@ from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
 from .agent import Agent, enrol
+from .care import METERED_BYTES_PER_DAY, LinkCare, OverBudgetError, parse_bytes, parse_quiet_hours
 from .console import speaker
 from .data import ClientInfo
 from .learner import PERMISSIONS, Learner
-from .link import Pacer, parse_link
+from .link import Pacer, limited
 from .memory import Folder, FolderInUseError
 from .model import model_bytes
 from .performer import Limits, TaskTooLongError
@@ -70,6 +73,11 @@ class JoinOptions:
     forever: bool = False
     give_up_after_s: float | None = None
     stalled_after_s: float = 60.0
+    max_uplink: str | None = None
+    max_downlink: str | None = None
+    metered: bool = False
+    bytes_per_day: str | None = None
+    quiet_hours: str | None = None
     ca_file: Path | None = None
     stats: Path | None = None
     quiet: bool = False
@@ -88,7 +96,7 @@ def serve(options: JoinOptions) -> tuple[Exit, str]:
         return Exit.REFUSED, str(error)
     except ProblemError as error:
         return (Exit.FAILED if error.status >= 500 else Exit.REFUSED), str(error)
-    except (TaskTooLongError, CodecError) as error:
+    except (TaskTooLongError, OverBudgetError, CodecError) as error:
         return Exit.FAILED, str(error)
     except (FolderInUseError, TornRecordError, OSError) as error:
         return Exit.LOCAL, str(error)
@@ -102,7 +110,9 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
     if unknown:
         raise UsageError(f"--allow {unknown[0]}: there are {', '.join(PERMISSIONS)}")
     try:
-        rates = None if options.link is None else parse_link(options.link)
+        rates = limited(options.link, options.max_uplink, options.max_downlink)
+        per_day = None if options.bytes_per_day is None else parse_bytes(options.bytes_per_day)
+        quiet_hours = None if options.quiet_hours is None else parse_quiet_hours(options.quiet_hours)
         parse_rule(options.split)
     except ValueError as error:
         raise UsageError(str(error)) from None
@@ -134,9 +144,20 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
         learner = Learner(task, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes)
         say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
         limits = Limits(options.max_task_seconds, options.max_task_bytes)
-        agent = Agent(transfer, folder, learner, say=say, limits=limits)
+        care = LinkCare(
+            METERED_BYTES_PER_DAY if options.metered and per_day is None else per_day,
+            quiet_hours,
+            counted=lambda: sum(before) + backend.kernel().sent + backend.kernel().received,
+            recall=folder.day,
+            keep=folder.keep_day,
+            now=datetime.now,
+            sleep=time.sleep,
+            say=say,
+        )
+        agent = Agent(transfer, folder, learner, say=say, limits=limits, care=care)
         ended = agent.serve(forever=options.forever)
         if options.keep_model is not None:
+            care.hold(learner.spec.max_bytes)
             _keep_model(options.keep_model, ended, transfer, folder, learner)
             say(f"the final model is in {options.keep_model}")
         return Exit.OK, ""

@@ -9,15 +9,18 @@ within that model.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 _RATES: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _CUTS: Final = 1 / 50
+_LARGEST_PIECE: Final = 1 << 16
+_LEAST_WINDOW: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,15 @@ def _probability(text: str) -> float:
     return value
 
 
+def limited(link: str | None, max_uplink: str | None, max_downlink: str | None) -> LinkRates | None:
+    """The emulated link, if one is wanted, no faster than these rates in either direction. Raises: `ValueError`."""
+    up, down = (math.inf if text is None else _bps(text) for text in (max_uplink, max_downlink))
+    if link is None:
+        return None if up == down == math.inf else LinkRates(up, down, 0.0)
+    rates = parse_link(link)
+    return replace(rates, up_bps=min(rates.up_bps, up), down_bps=min(rates.down_bps, down))
+
+
 class Pacer:
     """When bytes may pass. One for all connections of a client."""
 
@@ -103,7 +115,15 @@ class Pacer:
     @property
     def piece(self) -> int:
         """How much to send at once: a twentieth of a second, so that a transfer is seen to move."""
-        return max(256, int(self.rates.up_bps / 8 / 20))
+        return max(256, int(min(self.rates.up_bps / 8 / 20, _LARGEST_PIECE)))
+
+    @property
+    def window(self) -> int | None:
+        """How much the kernel should take in ahead of us: the peer is to feel the rate, not only we; None: its own
+        choice.
+        """
+        wanted = self.rates.down_bps / 8 / 4
+        return max(_LEAST_WINDOW, int(wanted)) if wanted < _LARGEST_PIECE else None
 
     def sent(self, size: int) -> bool:
         """Waits until these bytes have left; True: the connection is cut."""

@@ -4,6 +4,7 @@
     name                   what it asked to be called where the user gave no name
     lock                   held while a process works in this folder
     link                   what the kernel counted over all connections so far
+    day                    what it had counted when the present day began
     plans/DIGEST           plans, as received
     partial/DIGEST         downloads, as far as they have come
     runs/RUN/state         which of the files beside it are in force: the one thing that changes
@@ -28,6 +29,7 @@ from typing import Any, Literal
 
 from thinwire.codecs import Arrays
 
+from .care import Day
 from .records import Record, TornRecordError, read_record, write_record
 
 Choice = Literal["accepted", "refused"]
@@ -281,6 +283,13 @@ class Folder:
 
     def keep_link(self, sent: int, received: int) -> None:
         write_record(self.path / "link", Record({"sent": sent, "received": received}))
+
+    def day(self) -> Day | None:
+        facts = self._facts("day")
+        return None if facts is None else Day(facts["date"], facts["begun_at"])
+
+    def keep_day(self, day: Day) -> None:
+        write_record(self.path / "day", Record({"date": day.date, "begun_at": day.begun_at}))
 
     def _facts(self, name: str) -> Mapping[str, Any] | None:
         try:

@@ -16,6 +16,7 @@ from thinwire.methods.payloads import PRIVATE, merge_parts, receive
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.identity import broadcast_seed, client_seed
 from thinwire.protocol.messages import PartMessage, TaskMessage
+from thinwire.protocol.reasons import ProblemError
 
 from .console import Say, in_bytes, in_words
 from .learner import Learner
@@ -23,7 +24,7 @@ from .memory import Folder, RunMemory, StagedOutcome
 from .plans import MAX_PLAN_BYTES, CheckedPlan, check_plan
 from .records import TornRecordError
 from .resumable import download
-from .transfer import Reply, Transfer, plain_headers, read_bounded
+from .transfer import Transfer
 
 _MAX_METRICS: Final = 12
 
@@ -109,13 +110,13 @@ class Performer:
             kept = self._folder.plan(digest)
             body = kept
             if body is None:
-                path = f"/v1/plans/{digest.hex()}"
-
-                def attempt() -> Reply:
-                    with self._transfer.open("GET", path, {}) as response:
-                        return Reply(response.status, plain_headers(response), read_bounded(response, MAX_PLAN_BYTES))
-
-                body = self._transfer.persist(attempt).body
+                partial = self._folder.partial
+                try:
+                    body = download(self._transfer, digest, None, partial, most=MAX_PLAN_BYTES, kind="plans")
+                except ProblemError as error:
+                    if error.reason != "digest-mismatch":
+                        raise
+                    raise TaskRefusedError(error.reason, f"of the plan: {error.detail}") from None
             self._plans[digest] = check_plan(body, digest, self._spec, self._limits.size_bytes)
             if kept is None:
                 self._folder.keep_plan(digest, body)

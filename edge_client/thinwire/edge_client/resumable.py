@@ -22,17 +22,19 @@ _MAX_ERROR_BYTES: Final = 1 << 16
 _TIMES_WRONG: Final = 3
 
 
-def download(transfer: Transfer, digest: bytes, size: int | None, folder: Path, *, most: int = 1 << 36) -> bytes:
-    """The payload of this digest and size; None: the size is not known, and at most `most`.
+def download(
+    transfer: Transfer, digest: bytes, size: int | None, folder: Path, *, most: int = 1 << 36, kind: str = "payloads"
+) -> bytes:
+    """The payload of this digest and size; None: the size is not known, and at most `most`. `kind`: or "plans".
 
     What has arrived stays in `folder/DIGEST` until the rest has.
 
-    Raises: `ProblemError` (`payload-not-found`, or `digest-mismatch` where it comes wrong again and again).
+    Raises: `ProblemError` (`payload-not-found`, `plan-not-found`; `digest-mismatch` where it is wrong again and again).
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / digest.hex()
     for _ in range(_TIMES_WRONG):
-        _fetch(transfer, f"/v1/payloads/{digest.hex()}", path, size, most)
+        _fetch(transfer, f"/v1/{kind}/{digest.hex()}", path, size, most)
         payload = path.read_bytes()
         path.unlink()
         if digest_of(payload) == digest:

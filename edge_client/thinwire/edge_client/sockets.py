@@ -9,9 +9,10 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import httpcore
 
@@ -19,8 +20,9 @@ from .link import Pacer
 
 _TCP_INFO_SIZE: Final = 256
 # Offsets in Linux's struct tcp_info.
-_STATE, _RECEIVED, _SENT, _RETRANSMITTED = 0, 128, 200, 208
+_STATE, _ACKNOWLEDGED, _RECEIVED, _SENT, _RETRANSMITTED = 0, 120, 128, 200, 208
 _CLOSE_WAIT: Final = 8
+_Found = TypeVar("_Found")
 
 
 class UntrustedError(Exception):
@@ -49,6 +51,14 @@ def kernel_counts(connection: socket.socket) -> Counts:
     # The peer's FIN takes one sequence number, which the kernel counts as a byte.
     ended = info[_STATE] == _CLOSE_WAIT
     return Counts(number(_SENT) - number(_RETRANSMITTED), number(_RECEIVED) - ended)
+
+
+def acknowledged(connection: socket.socket) -> int | None:
+    """Bytes whose arrival at the peer its kernel has confirmed; None where this kernel keeps no such count."""
+    if not hasattr(socket, "TCP_INFO"):
+        return None
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+    return int.from_bytes(info[_ACKNOWLEDGED : _ACKNOWLEDGED + 8], "little") if len(info) >= _ACKNOWLEDGED + 8 else None
 
 
 class CountingBackend(httpcore.NetworkBackend):
@@ -90,6 +100,8 @@ class CountingBackend(httpcore.NetworkBackend):
             raise httpcore.ConnectError(str(error)) from error
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if self._pacer is not None and (window := self._pacer.window) is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         stream = CountingStream(connection, self, self._pacer)
         self._open.add(stream)
         self.connections += 1
@@ -110,7 +122,12 @@ class CountingBackend(httpcore.NetworkBackend):
 
 
 class CountingStream(httpcore.NetworkStream):
-    """One TCP connection. A timeout is about progress: of one byte, not of the whole."""
+    """One TCP connection. A timeout is about progress: of one byte, not of the whole.
+
+    The kernel takes far more than a thin link carries at once. So what has left this process may still be on its way
+    for many times the timeout, while nothing can be written and no answer can come: that is progress too, as long as
+    the peer's kernel confirms bytes.
+    """
 
     def __init__(self, connection: socket.socket, backend: CountingBackend, pacer: Pacer | None) -> None:
         self._connection = connection
@@ -129,8 +146,7 @@ class CountingStream(httpcore.NetworkStream):
             self._pacer.turn()
         self._has_sent = False
         try:
-            self._connection.settimeout(timeout)
-            data = self._connection.recv(max_bytes)
+            data = self._patiently(partial(self._connection.recv, max_bytes), timeout)
         except TimeoutError as error:
             raise httpcore.ReadTimeout(str(error)) from error
         except OSError as error:
@@ -146,8 +162,7 @@ class CountingStream(httpcore.NetworkStream):
         while rest:
             piece = rest if self._pacer is None else rest[: self._pacer.piece]
             try:
-                self._connection.settimeout(timeout)
-                size = self._connection.send(piece)
+                size = self._patiently(partial(self._connection.send, piece), timeout)
             except TimeoutError as error:
                 raise httpcore.WriteTimeout(str(error)) from error
             except OSError as error:
@@ -158,6 +173,18 @@ class CountingStream(httpcore.NetworkStream):
             if self._pacer is not None and self._pacer.sent(size):
                 self.close()
                 raise httpcore.WriteError("the emulated link was cut")
+
+    def _patiently(self, step: Callable[[], _Found], timeout: float | None) -> _Found:
+        """What `step` returns. Raises: TimeoutError where nothing has moved for so long; OSError."""
+        self._connection.settimeout(timeout)
+        confirmed = acknowledged(self._connection)
+        while True:
+            try:
+                return step()
+            except TimeoutError:
+                before, confirmed = confirmed, acknowledged(self._connection)
+                if confirmed == before:
+                    raise
 
     def close(self) -> None:
         self._backend.closed(self, self.kernel())

@@ -43,6 +43,10 @@ class BadPeerError(Exception):
     """Something answers at this address that is not a coordinator, or the address is not one."""
 
 
+class BrokenError(Exception):
+    """The same message has broken off too often: perhaps it is too long for this link."""
+
+
 class FinishedError(Exception):
     """410: all runs this client could serve are over. `model`: the digest of the final model, if there is one."""
 
@@ -130,11 +134,13 @@ class Transfer:
         patient_s: float = 0.0,
         once: bool = False,
         unless: Collection[str] = (),
+        breaks: int | None = None,
     ) -> tuple[int, MessageT | None, Reply]:
         """A control message and its answer: status, the message (None on an empty body), the reply.
 
         `patient_s`: how long the coordinator may take beyond `stalled_after_s`. `once`: a broken connection is the
         caller's to judge: raises `httpcore` errors. `unless`: reasons that the same request would only meet again.
+        `breaks`: as `persist` says.
         """
         body = None if message is None else encode_message(message)
         headers = {} if body is None else {"Content-Type": MSGPACK}
@@ -145,7 +151,7 @@ class Transfer:
             with self.open(method, path, headers, body, patient_s=patient_s) as response:
                 return Reply(response.status, plain_headers(response), read_bounded(response, _LARGEST_BODY))
 
-        reply = attempt() if once else self.persist(attempt, unless)
+        reply = attempt() if once else self.persist(attempt, unless, breaks=breaks)
         if once:
             check(reply)
             self._silent_since = None
@@ -153,19 +159,27 @@ class Transfer:
             return reply.status, None, reply
         return reply.status, decode_message(kind, reply.body, max_bytes=_LARGEST_BODY), reply
 
-    def persist(self, attempt: Callable[[], Reply], unless: Collection[str] = ()) -> Reply:
+    def persist(
+        self, attempt: Callable[[], Reply], unless: Collection[str] = (), *, breaks: int | None = None
+    ) -> Reply:
         """The first reply that does not invite to try again; pauses grow, with full jitter, or as Retry-After says.
 
-        Raises: `ProblemError` of a reason that does not, or that is in `unless`.
+        `breaks`: how often a connection that had been made may break; None: for ever.
+
+        Raises: `ProblemError` of a reason that does not, or that is in `unless`; `BrokenError`.
         """
-        tries = 0
+        tries = broken = 0
         while True:
             try:
                 reply = attempt()
                 check(reply)
             except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
                 tries += 1
-                self.pause(tries, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+                broken += broke(error)
+                why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                if broken == breaks:
+                    raise BrokenError(why) from None
+                self.pause(tries, why)
             except ProblemError as error:
                 if not error.retry or error.reason in unless:
                     raise
@@ -214,6 +228,11 @@ class Transfer:
         address = self.address + path
         with self._pool.stream(method, address, headers=sent, content=body, extensions={"timeout": limits}) as response:
             yield response
+
+
+def broke(error: Exception) -> bool:
+    """Whether this ended a connection, and not just the attempt to make one."""
+    return not isinstance(error, (httpcore.ConnectError, httpcore.ConnectTimeout))
 
 
 def check(reply: Reply) -> None:

@@ -66,6 +66,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "upload-incomplete": Reason(409, True, "The upload has not arrived completely. Send the rest first."),
     "upload-too-large": Reason(413, False, "The upload is larger than the task allows."),
     "digest-mismatch": Reason(422, False, "The bytes do not have the digest that was announced. Send them again."),
+    "checksum-mismatch": Reason(460, True, "These bytes do not have their Upload-Checksum. Send them again."),
     "tus-version": Reason(412, False, "Send `Tus-Resumable: 1.0.0`."),
     "quota-exceeded": Reason(507, True, "Open uploads of this client or run hold all the bytes they may. Try later."),
     # the machine

@@ -24,6 +24,7 @@ from .parts import TaskId, client_of, coordinator_of
 
 LINGER_S = 0.2
 """An accepted answer waits this long for its exchange to close, so that the next task rides on the reply."""
+Inline = Annotated[bool, Query(description="whether parts may travel inside a msgpack message")]
 router = APIRouter(tags=["exchanges"])
 
 
@@ -38,13 +39,15 @@ router = APIRouter(tags=["exchanges"])
     ),
 )
 async def register(
-    request: Request, wait_s: Annotated[float, Query(ge=0, le=600, description="seconds to wait for a task")] = 0
+    request: Request,
+    wait_s: Annotated[float, Query(ge=0, le=600, description="seconds to wait for a task")] = 0,
+    inline: Inline = True,
 ) -> Response:
     client = client_of(request, "register")
     coordinator = coordinator_of(request)
     registration = await read_message(request, Registration)
     await coordinator.access.save()
-    inline = response_type(request) == MSGPACK
+    inline = inline and response_type(request) == MSGPACK
     try:
         task = await coordinator.dispatch.next_task(
             client, registration, wait_s, inline=inline, hung_up=lambda: _hung_up(request)
@@ -97,7 +100,7 @@ def _attribute(coordinator: Coordinator, request: Request, task: TaskMessage) ->
         ),
     ),
 )
-async def answer(request: Request, task: TaskId) -> Response:
+async def answer(request: Request, task: TaskId, inline: Inline = True) -> Response:
     client = client_of(request, "answer")
     coordinator = coordinator_of(request)
     account = account_of(request)
@@ -116,7 +119,7 @@ async def answer(request: Request, task: TaskId) -> Response:
     verdict = await coordinator.intake.answer(client, task, message)
     if verdict is None:
         return empty(202, {"retry-after": "1"})
-    following = await _next(coordinator, request, client, found)
+    following = await _next(coordinator, client, found, inline=inline and response_type(request) == MSGPACK)
     body = VerdictMessage(verdict=verdict, next=following)
     if following is not None:
         payload = sum(len(part.inline or b"") for part in following.parts)
@@ -138,7 +141,7 @@ async def answer(request: Request, task: TaskId) -> Response:
 
 
 async def _next(
-    coordinator: Coordinator, request: Request, client: Client, found: tuple[Run, OpenExchange, int] | None
+    coordinator: Coordinator, client: Client, found: tuple[Run, OpenExchange, int] | None, *, inline: bool
 ) -> TaskMessage | None:
     """The client's next task, where it opens within a moment. To have answered a task implies holding its parts."""
     seen = coordinator.presence.find(client.name)
@@ -147,7 +150,6 @@ async def _next(
     run = None if found is None else found[0]
     if found is not None:
         seen.holds = {**seen.holds, found[0].id: found[1].index}
-    inline = response_type(request) == MSGPACK
     until = time.monotonic() + LINGER_S
     while (task := await coordinator.dispatch.task_for(seen, inline=inline)) is None:
         left_s = until - time.monotonic()

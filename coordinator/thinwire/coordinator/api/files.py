@@ -11,6 +11,8 @@ from starlette.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from thinwire.coordinator.accounting import account_of
+from thinwire.coordinator.ledger import Account
+from thinwire.coordinator.metering import METER, Meter
 from thinwire.coordinator.negotiation import empty
 from thinwire.coordinator.problems import problem_response
 from thinwire.protocol.reasons import ProblemError
@@ -27,39 +29,60 @@ def is_unchanged(request: Request, tag: str) -> bool:
 
 
 class Counted(FileResponse):
-    """A file whose bytes are charged as payload, whatever range of it is sent."""
+    """A file whose bytes are charged as payload, whatever range of it is sent; `framing`: not as payload.
 
-    def __init__(self, request: Request, path: Path, digest: bytes, *, private: bool) -> None:
+    Of a response that is cut only what was handed to the transport is charged. A range that does not begin where the
+    file does goes on where an earlier request stopped: what that one carried is shown as resumed.
+    """
+
+    def __init__(
+        self, request: Request, path: Path, digest: bytes, media_type: str, *, private: bool, framing: bool
+    ) -> None:
         cache = "private" if private else "public"
         super().__init__(
             path,
             headers={"etag": f'"{digest.hex()}"', "cache-control": f"{cache}, max-age=31536000, immutable"},
-            media_type="application/octet-stream",
+            media_type=media_type,
             stat_result=os.stat(path),
         )
-        self._account = account_of(request)
+        self._account = Account() if framing else account_of(request)
+        self._meter: Meter | None = request.scope.get(METER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 # The tag says all that a date could.
                 message["headers"] = [pair for pair in message["headers"] if pair[0] != b"last-modified"]
-            elif message["type"] == "http.response.body":
-                self._account.downlink_payload += len(message.get("body", b""))
+                begins = re.match(rb"bytes (\d+)-", dict(message["headers"]).get(b"content-range", b""))
+                self._account.resumed = int(begins[1]) if begins else 0
+            size = len(message.get("body", b""))
+            before = 0 if self._meter is None else self._meter.downlink
+            # Before it is sent: with the last one the request is charged.
+            self._account.downlink_payload += size
             await send(message)
+            if self._meter is not None and size:
+                self._account.downlink_payload -= max(0, size - (self._meter.downlink - before))
 
         # Without this Starlette may hand the path to the server, which sends it uncounted.
         scope = {**scope, "extensions": {}}
         await super().__call__(scope, receive, counting)
 
 
-def serve_file(request: Request, path: Path, digest: bytes, *, private: bool) -> Response:
-    """The file, a range of it, or 304."""
+def serve_file(
+    request: Request,
+    path: Path,
+    digest: bytes,
+    *,
+    private: bool,
+    media_type: str = "application/octet-stream",
+    framing: bool = False,
+) -> Response:
+    """The file, a range of it, or 304. `framing`: its bytes are no payload."""
     tag = f'"{digest.hex()}"'
     if is_unchanged(request, tag):
         return empty(304, {"etag": tag})
     refused = _check_range(request, path.stat().st_size, tag)
-    return refused or Counted(request, path, digest, private=private)
+    return refused or Counted(request, path, digest, media_type, private=private, framing=framing)
 
 
 def _check_range(request: Request, size: int, tag: str) -> Response | None:

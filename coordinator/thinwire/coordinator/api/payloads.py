@@ -22,8 +22,12 @@ router = APIRouter(tags=["payloads"])
 
 @router.get(
     "/v1/plans/{digest}",
-    **describe("What is constant for a run and kind of exchange", gives=Plan, also={304: "Unchanged"},
-               problems=("plan-not-found",)),
+    **describe(
+        "What is constant for a run and kind of exchange", gives=Plan,
+        also={206: "The range of the msgpack form that was asked for", 304: "Unchanged"},
+        parameters=[header("Range", "one range of bytes", required=False)],
+        problems=("plan-not-found", "range-not-satisfiable"),
+    ),
 )  # fmt: skip
 async def plan(request: Request, digest: DigestHex) -> Response:
     client = client_of(request, "plan")
@@ -36,14 +40,14 @@ async def plan(request: Request, digest: DigestHex) -> Response:
     if run is None:
         raise ProblemError("plan-not-found")
     _attribute(request, run, name)
-    tag = f'"{digest}"'
-    if is_unchanged(request, tag):
-        return empty(304, {"etag": tag})
-    body = coordinator.folder.payload(name).read_bytes()
-    headers = {"etag": tag, "cache-control": "private, max-age=31536000, immutable"}
+    path = coordinator.folder.payload(name)
     if "accept" in request.headers and response_type(request) == JSON and "json" in request.headers["accept"]:
-        return respond(request, decode_message(Plan, body), 200, headers)
-    return Response(body, 200, headers, MSGPACK)
+        tag = f'"{digest}"'
+        if is_unchanged(request, tag):
+            return empty(304, {"etag": tag})
+        headers = {"etag": tag, "cache-control": "private, max-age=31536000, immutable"}
+        return respond(request, decode_message(Plan, path.read_bytes()), 200, headers)
+    return serve_file(request, path, name, private=True, media_type=MSGPACK, framing=True)
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""tus 1.0: creation, offset, appending, expiration, termination.
+"""tus 1.0: creation, offset, appending, checksum, expiration, termination.
 
 Nothing is awaited before the first read of a body: the server throws away what has arrived of a request that is
 cut, so a link that always cuts early would never get on.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
+import contextlib
 import time
 from email.utils import formatdate
 
@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.documentation import describe, header
 from thinwire.coordinator.negotiation import chunks, empty
-from thinwire.coordinator.problems import noted
+from thinwire.coordinator.problems import noted, problem_response
 from thinwire.coordinator.uploads import Upload
 from thinwire.protocol.identity import DIGEST_BYTES
 from thinwire.protocol.reasons import ProblemError
@@ -27,6 +27,7 @@ from .parts import UploadId, client_of, coordinator_of
 
 TUS = "1.0.0"
 OFFSET_BYTES = "application/offset+octet-stream"
+CHECKSUMS = ("sha1", "sha256")
 _RESUMABLE = header("Tus-Resumable", "1.0.0")
 router = APIRouter(tags=["uploads"])
 
@@ -58,6 +59,31 @@ def _metadata(request: Request) -> dict[str, bytes]:
     return found
 
 
+def _digest(metadata: dict[str, bytes]) -> bytes:
+    """Raw, or as the hex text of a client whose metadata are strings."""
+    given = metadata.get("digest", b"")
+    if len(given) == DIGEST_BYTES:
+        return given
+    if len(given) == 2 * DIGEST_BYTES:
+        with contextlib.suppress(ValueError):
+            return bytes.fromhex(given.decode("ascii", "replace"))
+    raise ProblemError("bad-request", f"Upload-Metadata: digest is {DIGEST_BYTES} bytes in base64, raw or in hex")
+
+
+def _checksum(request: Request) -> tuple[str, bytes] | None:
+    """The algorithm and checksum of a PATCH's body, where its client sends one."""
+    given = request.headers.get("upload-checksum")
+    if given is None:
+        return None
+    algorithm, _, text = given.strip().partition(" ")
+    if algorithm not in CHECKSUMS:
+        raise ProblemError("bad-request", f"Upload-Checksum: take one of {', '.join(CHECKSUMS)}")
+    try:
+        return algorithm, base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ProblemError("bad-request", "Upload-Checksum: the checksum is not base64") from None
+
+
 def _attribute(request: Request, upload_task: str) -> None:
     coordinator, account = coordinator_of(request), account_of(request)
     found = coordinator.tasks.get(upload_task)
@@ -69,7 +95,8 @@ def _attribute(request: Request, upload_task: str) -> None:
 
 @router.options("/v1/uploads", **describe("What of tus is spoken", status=204, token=False))
 async def options() -> Response:
-    return empty(204, _headers(tus_version=TUS, tus_extension="creation,expiration,termination"))
+    extensions = "creation,checksum,expiration,termination"
+    return empty(204, _headers(tus_version=TUS, tus_extension=extensions, tus_checksum_algorithm=",".join(CHECKSUMS)))
 
 
 @router.post(
@@ -77,7 +104,7 @@ async def options() -> Response:
     **describe(
         "Begin an upload; begun already, the same one", status=201,
         parameters=[_RESUMABLE, header("Upload-Length", "bytes in all"),
-                    header("Upload-Metadata", "`task` and `digest` (32 raw bytes), each in base64")],
+                    header("Upload-Metadata", "`task` and `digest` (32 raw bytes, or 64 hex digits), each in base64")],
         problems=("tus-version", "bad-request", "task-not-found", "upload-too-large", "too-many-requests",
                   "quota-exceeded", "storage-full", "storage-failed"),
     ),
@@ -87,9 +114,7 @@ async def create(request: Request) -> Response:
     _check_version(request)
     coordinator = coordinator_of(request)
     length, metadata = _number(request, "upload-length"), _metadata(request)
-    digest = metadata.get("digest", b"")
-    if len(digest) != DIGEST_BYTES:
-        raise ProblemError("bad-request", f"Upload-Metadata: digest is {DIGEST_BYTES} bytes in base64")
+    digest = _digest(metadata)
     task = metadata.get("task", b"").decode("ascii", "replace")
     found = coordinator.tasks.get(task)
     if found is None or found[1].exchange.slots[found[2]].client != client.name:
@@ -122,7 +147,7 @@ def _upload(request: Request, upload_id: str) -> Upload:
 )
 async def offset(request: Request, upload: UploadId) -> Response:
     found = _upload(request, upload)
-    here = coordinator_of(request).uploads.cut(found)
+    here = await coordinator_of(request).uploads.settle(found)
     headers = _headers(upload_offset=str(here), upload_length=str(found.length), cache_control="no-store")
     return empty(200, headers)
 
@@ -131,9 +156,10 @@ async def offset(request: Request, upload: UploadId) -> Response:
     "/v1/uploads/{upload}",
     **describe(
         "Append", takes=OFFSET_BYTES, status=204,
-        parameters=[_RESUMABLE, header("Upload-Offset", "where these bytes begin")],
+        parameters=[_RESUMABLE, header("Upload-Offset", "where these bytes begin"),
+                    header("Upload-Checksum", "algorithm, space, checksum of the body in base64", required=False)],
         problems=("tus-version", "bad-request", "unsupported-media-type", "upload-not-found", "upload-offset",
-                  "upload-too-large", "storage-full", "storage-failed"),
+                  "upload-incomplete", "upload-too-large", "checksum-mismatch", "storage-full", "storage-failed"),
     ),
 )  # fmt: skip
 async def append(request: Request, upload: UploadId) -> Response:
@@ -146,19 +172,28 @@ async def append(request: Request, upload: UploadId) -> Response:
         raise ProblemError("upload-offset", f"the upload stands at {found.offset}, not at {begins}")
     if (declared := request.headers.get("content-length", "")).isdecimal() and begins + int(declared) > found.length:
         raise ProblemError("upload-too-large", f"more than the {found.length} bytes that were announced")
-    task = coordinator.tasks.get(found.task)
-    descriptor, reader = coordinator.uploads.open(found)
+    checksum = _checksum(request)
+    uploads, task = coordinator.uploads, coordinator.tasks.get(found.task)
+    if found.interrupted:
+        account.resumed = begins
     try:
-        with noted(None if task is None else task[0], "answers"):
+        with noted(None if task is None else task[0], "answers"), uploads.reading(found) as reader:
             async for chunk in chunks(request):
-                coordinator.uploads.append(found, descriptor, reader, chunk)
+                uploads.append(found, reader, chunk)
                 account.uplink_payload += len(chunk)
+            if checksum is not None:
+                algorithm, wanted = checksum
+                arrived = await coordinator.compute(uploads.checksum, found, begins, found.offset, algorithm)
+                if arrived != wanted:
+                    uploads.rewind(found, reader)
+                    raise ProblemError("checksum-mismatch")
     except TimeoutError:
-        raise ProblemError("upload-incomplete", "no byte came for too long; go on with another request") from None
+        error = ProblemError("upload-incomplete", "no byte came for too long; go on with another request")
+        response = problem_response(request, error)
+        response.headers["connection"] = "close"  # what is still to come of this body would be bytes for nothing
+        return response
     except ClientDisconnect:
         return empty(400)  # nobody reads it; what has arrived is kept
-    finally:
-        os.close(descriptor)
     return empty(204, {**_headers(upload_offset=str(found.offset)), "upload-expires": _expires(request, found)})
 
 

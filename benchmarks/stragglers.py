@@ -1,0 +1,202 @@
+"""Time to an accuracy on unequal links, waiting for everybody or not: `python -m benchmarks.stragglers`.
+
+The same clients, data, model and seed three times; only the policy differs.
+
+- synchronous: a round closes when every client has answered;
+- over-selected: all are asked, and the round closes at the answers of all but the stragglers; theirs are late;
+- deadline: all are asked, and the round closes with whoever has answered in time, if they are a quorum.
+
+Clients are real processes on emulated links (`thinwire-client join --link`); seconds are those of the exchanges as the
+coordinator measured them. What the stragglers know is lost to the other two policies, so the accuracy they end at is
+shown beside the time to the target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from thinwire.coordinator.console import console, table
+from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
+from thinwire.coordinator.processes import Children, finish
+from thinwire.coordinator.rounds import Round, evaluation_of, rounds_of
+from thinwire.protocol.messages import Invite, InviteRequest, RunMetrics, RunRequest, RunView, StoredModel
+from thinwire.protocol.settings import RunSettings
+
+LOOK_S = 0.2
+END_S = 1800.0
+FAST, MIDDLE, STRAGGLER = "10mbit/30mbit,50ms", "1mbit/2mbit,150ms", "64kbit,600ms"
+SLOWEST = "20kbit/25kbit,1500ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """`links`: one per client, the stragglers last; `stragglers`: how many clients the policies do without."""
+
+    links: tuple[str, ...]
+    stragglers: int
+    rounds: int
+    target: float
+    deadline_s: float
+
+    def policies(self) -> dict[str, RunSettings]:
+        clients, needed = len(self.links), len(self.links) - self.stragglers
+        common = {"rounds": self.rounds, "min_clients": clients, "seed": 0}
+        return {
+            "synchronous": RunSettings(name="synchronous", cohort=clients, **common),
+            "over-selected": RunSettings(name="over-selected", cohort=needed, over_select=clients / needed, **common),
+            "deadline": RunSettings(
+                name="deadline", cohort=clients, quorum=needed, deadline_s=self.deadline_s, **common
+            ),
+        }
+
+
+QUICK = Fleet((FAST,) * 4 + (MIDDLE,) * 2 + (STRAGGLER,) * 2, 2, 8, 0.8, 5)
+FULL = Fleet((FAST,) * 6 + (MIDDLE,) * 4 + (STRAGGLER, SLOWEST), 2, 25, 0.93, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The model of one round: `seconds` from the first offer to its completion, wire `bytes` in both directions."""
+
+    round: int
+    seconds: float
+    bytes: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One policy. `answers`: that count; `seconds_to_target`: None where it was never reached."""
+
+    policy: str
+    points: list[Point]
+    answers: int
+    seconds_to_target: float | None
+    bytes_to_target: int | None
+    final_accuracy: float | None
+
+
+def points_of(rounds: list[Round], last: float | None) -> list[Point]:
+    """`last`: the accuracy of the final model."""
+    points, seconds = [], 0.0
+    for one in rounds:
+        seconds += one.seconds
+        accuracy = one.accuracy if one is not rounds[-1] else last
+        points.append(Point(one.round, seconds, one.total_bytes, accuracy))
+    return points
+
+
+def outcome(policy: str, metrics: RunMetrics, target: float) -> Outcome:
+    evaluation = evaluation_of(metrics.exchanges)
+    last = None if evaluation is None else evaluation.metrics.get("accuracy")
+    points = points_of(rounds_of(metrics.exchanges), last)
+    reached = next((point for point in points if point.accuracy is not None and point.accuracy >= target), None)
+    return Outcome(
+        policy, points, sum(one.answers for one in metrics.exchanges),
+        None if reached is None else reached.seconds, None if reached is None else reached.bytes, last,
+    )  # fmt: skip
+
+
+def play(policy: str, settings: RunSettings, fleet: Fleet, seed: int = 0) -> Outcome:
+    """One run in processes of its own, from its start to its end."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as name, Children(Path(name) / "logs") as children:
+        folder = Path(name)
+        place, invite, model = folder / "coordinator", folder / "invite", folder / "model.safetensors"
+        arguments = ["serve", "--port", "0", "--data-dir", str(place)]
+        children.start("coordinator", "thinwire.coordinator", arguments, environment)
+        while not (place / ADDRESS_FILE).exists():
+            children.check()
+            time.sleep(LOOK_S)
+        url = json.loads((place / ADDRESS_FILE).read_text())["url"]
+        with closing(Operator(url, find_token(place))) as operator:
+            init = ["model", "init", "--task", "digits", "--seed", str(seed), "--out", str(model)]
+            finish(children.start("init", "thinwire.edge_client", init, environment), END_S)
+            stored = operator.send_file("/v1/models", model, StoredModel)
+            run = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest)).id
+            uses = InviteRequest(uses=len(fleet.links), expires_in_s=None)
+            invite.write_text(operator.ask("POST", "/v1/invites", Invite, uses).invite)
+            for index, link in enumerate(fleet.links):
+                client = f"client-{index:02d}"
+                options = ["--invite-file", str(invite), "--name", client, "--task", "digits", "--split", "iid",
+                           "--share", f"{index}/{len(fleet.links)}", "--seed", str(seed), "--threads", "1",
+                           "--link", link, "--data-dir", str(folder / client)]  # fmt: skip
+                children.start(client, "thinwire.edge_client", ["join", url, *options], environment)
+            return _watch(policy, operator, run, children, fleet.target)
+
+
+def _watch(policy: str, operator: Operator, run: str, children: Children, target: float) -> Outcome:
+    ends = time.monotonic() + END_S
+    while (view := operator.ask("GET", f"/v1/runs/{run}", RunView)).state not in ("finished", "paused"):
+        assert time.monotonic() < ends, f"{policy}: round {view.round} after {END_S:g} s"
+        children.check()
+        time.sleep(LOOK_S)
+    if view.outcome != "completed":
+        console().print(f"{policy}: {view.state}, {view.reason}")
+    metrics = operator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics)
+    return outcome(policy, metrics, target)
+
+
+def picture(outcomes: list[Outcome], target: float, path: Path) -> None:
+    """Accuracy against seconds, as PNG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(8, 4.6), dpi=130, layout="constrained")
+        axes = figure.subplots()
+        for one in outcomes:
+            known = [(point.seconds, point.accuracy) for point in one.points if point.accuracy is not None]
+            axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=one.policy)
+        axes.axhline(target, color="#999999", linewidth=0.8)
+        axes.set_xlabel("seconds since the first offer")
+        axes.set_ylabel("accuracy")
+        axes.grid(visible=True, alpha=0.25)
+        axes.legend(frameon=False)
+        figure.savefig(path, format="png", metadata={"Software": "thinwire"})
+
+
+def main() -> None:
+    """Plays the policies, prints a table, writes it as JSON and the curves as PNG."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="eight clients, eight rounds")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/stragglers.json"), help="the PNG lies beside it")
+    given = parser.parse_args()
+    fleet = QUICK if given.quick else FULL
+    outcomes = [play(policy, settings, fleet) for policy, settings in fleet.policies().items()]
+
+    titles = (
+        "policy",
+        "rounds",
+        "answers",
+        "s per round",
+        "accuracy",
+        f"s to {fleet.target:g}",
+        f"MB to {fleet.target:g}",
+    )
+    shown = table(f"{len(fleet.links)} clients, {fleet.stragglers} stragglers", titles, text=("policy",))
+    for one in outcomes:
+        rounds = len(one.points) - 1
+        reached = one.seconds_to_target is not None
+        shown.add_row(
+            one.policy, str(rounds), str(one.answers), f"{one.points[-1].seconds / max(1, rounds):.1f}",
+            "-" if one.final_accuracy is None else f"{one.final_accuracy:.3f}",
+            f"{one.seconds_to_target:.1f}" if reached else "-",
+            f"{(one.bytes_to_target or 0) / 1e6:.2f}" if reached else "-",
+        )  # fmt: skip
+    console().print(shown)
+    results = {"links": fleet.links, "target": fleet.target, "policies": [asdict(one) for one in outcomes]}
+    given.out.write_text(json.dumps(results, indent=2) + "\n")
+    picture(outcomes, fleet.target, given.out.with_suffix(".png"))
+    console().print(f"written: {given.out}, {given.out.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    main()
