@@ -90,7 +90,7 @@ def metered() -> Iterator[Metered]:
     )
     app.state.answered = asyncio.Event()
     config = uvicorn.Config(
-        Accounting(app, ledger), http=metered_protocol(ledger), ws="none", lifespan="off", log_config=None,
+        Accounting(app, ledger), http=metered_protocol(ledger, 60.0), ws="none", lifespan="off", log_config=None,
         server_header=False, date_header=False, access_log=False,
     )  # fmt: skip
     server = uvicorn.Server(config)

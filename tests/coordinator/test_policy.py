@@ -96,6 +96,27 @@ def test_a_missed_quorum_is_offered_again_then_the_run_pauses_and_can_go_on(serv
     asyncio.run(play())
 
 
+def test_a_dead_client_s_slot_is_closed_and_another_client_asked(served: Served) -> None:
+    run = served.run(cohort=1, rounds=1, evaluate=False, **{"deadline-s": 1.0, "max-offers": 100})["id"]
+
+    async def play() -> tuple[str, str]:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            dead, other = await clients_of(http, served, 2)
+            task = await dead.register()
+            assert task is not None
+            received = await dead.fetch(task)
+            # While the dead one's slot is open nobody else is asked.
+            assert await other.register(0) is None
+            verdict = await answered(other, await other.register(30))
+            late = await dead.answer(task.task, *dead.perform(received))
+            return verdict, decode_message(VerdictMessage, late.content).verdict
+
+    assert asyncio.run(play()) == ("accepted", "late")
+    metrics = served.get(f"/v1/runs/{run}/metrics").json()["exchanges"][0]
+    assert metrics["answers"] == 1
+    assert metrics["offers"] >= 2
+
+
 def test_a_method_may_go_on_without_its_quorum(served: Served) -> None:
     run = served.run(cohort=1, rounds=1, evaluate=False, settings={"give-up": True}, **{"deadline-s": 0.3})["id"]
 

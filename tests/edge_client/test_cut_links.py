@@ -267,3 +267,39 @@ def test_a_run_over_a_link_that_is_always_cut_ends_in_the_same_model(tmp_path: P
         served.kill()
     assert "Traceback" not in served.log
     assert save(models[0]) == save(models[1])
+
+
+class _Hour(nn.MSELoss):
+    """Training in whose first step an hour passes, and with it the coordinator and all connections."""
+
+    def __init__(self, served: Served, clock: list[float]) -> None:
+        super().__init__()
+        self._served = served
+        self._clock = clock
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if not self._clock[0]:
+            self._clock[0] = 3600.0
+            self._served.kill()
+            self._served.start()
+        return super().forward(outputs, targets)
+
+
+def test_an_hour_of_training_loses_nothing_and_needs_no_connection(line: Line, tmp_path: Path) -> None:
+    served, clock, said = line.served, [0.0], list[str]()
+    first = {"bias": torch.randn(100, generator=torch.Generator().manual_seed(2)).numpy()}
+    policy = {"rounds": 1, "cohort": 1, "evaluate": False}
+    run = served.run(first, name="hour", group="patient", method="fedavg", **policy)["id"]
+    folder = Folder(tmp_path / "client")
+    transfer = line.transfer(served.url)
+    enrol(transfer, folder, served.invite(group="patient"), "patient")
+    task = LearningTask(
+        lambda: _Bias(100), lambda _: Data((torch.rand(8, 100), torch.zeros(8, 100))), _Hour(served, clock)
+    )
+    Agent(transfer, folder, Learner(task, ClientInfo("patient")), say=said.append, now_s=lambda: clock[0]).serve()
+    transfer.close()
+    folder.close()
+    (exchange,) = served.get(f"/v1/runs/{run}/metrics").json()["exchanges"]
+    assert (exchange["answers"], exchange["offers"]) == (1, 1)
+    assert exchange["metrics"]["seconds"] == 3600
+    assert not [text for text in said if "late" in text or "again" in text]

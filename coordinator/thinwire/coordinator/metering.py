@@ -16,6 +16,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .ledger import Account, Key, Ledger, Tally
+from .stalls import StallWatch
 
 METER: Final = "thinwire.meter"
 """The key of the connection's `Meter` in the ASGI scope."""
@@ -102,28 +103,33 @@ def kernel_count(raw: socket.socket) -> tuple[int, int] | None:
 
 
 class MeteredTransport:
-    """A transport that counts what is written to it and is otherwise the one it wraps."""
+    """A transport that counts what is written to it, has it watched, and is otherwise the one it wraps."""
 
-    def __init__(self, transport: asyncio.Transport, meter: Meter) -> None:
+    def __init__(self, transport: asyncio.Transport, meter: Meter, watch: StallWatch) -> None:
         self._transport = transport
         self._meter = meter
+        self._watch = watch
 
     def write(self, data: bytes) -> None:
         # A closing transport throws away what it is given.
         if not self._transport.is_closing():
             self._meter.downlink += len(data)
         self._transport.write(data)
+        self._watch.wrote()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
 
-def metered_protocol(ledger: Ledger) -> type[HttpToolsProtocol]:
-    """The protocol class for uvicorn: counts every byte, and puts a `Meter` into the scope of each request."""
+def metered_protocol(ledger: Ledger, stalled_after_s: float) -> type[HttpToolsProtocol]:
+    """The protocol class for uvicorn: counts every byte, puts a `Meter` into the scope of each request, and cuts
+    connections whose peer reads nothing for so long.
+    """
 
     class MeteredProtocol(HttpToolsProtocol):
         _raw: socket.socket | None = None
         _meter: Meter
+        _watch: StallWatch
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             if transport.get_extra_info("sslcontext") is not None:
@@ -132,7 +138,8 @@ def metered_protocol(ledger: Ledger) -> type[HttpToolsProtocol]:
                 self._meter = Meter(lambda: kernel_count(raw))
             else:
                 self._meter = Meter()
-            super().connection_made(MeteredTransport(transport, self._meter))  # type: ignore[arg-type]
+            self._watch = StallWatch(transport, stalled_after_s)
+            super().connection_made(MeteredTransport(transport, self._meter, self._watch))  # type: ignore[arg-type]
 
         def data_received(self, data: bytes) -> None:
             self._meter.uplink += len(data)
@@ -144,6 +151,7 @@ def metered_protocol(ledger: Ledger) -> type[HttpToolsProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
+            self._watch.end()
             self._meter.close(ledger)
             if self._raw is not None:
                 self._raw.close()

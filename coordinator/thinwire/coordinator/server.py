@@ -85,7 +85,6 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
     _log_from(settings.log_level)
     give_back_large_memory()
     with _alone(settings.data_dir), _listening(settings) as listener:
-        _cut_what_stalls(listener, settings.stalled_after_s)
         url = _url(settings, listener)
         address = settings.data_dir / ADDRESS_FILE
         try:
@@ -102,7 +101,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
 
         config = uvicorn.Config(
             app,
-            http=in_pieces(guarded(metered_protocol(coordinator.ledger), Connections(settings))),  # type: ignore[arg-type]
+            http=_protocol(coordinator, settings),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             log_config=None,
@@ -136,6 +135,12 @@ def _log_from(level: str) -> None:
     logging.basicConfig(level=logging.DEBUG if level == "debug" else logging.WARNING)
 
 
+def _protocol(coordinator: Coordinator, settings: ServeSettings) -> type[asyncio.BufferedProtocol]:
+    """What uvicorn makes of each connection, inside out: it is counted, guarded, and read in pieces."""
+    metered = metered_protocol(coordinator.ledger, settings.stalled_after_s)
+    return in_pieces(guarded(metered, Connections(settings)))
+
+
 @contextlib.contextmanager
 def _alone(data_dir: Path) -> Iterator[None]:
     """No second coordinator serves this folder."""
@@ -166,18 +171,6 @@ def _listening(settings: ServeSettings) -> Iterator[socket.socket]:
                 raise CannotServeError(f"{where} is in use: choose another --port, or 0 for a free one") from None
             raise CannotServeError(f"cannot listen at {where}: {error.strerror or error}") from None
         yield listener
-
-
-def _cut_what_stalls(listener: socket.socket, stalled_after_s: float) -> None:
-    """Lets the kernel break every connection on which what was sent stays without any acknowledgement for so long:
-    the peer is gone, or reads nothing. One that moves, however slowly, is left alone.
-
-    Bodies that do not arrive are `chunks`' to see. Where the kernel has no such option (Linux has), a peer that reads
-    nothing is noticed by the proxy in front, or not at all.
-    """
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if option is not None:
-        listener.setsockopt(socket.IPPROTO_TCP, option, max(1, round(stalled_after_s * 1000)))
 
 
 def _url(settings: ServeSettings, listener: socket.socket) -> str:

@@ -1,0 +1,71 @@
+"""Connections whose peer reads nothing: cut when not one byte has been confirmed for `stalled_after_s`.
+
+What counts is what the peer's kernel has confirmed, not what can be written: the kernel takes in what a thin link needs
+minutes for, and then nothing for as long. (Linux's TCP_USER_TIMEOUT would do the same, but it cuts a peer that reads on
+as long as its window stays smaller than a segment.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import socket
+import struct
+import termios
+from typing import Final
+
+_TCP_INFO_BYTES: Final = 256
+_ACKNOWLEDGED: Final = 120
+
+
+class StallWatch:
+    """Watches one connection from the first byte that waits to the last one confirmed, and then again.
+
+    `wrote` is told of every write, `end` of the connection's end. Where the kernel does not say what was confirmed
+    (Linux does), nothing is ever cut.
+    """
+
+    def __init__(self, transport: asyncio.Transport, stalled_after_s: float) -> None:
+        self._transport = transport
+        self._stalled_after_s = stalled_after_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wrote(self) -> None:
+        if self._timer is None:
+            self._look_later()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look_later(self) -> None:
+        state = _sent(self._transport)
+        if state is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._stalled_after_s, self._look, state[0])
+
+    def _look(self, confirmed_before: int) -> None:
+        """Bytes waited all this time."""
+        self._timer = None
+        state = _sent(self._transport)
+        if state is None:
+            return
+        confirmed, waiting = state
+        if waiting and confirmed == confirmed_before:
+            self._transport.abort()
+        elif waiting:
+            self._look_later()
+
+
+def _sent(transport: asyncio.Transport) -> tuple[int, int] | None:
+    """Bytes that the peer has confirmed, and bytes that wait for it here; None where the kernel does not tell."""
+    try:
+        # A handle of our own: uvloop's is none that can be asked.
+        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as raw:
+            info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+            queued = struct.unpack("i", fcntl.ioctl(raw, termios.TIOCOUTQ, bytes(4)))[0]
+        confirmed = struct.unpack_from("Q", info, _ACKNOWLEDGED)[0]
+    except (AttributeError, OSError, struct.error):
+        return None
+    return confirmed, queued + transport.get_write_buffer_size()
