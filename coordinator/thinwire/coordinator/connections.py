@@ -1,5 +1,5 @@
-"""What one connection may cost: how many there are, how long a request's head may take, what surrounds its body, and
-what a peer that neither sends nor reads is allowed.
+"""What one connection may cost: how many there are, how long a request's head may take, what surrounds its body.
+A peer that does not read is `stalls`' to cut.
 
 The server below keeps a head of any length, waits for it for ever, and reads on after an answer for as long as a body
 goes on.
@@ -145,24 +145,6 @@ def guarded(base: type[HttpToolsProtocol], connections: Connections) -> type[Htt
 
         def send_400_response(self, msg: str) -> None:
             self._refuse(ProblemError("bad-request", msg))
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._watch_reader(self.transport.get_write_buffer_size())
-
-        def _watch_reader(self, before: int) -> None:
-            """Cuts a peer that reads nothing of what it has asked for."""
-
-            def look() -> None:
-                now = self.transport.get_write_buffer_size()
-                if not self.flow.write_paused or self.transport.is_closing():
-                    return
-                if now >= before:
-                    self.transport.abort()
-                else:
-                    self._watch_reader(now)
-
-            self.loop.call_later(connections.stalled_after_s, look)
 
         def _is_idle(self) -> bool:
             """Nothing has begun, though something has come: empty lines, which end the server's own waiting."""

@@ -25,7 +25,7 @@ from .connections import Connections, guarded
 from .coordinator import Coordinator
 from .metering import metered_protocol
 from .operate import ADDRESS_FILE
-from .reading import in_pieces
+from .reading import Pieces, in_pieces
 from .settings import ServeSettings
 
 KEEP_ALIVE_S: Final = 660
@@ -135,7 +135,7 @@ def _log_from(level: str) -> None:
     logging.basicConfig(level=logging.DEBUG if level == "debug" else logging.WARNING)
 
 
-def _protocol(coordinator: Coordinator, settings: ServeSettings) -> type[asyncio.BufferedProtocol]:
+def _protocol(coordinator: Coordinator, settings: ServeSettings) -> Callable[..., Pieces]:
     """What uvicorn makes of each connection, inside out: it is counted, guarded, and read in pieces."""
     metered = metered_protocol(coordinator.ledger, settings.stalled_after_s)
     return in_pieces(guarded(metered, Connections(settings)))

@@ -22,8 +22,7 @@ _ACKNOWLEDGED: Final = 120
 class StallWatch:
     """Watches one connection from the first byte that waits to the last one confirmed, and then again.
 
-    `wrote` is told of every write, `end` of the connection's end. Where the kernel does not say what was confirmed
-    (Linux does), nothing is ever cut.
+    `wrote` is told of every write, `end` of the connection's end.
     """
 
     def __init__(self, transport: asyncio.Transport, stalled_after_s: float) -> None:
@@ -40,26 +39,24 @@ class StallWatch:
             self._timer.cancel()
 
     def _look_later(self) -> None:
-        state = _sent(self._transport)
-        if state is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._stalled_after_s, self._look, state[0])
+        confirmed, _ = _sent(self._transport)
+        self._timer = asyncio.get_running_loop().call_later(self._stalled_after_s, self._look, confirmed)
 
     def _look(self, confirmed_before: int) -> None:
         """Bytes waited all this time."""
         self._timer = None
-        state = _sent(self._transport)
-        if state is None:
-            return
-        confirmed, waiting = state
+        confirmed, waiting = _sent(self._transport)
         if waiting and confirmed == confirmed_before:
             self._transport.abort()
         elif waiting:
             self._look_later()
 
 
-def _sent(transport: asyncio.Transport) -> tuple[int, int] | None:
-    """Bytes that the peer has confirmed, and bytes that wait for it here; None where the kernel does not tell."""
+def _sent(transport: asyncio.Transport) -> tuple[int, int]:
+    """Bytes that the peer has confirmed, and bytes that wait for it here. Where the kernel does not tell (Linux does),
+    what this process still holds stands for both.
+    """
+    held = transport.get_write_buffer_size()
     try:
         # A handle of our own: uvloop's is none that can be asked.
         with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as raw:
@@ -67,5 +64,5 @@ def _sent(transport: asyncio.Transport) -> tuple[int, int] | None:
             queued = struct.unpack("i", fcntl.ioctl(raw, termios.TIOCOUTQ, bytes(4)))[0]
         confirmed = struct.unpack_from("Q", info, _ACKNOWLEDGED)[0]
     except (AttributeError, OSError, struct.error):
-        return None
-    return confirmed, queued + transport.get_write_buffer_size()
+        return -held, held
+    return confirmed, queued + held
