@@ -303,8 +303,8 @@ LEDGER_KINDS: Final[tuple[LedgerKind, ...]] = get_args(LedgerKind)
 class LedgerRow(Message):
     """Bytes of one client x exchange x kind, both directions. Empty strings and None: nobody or no exchange owns them.
 
-    Framing is everything that is not payload: request and status lines, headers, control messages. `resumed_bytes`: payload
-    that interrupted transfers did not have to carry again, summed over the requests that went on where one had stopped.
+    Framing is everything that is not payload: request and status lines, headers, control messages. `resumed_bytes`:
+    payload that did not cross again, summed over the requests that went on where an interrupted one had stopped.
     """
 
     run: str
