@@ -16,17 +16,18 @@ COMPARE = [sys.executable, "-m", "thinwire.coordinator", "compare", "--clients",
 
 def test_runs_share_data_clients_and_first_model(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*COMPARE, "--methods", "fedavg:plain,fedavg", "--set", "fedavg.lr=0.05", "--report", str(tmp_path)],
+        [*COMPARE, "--methods", "fd_alu,fedavg:plain,fedavg", "--set", "fedavg.lr=0.05", "--report", str(tmp_path)],
         env=ENVIRONMENT, capture_output=True, text=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert done.returncode == Exit.OK, done.stdout + done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("run ")] == [
+        "run fd_alu: fd_alu",
         "run fedavg-plain: fedavg",
         "run fedavg: fedavg",
     ]
 
     facts = json.loads((tmp_path / "comparison.json").read_text())
-    plain, coded = facts["runs"]
+    own, plain, coded = facts["runs"]
     assert (plain["run"], coded["run"]) == ("fedavg-plain", "fedavg")
     assert facts["unaccounted_bytes"] == 0
     # The same first model on the same examples, and 32 bits a parameter without codecs.
@@ -36,8 +37,16 @@ def test_runs_share_data_clients_and_first_model(tmp_path: Path) -> None:
     best = max(one["accuracy"] for one in facts["rounds"]["fedavg-plain"][1:])
     assert facts["target_accuracy"] == 0.98 * best
     assert plain["bytes_to_target"] is not None
+    assert (facts["baseline"], plain["saved_share"]) == ("fedavg-plain", 0)
+    # Accuracies of models that stay on the clients are marked wherever they stand, and explained.
+    assert [run["measured"] for run in (own, plain)] == ["clients' own models", "global model"]
+    assert own["personal_accuracy"] is not None
+    page = (tmp_path / "report.html").read_text()
+    for text in (done.stdout, page):
+        assert f"{own['accuracy']:.4f} *" in text
+        assert "no global model" in text
     assert (tmp_path / "accuracy-vs-bytes.png").read_bytes().startswith(b"\x89PNG")
-    assert "fedavg-plain" in (tmp_path / "report.html").read_text()
+    assert "fedavg-plain" in page
 
 
 def test_wrong_usage_is_told() -> None:

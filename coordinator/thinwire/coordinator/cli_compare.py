@@ -38,7 +38,7 @@ def compare(
     seed: Annotated[int, typer.Option(min=0, help="of model, split and everything random")] = 0,
     link: Annotated[str | None, typer.Option(help="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")] = None,
     target: Annotated[
-        float | None, typer.Option(min=0, max=1, help="accuracy to reach; default: 0.98 of the first run's best")
+        float | None, typer.Option(min=0, max=1, help="accuracy to reach; default: 0.98 of the baseline's best")
     ] = None,
     set_: Set = None,
     data_dir: Annotated[
@@ -87,7 +87,14 @@ def _settings(wanted: str, assignments: list[str], defaults: dict[str, Any]) -> 
 
 
 def _tell(comparison: Comparison, fleet: Fleet, target: float | None, folder: Path, format_: Format) -> None:
-    from .comparison_report import COLUMNS, comparison_cells, comparison_facts, write_comparison
+    from .comparison_report import (
+        COLUMNS,
+        NOTES,
+        comparison_cells,
+        comparison_facts,
+        is_own,
+        write_comparison,
+    )
 
     facts = comparison_facts(comparison, fleet, target)
     write_comparison(comparison, fleet, facts, folder)
@@ -99,6 +106,10 @@ def _tell(comparison: Comparison, fleet: Fleet, target: float | None, folder: Pa
         made.add_row(*cells)
     screen = console()
     screen.print(made)
-    screen.print(f"to target: wire bytes until accuracy {in_figure(facts['target_accuracy'])}")
+    if any(is_own(run) for run in facts["runs"]):
+        for line in NOTES:
+            screen.print(line)
+    reached = f"wire bytes until accuracy {in_figure(facts['target_accuracy'])}"
+    screen.print(f"to target: {reached}; saved: of those of {facts['baseline']}")
     screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")
     screen.print(f"report: {folder / 'report.html'}")

@@ -12,6 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
+from thinwire.methods.registry import find_method
+
 from .console import in_bytes, in_figure, in_percent
 from .demo import Fleet, Result
 from .ledger_tables import COLUMNS as LEDGER_COLUMNS
@@ -20,6 +22,8 @@ from .round_table import COLUMNS, final_measures, in_bits, measures, round_cells
 from .rounds import Round, bytes_to_accuracy, evaluation_of
 
 PLOT = "accuracy-vs-bytes.png"
+GLOBAL = "global model"
+"""What is measured, where a method has one."""
 
 
 def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
@@ -47,8 +51,9 @@ def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
         "rounds": rounds[-1].round,
         "parameters": result.view.parameters,
         "accuracy": rounds[-1].accuracy,
-        "personal_accuracy": rounds[-1].personal_accuracy,
         "loss": rounds[-1].loss,
+        "measured": GLOBAL if find_method(result.view.method).shared_model else "clients' own models",
+        "personal_accuracy": rounds[-1].personal_accuracy,
         "uplink_bytes": uplink,
         "downlink_bytes": downlink,
         "framing_bytes": sum(one.framing_bytes for one in done),
