@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,16 @@ from .demo import Fleet
 from .watch import Step, shown
 
 PLAIN = ":plain"
+_COARSE = {"up": "quantise(4), entropy", "down": "delta, quantise(4), entropy"}
+SUITED: Mapping[str, Mapping[str, Any]] = {
+    "fedavg": {"chains": {"train": _COARSE}, "settings": {"error-feedback": True}},
+    "feddkd": {
+        "chains": {"train": _COARSE},
+        "settings": {"error-feedback": True, "distil-rounds": "last", "distil-steps": 10},
+    },
+    "feddlr": {"settings": {"factors": "quantise(8), entropy"}},
+}
+"""Where a comparison begins: for methods whose defaults are not their thriftiest. Others begin with their defaults."""
 
 
 def compare(
@@ -49,7 +60,8 @@ def compare(
 ) -> None:
     """Run several methods on the same data, clients and wire, and show which accuracy cost how many bytes.
 
-    `--set KEY=VALUE` holds for every run, `--set METHOD.KEY=VALUE` for the runs of one method.
+    Each method begins with settings that suit it; the report shows them. `--set KEY=VALUE` holds for every run,
+    `--set METHOD.KEY=VALUE` for the runs of one method.
     """
     wanted = [f"fedavg{PLAIN}", *method_ids()] if methods is None else [name.strip() for name in methods.split(",")]
     defaults: dict[str, Any] = {"rounds": rounds, "cohort": clients, "seed": seed}
@@ -72,7 +84,7 @@ def compare(
 def _settings(wanted: str, assignments: list[str], defaults: dict[str, Any]) -> RunSettings:
     """The settings of one run. Its name is the method's, with -plain behind it for raw arrays."""
     method = wanted.removesuffix(PLAIN)
-    plain = {"chains": "plain"} if wanted.endswith(PLAIN) else {}
+    begun = {"chains": "plain"} if wanted.endswith(PLAIN) else SUITED.get(method, {})
     mine = []
     for assignment in assignments:
         owner, dot, rest = assignment.partition("=")[0].partition(".")
@@ -83,7 +95,7 @@ def _settings(wanted: str, assignments: list[str], defaults: dict[str, Any]) -> 
         elif owner not in method_ids() or not rest:
             fail(f"--set {assignment}: {owner!r} is no method", Exit.USAGE)
     name = wanted.replace(PLAIN, "-plain")
-    return run_settings(None, mine, defaults | plain | {"name": name, "method": method})
+    return run_settings(None, mine, {**defaults, **begun, "name": name, "method": method})
 
 
 def _tell(comparison: Comparison, fleet: Fleet, target: float | None, folder: Path, format_: Format) -> None:

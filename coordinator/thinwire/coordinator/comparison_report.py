@@ -12,10 +12,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
+from thinwire.protocol.settings import RunSettings
+
 from .compare import Comparison
 from .console import in_bytes, in_figure, in_percent
 from .demo import Fleet, Result
 from .report import GLOBAL, summary
+from .round_table import in_bits
 from .rounds import Round
 
 PLOT = "accuracy-vs-bytes.png"
@@ -23,7 +26,7 @@ TARGET_SHARE = 0.98
 # Okabe, Ito 2008: told apart also by colour-blind eyes.
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d00")
 COLUMNS = (
-    "run", "accuracy", "personal", "up", "down", "framing", "bits/param up", "bits/param down", "seconds", "to target",
+    "run", "accuracy", "personal", "up", "down", "framing", "bits/param", "seconds", "to target",
     "saved",
 )  # fmt: skip
 OWN = "*"
@@ -91,8 +94,7 @@ def comparison_cells(facts: dict[str, Any]) -> list[tuple[str, ...]]:
                 in_bytes(run["uplink_bytes"]),
                 in_bytes(run["downlink_bytes"]),
                 in_percent(run["framing_bytes"], wire),
-                f"{run['bits_per_parameter_up']:.2f}",
-                f"{run['bits_per_parameter_down']:.2f}",
+                in_bits(run["bits_per_parameter_up"], run["bits_per_parameter_down"]),
                 f"{run['seconds']:.0f}",
                 "-" if to_target is None else in_bytes(to_target) + mark,
                 "-" if saved is None else f"{100 * saved:.1f} %" + mark,
@@ -139,9 +141,16 @@ def write_comparison(comparison: Comparison, fleet: Fleet, facts: dict[str, Any]
         columns=COLUMNS,
         notes=NOTES if any(is_own(run) for run in facts["runs"]) else (),
         rows=comparison_cells(facts),
-        settings=[(result.view.name, result.view.settings) for result in comparison.results],
+        settings=[(result.view.name, _chosen(result.view.settings)) for result in comparison.results],
     )
     (folder / "report.html").write_text(page)
+
+
+def _chosen(settings: Any) -> dict[str, Any]:
+    """What differs from the defaults of a run, and the method's settings that were given, in one."""
+    usual = RunSettings.model_validate({}).model_dump(mode="json")
+    chosen = {key: value for key, value in settings.items() if key != "settings" and usual.get(key) != value}
+    return {**chosen, **settings.get("settings", {})}
 
 
 def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str) -> bytes:

@@ -100,8 +100,11 @@ class Learner:
         return encode_answer(answer, self._reply, self.uplink, reference=self._reference, seed=self.seed)
 
     def decoded(self, answer: Arrays) -> Arrays:
+        # What comes behind the last codec that loses something, entropy coding as a rule, changes nothing here.
+        codecs = self.uplink.array_codecs
+        lossy = Chain(codecs[: max((n for n, codec in enumerate(codecs, 1) if not codec.lossless), default=0)])
         return decoded_answer(
-            Answer(answer, len(self.train)), self._reply, self.uplink, reference=self._reference, seed=self.seed
+            Answer(answer, len(self.train)), self._reply, lossy, reference=self._reference, seed=self.seed
         )
 
     def allows(self, permission: str) -> bool:
