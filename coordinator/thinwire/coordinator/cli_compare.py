@@ -38,7 +38,7 @@ def compare(
         str | None,
         typer.Option(help="comma-separated; METHOD:plain sends raw arrays; default: fedavg:plain and every method"),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="of training, in each run")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="of training, in each run")] = 20,
     clients: Annotated[int, typer.Option(min=1, max=1000, help="processes; all answer in every round")] = 8,
     task: Annotated[str, typer.Option(help="as for `thinwire-client join`")] = "digits",
     data: DataFile = None,

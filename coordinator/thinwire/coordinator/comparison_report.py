@@ -149,8 +149,10 @@ def write_comparison(comparison: Comparison, fleet: Fleet, facts: dict[str, Any]
 def _chosen(settings: Any) -> dict[str, Any]:
     """What differs from the defaults of a run, and the method's settings that were given, in one."""
     usual = RunSettings.model_validate({}).model_dump(mode="json")
-    chosen = {key: value for key, value in settings.items() if key != "settings" and usual.get(key) != value}
-    return {**chosen, **settings.get("settings", {})}
+    named = ("name", "method", "settings")
+    chosen = {key: value for key, value in settings.items() if key not in named and usual.get(key) != value}
+    both = {**chosen, **settings.get("settings", {})}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in both.items()}
 
 
 def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str) -> bytes:
@@ -171,9 +173,11 @@ def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str
             accuracies, costs = zip(*curve, strict=True)
             own = is_own(run)
             label = f"{result.view.name} {OWN}\n(clients' own models)" if own else result.view.name
+            # The first is the thickest: where curves are the same, all of them show.
+            width = 1.2 + 2 * (len(results) - number) / len(results)
             axes.plot(
-                costs, accuracies, label=label, color=COLOURS[number % len(COLOURS)], linewidth=1.6,
-                marker="os^vD<>ph"[number % 9], markersize=4, linestyle=":" if own else "-",
+                costs, accuracies, label=label, color=COLOURS[number % len(COLOURS)], linewidth=width,
+                marker="os^vD<>ph"[number % 9], markersize=2 + 1.5 * width, linestyle=":" if own else "-",
             )  # fmt: skip
         axes.axhline(target, color="#5b6675", linewidth=1, linestyle="--")
         axes.annotate(
