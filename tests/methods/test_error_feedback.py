@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated
-from thinwire.codecs import Arrays, Chain, Spec
+from thinwire.codecs import Array, Arrays, Chain, Spec
 from thinwire.methods.checkpoint import pack_state
 from thinwire.methods.error_feedback import with_residual
 from thinwire.methods.feddlr import FeddlrSettings
-from thinwire.methods.interface import Outcome, Task
+from thinwire.methods.interface import Contribution, Outcome, Task
 from thinwire.methods.local_training import under
+from thinwire.methods.simulation import build_server
 
 FLEET = learners(3, split="dirichlet:1")
 LARGER = learners(3, examples=300)
@@ -101,6 +103,27 @@ def test_feddkd_keeps_the_residuals_of_its_two_exchanges_apart() -> None:
     assert kept[1]["residual"]
     assert not kept[2]["residual"]
     assert any(not np.array_equal(kept[2]["train"][name], array) for name, array in kept[1]["train"].items())
+
+
+def test_progfed_keeps_the_residual_of_what_it_does_not_train_and_forgets_that_of_another_head() -> None:
+    settings = {**FEEDBACK, "schedule": [2, 2, 2], "warm_up": 1}
+    half, server = client_of("progfed", settings), build_server(run_settings("progfed", settings, rounds=6, cohort=1))
+    state, memory = server.start(MODEL, 0), dict[str, Array]()
+    learner, owed = FLEET["client-00"], []
+    while (task := server.task(state)) is not None:
+        learner.prepare(state.round, reply=task.reply, uplink=Chain.parse("top_k(0.02)"), reference=task.arrays)
+        outcome = half.perform(task, memory, learner)
+        memory = dict(outcome.memory_if_accepted)
+        owed.append((len(task.parts), set(task.reply), under("residual", memory)))
+        answer = Contribution(0, "client-00", 1, learner.decoded(outcome.answer.arrays))
+        state = server.advance(state, server.reducer.add(server.reducer.zero(), answer))
+    assert len({stage for stage, _, _ in owed}) == 3
+    for (stage, _, before), (later, trained, after) in pairwise(owed):
+        for name, array in before.items():
+            if name not in trained and (stage == later or name in MODEL):
+                np.testing.assert_array_equal(after[name], array)
+        if stage != later:
+            assert all(name in MODEL or name in trained for name in after)
 
 
 def test_truncated_weights_have_no_residual() -> None:

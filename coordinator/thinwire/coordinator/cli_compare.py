@@ -29,6 +29,7 @@ SUITED: Mapping[str, Mapping[str, Any]] = {
         "settings": {"error-feedback": True, "distil-rounds": "last", "distil-steps": 10},
     },
     "feddlr": {"settings": {"factors": "quantise(8), entropy"}},
+    "progfed": {"uplink": _COARSE["up"], "settings": {"error-feedback": True}},
 }
 """Where a comparison begins: for methods whose defaults are not their thriftiest. Others begin with their defaults."""
 

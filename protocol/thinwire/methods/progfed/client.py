@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from thinwire.codecs import Array, Arrays
+from thinwire.methods.error_feedback import compensated, with_residual
 from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
 from thinwire.methods.learning import Sgd, model_tensors, proximal, train_epochs
+from thinwire.methods.local_training import headed, under
 from thinwire.methods.progfed import ProgfedSettings
+from thinwire.methods.progfed.cuts import TEMPORARY
 from thinwire.methods.progfed.growing import stage_model
 
 
 class Client(ClientHalf[ProgfedSettings]):
+    """Memory with error feedback: `residual/NAME`, what the uplink chain has lost; `stage`, int64, when it did."""
+
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         if task.kind == EVALUATE:
             return self.evaluate(task, memory, learner)
@@ -38,7 +44,18 @@ class Client(ClientHalf[ProgfedSettings]):
                 penalty=proximal(model, settings.proximal_mu),
             )
         answer: dict[str, Array] = {name: tensors[name].detach().cpu().numpy() - received[name] for name in task.reply}
-        return Outcome(Answer(answer, len(learner.train), metrics), memory, memory)
+        if not settings.error_feedback:
+            return Outcome(Answer(answer, len(learner.train), metrics), memory, memory)
+        stage = np.array(len(task.parts), np.int64)
+        known = under("residual", memory)
+        if not np.array_equal(memory.get("stage", stage), stage):
+            # Another stage has another temporary head of the same name.
+            known = {name: array for name, array in known.items() if name not in TEMPORARY.values()}
+        sent, lost = with_residual(compensated(answer, known), learner)
+        # What a warm-up does not train keeps its residual.
+        rest = {name: array for name, array in known.items() if name not in answer}
+        kept = {"stage": stage, **headed("residual", {**rest, **lost})}
+        return Outcome(Answer(sent, len(learner.train), metrics), kept, memory)
 
 
 @contextmanager
