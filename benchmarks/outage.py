@@ -18,7 +18,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -211,10 +211,12 @@ async def _play(
         run, invite = await asyncio.to_thread(_start_run, operator, place, clients, answer_bytes, rounds)
     seen: Counter[str] = Counter()
     answers: dict[bytes, bytes] = {}
-    # The pool keeps a connection per client, as clients do.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=650)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=httpx.Timeout(660)) as http:
-        fleet = [_Client(http, index, answers, seen) for index in range(clients)]
+    limits = httpx.Limits(max_connections=1, keepalive_expiry=650)
+    tls = httpx.create_ssl_context()
+    async with AsyncExitStack() as stack:
+        # Each its own pool: one pool looks through all its connections at every request.
+        own = [httpx.AsyncClient(base_url=url, limits=limits, timeout=660, verify=tls) for _ in range(clients)]
+        fleet = [_Client(await stack.enter_async_context(http), index, answers, seen) for index, http in enumerate(own)]
         for client in fleet:
             await client.enrol(invite)
         await asyncio.gather(*(client.register() for client in fleet))

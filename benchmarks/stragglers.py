@@ -57,7 +57,7 @@ class Fleet:
         }
 
 
-QUICK = Fleet((FAST,) * 4 + (MIDDLE,) * 2 + (STRAGGLER,) * 2, 2, 8, 0.8, 5)
+QUICK = Fleet((FAST,) * 4 + (MIDDLE,) * 2 + (STRAGGLER,) * 2, 2, 6, 0.8, 5)
 FULL = Fleet((FAST,) * 6 + (MIDDLE,) * 4 + (STRAGGLER, SLOWEST), 2, 25, 0.93, 5)
 
 
@@ -166,7 +166,7 @@ def picture(outcomes: list[Outcome], target: float, path: Path) -> None:
 def main() -> None:
     """Plays the policies, prints a table, writes it as JSON and the curves as PNG."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="eight clients, eight rounds")
+    parser.add_argument("--quick", action="store_true", help="eight clients, six rounds")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/stragglers.json"), help="the PNG lies beside it")
     given = parser.parse_args()
     fleet = QUICK if given.quick else FULL
