@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,7 @@ import torch
 from thinwire.edge_client.architectures import ARCHITECTURES
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.tasks import TASKS, TaskFileError, TaskOptions, find_task
+from thinwire.edge_client.tasks import TASKS, TaskFileError, TaskOptions, built_in, download, find_task
 from thinwire.edge_client.tasks.download import read_cifar, read_idx
 from thinwire.edge_client.tasks.segmentation import SegmentationLoss, dice
 
@@ -158,6 +162,53 @@ def test_the_official_formats_are_read() -> None:
     found = read_cifar(buffer.getvalue())
     assert np.array_equal(found["y_train"], rows[:3, 0])
     assert np.array_equal(found["x_test"][0, :, :, 1].reshape(-1), rows[3, 1 + 1024 : 1 + 2048])
+
+
+@pytest.fixture
+def usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder, served over HTTP, in the place of MNIST's; the sums are those of the files that it holds at first."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    arrays = {
+        "x": np.arange(60 * 64, dtype=np.uint32).astype(np.uint8).reshape(60, 8, 8),
+        "y": np.arange(60, dtype=np.uint8) % 10,
+    }
+    sums = {}
+    for key, file in download._FILES.items():
+        array = arrays[key[0]]
+        header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+        (folder / file).write_bytes(gzip.compress(header + array.tobytes()))
+        sums[key] = hashlib.md5((folder / file).read_bytes(), usedforsecurity=False).hexdigest()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setitem(download._IDX, "mnist", (f"http://127.0.0.1:{server.server_port}/", sums))  # type: ignore[arg-type]
+    yield folder
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_set_is_fetched_once_and_only_as_it_should_be(usual_place: Path, tmp_path: Path) -> None:
+    options = TaskOptions(downloads=tmp_path / "cache", architecture="mlp")
+    file = usual_place / "t10k-labels-idx1-ubyte.gz"
+    whole = file.read_bytes()
+    file.write_bytes(gzip.compress(b"another file"))
+    with pytest.raises(TaskFileError, match="not the file that was expected"):
+        find_task("mnist", options)
+    file.unlink()
+    with pytest.raises(TaskFileError, match="cannot be fetched"):
+        find_task("mnist", options)
+    assert not list((tmp_path / "cache").glob("*"))
+    file.write_bytes(whole)
+    first = find_task("mnist", options).data(ClientInfo())
+    assert len(_tensors(first.evaluation)[0]) == 60
+    for path in usual_place.iterdir():
+        path.unlink()
+    built_in._read.cache_clear()
+    again = find_task("mnist", options).data(ClientInfo())
+    assert torch.equal(_tensors(again.train)[0], _tensors(first.train)[0])
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["mnist.npz"]
 
 
 SETS = [

@@ -13,7 +13,7 @@ from thinwire.methods.registry import method_ids
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.settings import RunSettings
 
-from .cli_demo import Allow, Architecture, DataFile, Limit, require_extras, show_nothing, workplace
+from .cli_demo import Allow, Architecture, DataFile, Download, Limit, require_extras, show_nothing, workplace
 from .cli_options import AsFormat, Format, Set, fail, print_json, run_settings
 from .compare import Comparison, run_comparison
 from .console import console, in_figure, table
@@ -29,7 +29,7 @@ SUITED: Mapping[str, Mapping[str, Any]] = {
         "settings": {"error-feedback": True, "distil-rounds": "last", "distil-steps": 10},
     },
     "feddlr": {"settings": {"factors": "quantise(8), entropy"}},
-    "progfed": {"uplink": _COARSE["up"], "settings": {"error-feedback": True}},
+    "progfed": {"chains": {"*": _COARSE}, "settings": {"error-feedback": True}},
 }
 """Where a comparison begins: for methods whose defaults are not their thriftiest. Others begin with their defaults."""
 
@@ -43,6 +43,7 @@ def compare(
     clients: Annotated[int, typer.Option(min=1, max=1000, help="processes; all answer in every round")] = 8,
     task: Annotated[str, typer.Option(help="as for `thinwire-client join`")] = "digits",
     data: DataFile = None,
+    download: Download = False,
     architecture: Architecture = None,
     limit: Limit = None,
     allow: Allow = None,
@@ -71,7 +72,7 @@ def compare(
         fail("--methods names a run twice", Exit.USAGE)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
-    fleet = Fleet(clients, task, split, seed, link, data, architecture, limit, tuple(allow or ()))
+    fleet = Fleet(clients, task, split, seed, link, data, architecture, limit, tuple(allow or ()), download)
     display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(show_nothing)
     with workplace(data_dir) as folder:
         with display as step:

@@ -26,6 +26,7 @@ from .round_table import final_measures, measure_table
 from .watch import Step, shown
 
 DataFile = Annotated[Path | None, typer.Option("--data", help="npz file of a task that is not bundled")]
+Download = Annotated[bool, typer.Option("--download", help="fetch the task's data from the usual place, once")]
 Architecture = Annotated[
     str | None, typer.Option("--architecture", help="instead of the task's own; several, by commas, take turns")
 ]
@@ -42,6 +43,7 @@ def demo(
     clients: Annotated[int, typer.Option(min=1, max=1000, help="processes; all answer in every round")] = 8,
     task: Annotated[str, typer.Option(help="as for `thinwire-client join`")] = "digits",
     data: DataFile = None,
+    download: Download = False,
     architecture: Architecture = None,
     limit: Limit = None,
     allow: Allow = None,
@@ -60,7 +62,7 @@ def demo(
     settings = run_settings(None, set_ or [], defaults)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
-    fleet = Fleet(clients, task, split, seed, link, data, architecture, limit, tuple(allow or ()))
+    fleet = Fleet(clients, task, split, seed, link, data, architecture, limit, tuple(allow or ()), download)
     display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(show_nothing)
     with workplace(data_dir) as folder:
         with display as step:

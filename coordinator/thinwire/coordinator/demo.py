@@ -32,6 +32,7 @@ from .watch import Step
 COORDINATOR: Final = "thinwire.coordinator"
 EDGE_CLIENT: Final = "thinwire.edge_client"
 START_TIMEOUT_S: Final = 60.0
+DOWNLOAD_TIMEOUT_S: Final = 3600.0
 END_TIMEOUT_S: Final = 60.0
 POLL_S: Final = 0.2
 
@@ -39,7 +40,7 @@ POLL_S: Final = 0.2
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The clients of a demo. `link`: emulated by every client on its own socket. `data`, `architecture`, `limit`,
-    `allow`: as for `thinwire-client join`; several architectures, separated by commas, take turns.
+    `allow`, `download`: as for `thinwire-client join`; several architectures, separated by commas, take turns.
     """
 
     clients: int
@@ -51,6 +52,7 @@ class Fleet:
     architecture: str | None = None
     limit: str | None = None
     allow: tuple[str, ...] = ()
+    download: bool = False
 
     def options(self, index: int) -> list[str]:
         """Of the client's command line: what it learns and on which data."""
@@ -61,7 +63,8 @@ class Fleet:
             "--architecture": architectures[index % len(architectures)].strip() or None,
             "--seed": str(self.seed),
         }
-        return [word for option, value in given.items() if value is not None for word in (option, value)]
+        words = [word for option, value in given.items() if value is not None for word in (option, value)]
+        return [*words, "--download"] if self.download else words
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,9 @@ def run_demo(fleet: Fleet, settings: RunSettings, folder: Path, say: Callable[[s
     with Children(folder / "logs") as children:
         operator = start_coordinator(children, folder, say)
         try:
+            if fleet.download:
+                # One process fetches the data, and all others find them.
+                first_model(children, operator, fleet, folder)
             clients = start_clients(children, operator, fleet, folder)
             say(f"{fleet.clients} clients start, logs in {folder / 'logs'}")
             model = first_model(children, operator, fleet, folder)
@@ -154,7 +160,8 @@ def first_model(children: Children, operator: Operator, fleet: Fleet, folder: Pa
     first = folder / "first-model.safetensors"
     arguments = ["model", "init", *fleet.options(0), "--out", str(first)]
     child = children.start("model-init", EDGE_CLIENT, arguments, _environment())
-    _until(children, lambda: child.process.poll() == 0, child, "makes no model")
+    limit_s = DOWNLOAD_TIMEOUT_S if fleet.download else START_TIMEOUT_S
+    _until(children, lambda: child.process.poll() == 0, child, "makes no model", limit_s)
     return operator.send_file("/v1/models", first, StoredModel).digest
 
 
@@ -204,8 +211,10 @@ def kernel_counts(folder: Path, client: str) -> tuple[int, int]:
     return counted["sent"], counted["received"]
 
 
-def _until(children: Children, reached: Callable[[], bool], child: Child, what: str) -> None:
-    ends = time.monotonic() + START_TIMEOUT_S
+def _until(
+    children: Children, reached: Callable[[], bool], child: Child, what: str, limit_s: float = START_TIMEOUT_S
+) -> None:
+    ends = time.monotonic() + limit_s
     while not reached():
         children.check()
         if time.monotonic() > ends:

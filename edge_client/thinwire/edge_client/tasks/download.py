@@ -5,24 +5,44 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MNIST: Final = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-_FASHION: Final = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-_CIFAR: Final = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-_CIFAR_MD5: Final = "c32a1d4ab5d03f1284b67883e8d87530"
+_CIFAR: Final = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
 _MAX_BYTES: Final = 1 << 28
-_IDX: Final = {
+_FILES: Final = {
     "x_train": "train-images-idx3-ubyte.gz",
     "y_train": "train-labels-idx1-ubyte.gz",
     "x_test": "t10k-images-idx3-ubyte.gz",
     "y_test": "t10k-labels-idx1-ubyte.gz",
 }
+_IDX: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "mnist": (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        {
+            "x_train": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "y_train": "d53e105ee54ea40749a09fcbcd1e9432",
+            "x_test": "9fb629c4189551a2d022fa330f9573f3",
+            "y_test": "ec29112dd5afa0611ce80d1b7f02629c",
+        },
+    ),
+    "fashion_mnist": (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        {
+            "x_train": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "y_train": "25c81989df183df01b3e8a0aad5dffbe",
+            "x_test": "bef4ecab320f06d8554ea6380940ec79",
+            "y_test": "bb300cfdad3c16e7a12a480ee83cd310",
+        },
+    ),
+}
+"""Where the official files are, and their MD5 sums: addresses and sums as torchvision has them."""
 
 
 def download(name: str, folder: Path) -> Path:
@@ -33,23 +53,24 @@ def download(name: str, folder: Path) -> Path:
     path = folder / f"{name}.npz"
     if path.exists():
         return path
-    if name not in ("mnist", "fashion_mnist", "cifar10"):
+    if name != "cifar10" and name not in _IDX:
         raise ValueError(f"the task {name} is not one that can be fetched; give --data FILE.npz")
     if name == "cifar10":
-        arrays = read_cifar(_fetch(_CIFAR, _CIFAR_MD5))
+        arrays = read_cifar(_fetch(*_CIFAR))
     else:
-        base = _MNIST if name == "mnist" else _FASHION
-        arrays = {key: read_idx(_fetch(base + file)) for key, file in _IDX.items()}
+        base, sums = _IDX[name]
+        arrays = {key: read_idx(_fetch(base + file, sums[key])) for key, file in _FILES.items()}
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its stub takes allow_pickle for one of the arrays
-    partial = path.with_suffix(".part")
+    # Of this process alone: others may be fetching the same.
+    partial = path.with_suffix(f".{os.getpid()}.part")
     partial.write_bytes(buffer.getvalue())
     partial.replace(path)
     return path
 
 
-def _fetch(address: str, md5: str | None = None) -> bytes:
+def _fetch(address: str, md5: str) -> bytes:
     import httpx
 
     try:
@@ -62,7 +83,7 @@ def _fetch(address: str, md5: str | None = None) -> bytes:
                     raise ValueError(f"{address} is larger than expected")
     except httpx.HTTPError as error:
         raise ValueError(f"{address} cannot be fetched: {error}") from None
-    if md5 is not None and hashlib.md5(found, usedforsecurity=False).hexdigest() != md5:
+    if hashlib.md5(found, usedforsecurity=False).hexdigest() != md5:
         raise ValueError(f"{address} is not the file that was expected")
     return bytes(found)
 
