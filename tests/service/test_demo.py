@@ -82,6 +82,8 @@ def test_interrupted_no_process_is_left(tmp_path: Path, number: int) -> None:
         process = subprocess.Popen(
             [*DEMO, "--rounds", "1000", "--data-dir", str(folder), "--report", str(tmp_path / "report")],
             env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT,
+            # A shell's background job ignores SIGINT, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
     child = Child("demo", process, log)
     until(lambda: "round 1 " in log.read_text() or process.poll() is not None)
