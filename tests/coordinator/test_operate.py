@@ -12,7 +12,6 @@ import pytest
 
 from thinwire.coordinator.operate import (
     ADDRESS_FILE,
-    TOKEN_FILE,
     TOKEN_VARIABLE,
     URL_VARIABLE,
     NoAddressError,
@@ -21,6 +20,7 @@ from thinwire.coordinator.operate import (
     find_token,
     find_url,
 )
+from thinwire.coordinator.secret_files import OPERATOR_TOKEN
 from thinwire.protocol.messages import RunList
 from thinwire.protocol.reasons import ProblemError
 
@@ -96,7 +96,7 @@ def test_where_the_coordinator_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         find_url(None, tmp_path)
     assert find_token(tmp_path) is None
     (tmp_path / ADDRESS_FILE).write_text(json.dumps({"url": "http://of-the-folder", "pid": 1}))
-    (tmp_path / TOKEN_FILE).write_text("of-the-folder\n")
+    (tmp_path / OPERATOR_TOKEN).write_text("of-the-folder\n")
     assert (find_url(None, tmp_path), find_token(tmp_path)) == ("http://of-the-folder", "of-the-folder")
     monkeypatch.setenv(URL_VARIABLE, "http://of-the-environment/")
     monkeypatch.setenv(TOKEN_VARIABLE, "of-the-environment")
