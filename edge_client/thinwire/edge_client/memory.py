@@ -79,6 +79,8 @@ class RunMemory:
     def __init__(self, folder: Path) -> None:
         """Raises: `TornRecordError` where a file that the state names is damaged."""
         self._folder = folder
+        self._staged: StagedOutcome | None = None
+        self._memoryless: str | None = None
         self.state = self._read_state()
         self._sweep()
         self.memory()
@@ -94,7 +96,7 @@ class RunMemory:
         if self.state.decided is None:
             return {}
         task, choice = self.state.decided
-        return self._read_outcome(task).bundles[choice]
+        return {} if task == self._memoryless else self._read_outcome(task).bundles[choice]
 
     def parts(self) -> dict[str, Arrays]:
         """The decoded broadcast parts of the exchange `state.held`, by name."""
@@ -121,12 +123,17 @@ class RunMemory:
         bundles = {"accepted": outcome.accepted, "refused": outcome.refused}
         write_record(self._outcome(outcome.task), Record(facts, blobs, bundles))
         self._change(replace(self.state, staged=outcome.task, upload=None))
+        # What is remembered is read again, since arrays may change under us; a large payload alone is not.
+        if not outcome.accepted and not outcome.refused:
+            self._staged, self._memoryless = outcome, outcome.task
 
     def outcome(self, task: str) -> StagedOutcome | None:
         """The outcome of this task, if it is the staged one or the last decided one."""
         decided = None if self.state.decided is None else self.state.decided[0]
         if task not in (self.state.staged, decided):
             return None
+        if self._staged is not None and self._staged.task == task:
+            return self._staged
         found = self._read_outcome(task)
         facts: Mapping[str, Any] = found.facts
         return StagedOutcome(
@@ -147,6 +154,7 @@ class RunMemory:
         """Promotes one memory of the staged outcome. A verdict on anything else changes nothing."""
         if self.state.staged == task:
             self._change(replace(self.state, staged=None, decided=(task, choice), upload=None))
+            self._staged = None
 
     def _change(self, state: RunState) -> None:
         facts = {"held": state.held, "staged": state.staged, "decided": state.decided, "upload": state.upload}

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgpack
 
-from thinwire.codecs import Array, Arrays, CodecError, Spec, pack_arrays, unpack_arrays
+from thinwire.codecs import Array, Arrays, CodecError, Spec, container_pieces, unpack_arrays
 
 _MAGIC: Final = b"thinwire-record-1\n"
 _START: Final = len(_MAGIC) + 32
@@ -36,15 +36,17 @@ class Record:
 
 def write_record(path: Path, record: Record) -> None:
     """Replaces the file in one step; when this returns, it survives a power cut. Raises: `OSError`."""
-    sections = list(record.blobs.values())
+    pieces: list[bytes | memoryview] = list(record.blobs.values())
+    sizes = [len(blob) for blob in record.blobs.values()]
     specs = {}
     for name, arrays in record.bundles.items():
         spec = Spec.of(arrays)
         specs[name] = spec.to_plain()
-        sections.append(pack_arrays(arrays, spec))
-    sizes = [len(section) for section in sections]
+        container = container_pieces(arrays, spec)
+        sizes.append(sum(len(piece) for piece in container))
+        pieces += container
     header = msgpack.packb([dict(record.facts), list(record.blobs), specs, sizes])
-    body = [len(header).to_bytes(4, "little"), header, *sections]
+    body = [len(header).to_bytes(4, "little"), header, *pieces]
     digest = hashlib.sha256()
     for piece in body:
         digest.update(piece)
@@ -63,11 +65,11 @@ def read_record(path: Path) -> Record:
         sections = []
         offset = start + length
         for size in sizes:
-            sections.append(data[offset : offset + size])
+            sections.append(memoryview(data)[offset : offset + size])
             offset += size
-        blobs = dict(zip(blob_names, sections, strict=False))
+        blobs = {name: bytes(section) for name, section in zip(blob_names, sections, strict=False)}
         bundles: dict[str, dict[str, Array]] = {
-            name: unpack_arrays(section, Spec.from_plain(spec))
+            name: unpack_arrays(cast(bytes, section), Spec.from_plain(spec))  # a view reads like bytes
             for (name, spec), section in zip(specs.items(), sections[len(blobs) :], strict=True)
         }
     except (ValueError, TypeError, CodecError, msgpack.UnpackException) as error:
@@ -75,7 +77,7 @@ def read_record(path: Path) -> Record:
     return Record(facts, blobs, bundles)
 
 
-def write_file(path: Path, pieces: list[bytes], *, mode: int = 0o600) -> None:
+def write_file(path: Path, pieces: Sequence[bytes | memoryview], *, mode: int = 0o600) -> None:
     """Replaces the file in one step, durably. Raises: `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_name(f".{path.name}.new")
