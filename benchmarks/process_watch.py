@@ -23,15 +23,6 @@ def anonymous_bytes(pid: int) -> int:
     return 0
 
 
-def proportional_bytes(pid: int) -> int:
-    """Resident memory with pages that are shared counted in parts (Pss): of several processes it may be added up."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
 def cpu_seconds(pid: int) -> float:
     """User and system time of the process and of its children that have been waited for."""
     with contextlib.suppress(OSError):
