@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from safetensors.numpy import load
 
 from tests.coordinator.numpy_client import NumpyClient, simulate
@@ -34,6 +35,7 @@ class Stubborn(httpx.AsyncClient):
         raise AssertionError("the coordinator stays away")
 
 
+@pytest.mark.long
 def test_kills_change_no_bit(serve: Callable[..., Served]) -> None:
     served = serve()
     settings = {"steps": 2, "delta": True}

@@ -91,6 +91,7 @@ def _disturbed(fleet: Fleet, coordinator: Served, keep: Path) -> int:
     raise AssertionError("the run does not end")
 
 
+@pytest.mark.long
 def test_a_client_that_dies_again_and_again_changes_no_bit_of_the_model(coordinator: Served, fleet: Fleet) -> None:
     invite = coordinator.invite()
     finals = []

@@ -75,7 +75,7 @@ def test_an_answer_in_json(tmp_path: Path) -> None:
     assert Path(answer["report"], "rounds.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_interrupted_no_process_is_left(tmp_path: Path, number: int) -> None:
     folder, log = tmp_path / "data", tmp_path / "demo.log"
     with log.open("wb") as output:

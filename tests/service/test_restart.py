@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from safetensors.numpy import load_file
 
 from thinwire.coordinator.ledger_tables import total
@@ -30,6 +31,7 @@ def _finish(service: Service, run: str) -> None:
     assert service.view(run).outcome == "completed"
 
 
+@pytest.mark.long
 def test_killed_and_started_again_it_ends_in_the_same_model(service: Service, digits_model: Path) -> None:
     for index in range(CLIENTS):
         service.join(index, CLIENTS, service.url)

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.service.conftest import Service, interrupt, until
 from thinwire.coordinator.operate import ADDRESS_FILE
@@ -25,6 +26,7 @@ def _command_lines() -> bytes:
     return b"\n".join(found)
 
 
+@pytest.mark.long
 def test_secrets_stay_where_they_belong(service: Service, digits_model: Path) -> None:
     assert service.process is not None
     interrupt(service.process)
