@@ -131,13 +131,15 @@ def verdicts(found: list[Measured]) -> list[tuple[Measured, float | None, list[s
         few, most = (1, 1.5) if one.model_bytes >= 200_000_000 else (10, 1.1)
         base = next((two for two in found if two.model_bytes == one.model_bytes and two.clients == few), None)
         growth = None if base is None or one.clients <= few else one.peak_bytes / base.peak_bytes
-        broken = []
-        if growth is not None and growth > most:
-            broken.append(f"grows {growth:.2f}x > {most}x")
-        if one.models > MODELS:
-            broken.append(f"{one.models:.1f} > {MODELS} models")
-        if one.share < SHARE:
-            broken.append(f"{one.share:.0%} < {SHARE:.0%} of bare")
+        broken = [
+            what
+            for what, breaks in (
+                ("growth", growth is not None and growth > most),
+                ("models", one.models > MODELS),
+                ("share", one.share < SHARE),
+            )
+            if breaks
+        ]
         lines.append((one, growth, broken))
     return lines
 
@@ -163,7 +165,8 @@ def main() -> None:
         shown.add_row(
             in_bytes(one.model_bytes), str(one.clients), in_bytes(one.idle_bytes), in_bytes(one.peak_bytes),
             f"{one.models:.2f}", "-" if growth is None else f"{growth:.2f}x", in_bytes(one.disk_bytes),
-            f"{one.rate / 1e6:.0f}", f"{one.bare_rate / 1e6:.0f}", f"{one.share:.0%}", "; ".join(broken) or "holds",
+            f"{one.rate / 1e6:.0f}", f"{one.bare_rate / 1e6:.0f}", f"{one.share:.0%}",
+            f"breaks {', '.join(broken)}" if broken else "holds",
         )  # fmt: skip
     screen = console()
     screen.print(shown)
