@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thinwire.protocol.messages import RunCommand, RunRequest, RunView
@@ -28,7 +27,9 @@ from .watch import Step
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`results`: in the order asked for. `unaccounted_bytes`: what the clients' kernels counted beyond the ledger."""
+    """`results`: in the order asked for; their `seconds` are those of the rounds. `unaccounted_bytes`: what the kernels
+    of the clients counted beyond the ledger.
+    """
 
     results: list[Result]
     unaccounted_bytes: int
@@ -57,21 +58,25 @@ def run_comparison(
             say(f"{fleet.clients} clients start, logs in {folder / 'logs'}")
             ended = []
             for view in views:
-                began = time.monotonic()
                 operator.ask("POST", f"/v1/runs/{view.id}/resume", RunView, RunCommand())
                 over = follow_run(children, operator, view, step)
                 if over.state == "paused":
                     over = operator.ask("POST", f"/v1/runs/{view.id}/stop", RunView, RunCommand(open="drop"))
-                ended.append((over, time.monotonic() - began))
+                ended.append(over)
             for child in clients:
                 finish(child, END_TIMEOUT_S)
             kernel = {child.name: kernel_counts(folder, child.name) for child in clients}
             results = [
-                result_of(operator, view, folder / f"{view.name}.safetensors", {}, seconds) for view, seconds in ended
+                _timed(result_of(operator, view, folder / f"{view.name}.safetensors", {}, 0.0)) for view in ended
             ]
             return Comparison(results, _unaccounted(results, kernel))
         finally:
             operator.close()
+
+
+def _timed(result: Result) -> Result:
+    # Its rounds alone: the first run also waits until all processes have started.
+    return replace(result, seconds=sum(one.seconds for one in result.rounds))
 
 
 def _unaccounted(results: Sequence[Result], kernel: Mapping[str, tuple[int, int]]) -> int:

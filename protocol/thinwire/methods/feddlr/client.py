@@ -48,6 +48,9 @@ class Client(Fedavg):
         if cap:
             learner.uplink = capped(learner.uplink, cap)
         most = learner.max_answer_bytes
+        if most is not None and self.settings.error_feedback:
+            # What is shortened afterwards may round, and code, a little differently.
+            most -= most // 100
         if most is None or len(learner.encoded(answer)) <= most:
             return
         chain, unfolding = learner.uplink, self.settings.unfolding
