@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+# Test files run side by side, so each process keeps to one thread; said before numpy and torch are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No timing assertions: a slow machine is not a defect. `make properties` takes the other profile.
 hypothesis.settings.register_profile("thinwire", deadline=None, max_examples=60)

@@ -110,6 +110,7 @@ def test_a_client_that_dies_again_and_again_changes_no_bit_of_the_model(coordina
     assert same_bits(*finals)
 
 
+@pytest.mark.long
 def test_large_payloads_survive_the_death_of_the_coordinator(coordinator: Served, fleet: Fleet) -> None:
     invite = coordinator.invite()
     model = first_model(find_task("digits", TaskOptions(architecture="mlp")), 0)

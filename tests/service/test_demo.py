@@ -64,6 +64,7 @@ def test_a_report_of_real_processes(tmp_path: Path) -> None:
     assert "client-02" in page
 
 
+@pytest.mark.long
 def test_an_answer_in_json(tmp_path: Path) -> None:
     done = subprocess.run(
         [*DEMO, "--rounds", "1", "--format", "json", "--report", str(tmp_path / "report")],
