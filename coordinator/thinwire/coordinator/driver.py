@@ -23,7 +23,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from . import rows, tables
 from .broadcast import publish_task
-from .exchange import again, begin, close, due, offer
+from .exchange import again, begin, close, due, lose, offer
 from .plans import model_bytes
 from .problems import storage_problem
 from .runs import OpenExchange, Run, is_evaluation, weighted_metrics
@@ -172,6 +172,10 @@ class Driver:
     async def _offer(self, opened: OpenExchange) -> None:
         """Asks as many clients as are wanted; they are told when the database knows."""
         run = self._run
+        for slot in opened.exchange.slots:
+            # Revoked while this exchange was being made, or before a given cohort was asked again: nobody will answer.
+            if slot.state == "open" and self._coordinator.access.clients[slot.client].revoked:
+                opened.exchange = lose(opened.exchange, slot.client)
         opened.exchange, _ = offer(opened.exchange, self._coordinator.free(run))
         new = [
             slot
