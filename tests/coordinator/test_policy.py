@@ -189,3 +189,24 @@ def test_two_runs_share_their_clients(served: Served) -> None:
 
     asyncio.run(play())
     assert [run["outcome"] for run in served.get("/v1/runs").json()["runs"]] == ["completed", "completed"]
+
+
+def test_a_client_revoked_between_two_steps_is_not_waited_for(served: Served) -> None:
+    """The cohort of the second step is given, and one of it is shut out while no exchange is open."""
+    run = served.run(cohort=2, quorum=1, rounds=1, evaluate=False, settings={"steps": 2})["id"]
+
+    async def play() -> dict[str, Any]:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = await clients_of(http, served, 2)
+            tasks = await asyncio.gather(*(client.register() for client in clients))
+            await asyncio.to_thread(served.post, f"/v1/runs/{run}/pause", {"open": "finish"})
+            for client, task in zip(clients, tasks, strict=True):
+                assert await answered(client, task) == "accepted"
+            await until(http, run, lambda view: view["state"] == "paused")
+            gone = await http.delete("/v1/clients/client-01", headers=served.operator)
+            assert gone.status_code == 204
+            await asyncio.to_thread(served.post, f"/v1/runs/{run}/resume", {})
+            assert await answered(clients[0], await clients[0].register()) == "accepted"
+            return await until(http, run, lambda view: view["state"] == "finished")
+
+    assert asyncio.run(play())["outcome"] == "completed"
