@@ -2,8 +2,9 @@
 
 Clients that train nothing answer two rounds in plain float32, each with an answer of its own. Measured: the anonymous
 resident memory of the coordinator's process, its highest value over the whole run (start, broadcast, intake, closing,
-final model) looked at every 10 ms, above its value before the run; the bytes of answers taken per second; the disk its
-folder takes at most. The same bytes go to a bare uvicorn endpoint that streams to disk with SHA-256, right before.
+final model) looked at every 10 ms, above its value before the run; the bytes of answers taken per second, from the
+first byte sent until the last answer is checked, stored and summed; the disk its folder takes at most. The same bytes
+go to a bare uvicorn endpoint that streams to disk with SHA-256, right before.
 
 Limits: at the largest number of clients at most 1.1 times the memory at 10 (200 MB: 1.5 times that at 1); never more
 than idle plus five models; at least half the speed of the bare endpoint.

@@ -57,17 +57,17 @@ class Connection:
                 await loop.sock_sendall(self.raw, piece[start : start + PIECE])
         found = b""
         while b"\r\n\r\n" not in found:
-            found += await self._more()
+            found += await self.more()
         head_end = found.index(b"\r\n\r\n") + 4
         lines = found[:head_end].decode().lower()
         size = int(lines.partition("content-length:")[2].split()[0]) if "content-length:" in lines else 0
         while len(found) < head_end + size:
-            found += await self._more()
+            found += await self.more()
         if not 200 <= int(lines.split()[1]) < 300:
             raise RuntimeError(f"{method} {path}: {found!r}")
         return found
 
-    async def _more(self) -> bytes:
+    async def more(self) -> bytes:
         block = await asyncio.get_running_loop().sock_recv(self.raw, PIECE)
         if not block:
             raise ConnectionError("the server has closed the connection")
@@ -153,9 +153,34 @@ async def register(connection: Connection) -> TaskMessage:
             return decode_message(TaskMessage, body, max_bytes=1 << 20)
 
 
+class Counted:
+    """Listens to a run's events, which tell of an answer when it has been stored and added to the sum."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._heard = b""
+
+    async def open(self, run: str) -> None:
+        request = f"GET /v1/runs/{run}/events HTTP/1.1\r\nHost: {self._connection.host}\r\n\r\n"
+        await asyncio.get_running_loop().sock_sendall(self._connection.raw, request.encode())
+        await self._until(b"event: run")
+
+    async def all_of(self, exchange: int, answers: int) -> None:
+        """Returns when so many answers of this exchange have been counted."""
+        await self._until(b'{"exchange":%d,"answers":%d}' % (exchange, answers))
+
+    async def _until(self, text: bytes) -> None:
+        while text not in self._heard:
+            self._heard += await self._connection.more()
+        self._heard = self._heard.partition(text)[2]
+
+
 async def federated(url: str, invite: str, name: str, clients: int, rounds: int) -> list[float]:
-    """Seconds of each round in which all answers were uploaded and acknowledged; registering is left out."""
-    connections = await start_together(url, clients)
+    """Seconds of each round until all answers were uploaded, checked, stored and summed; registering is left out, and
+    so is what the last acknowledgement waits for: the next task, which rides on it.
+    """
+    *connections, listening = await start_together(url, clients + 1)
+    counted = Counted(listening)
     for index, connection in enumerate(connections):
         enrolment = encode_message(Enrolment(invite=invite, name=f"{name}-{index:03d}"))
         headers = f"Content-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n"
@@ -168,14 +193,17 @@ async def federated(url: str, invite: str, name: str, clients: int, rounds: int)
         if payload is None:
             plan = await connections[0].ask("GET", f"/v1/plans/{tasks[0].plan.hex()}", f"Accept: {MSGPACK}\r\n")
             payload = Payload(decode_message(Plan, body_of(plan), max_bytes=1 << 24))
+            await counted.open(tasks[0].run)
         begun = time.monotonic()
-        await asyncio.gather(
+        answers = asyncio.gather(
             *(
                 answer(connection, task.task, *payload.of(index, round_))
                 for index, (connection, task) in enumerate(zip(connections, tasks, strict=True))
             )
         )
+        await counted.all_of(tasks[0].exchange, clients)
         found.append(time.monotonic() - begun)
+        await answers
     return found
 
 

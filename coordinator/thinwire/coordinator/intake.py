@@ -6,7 +6,6 @@ The verdict is decided on the event loop, in the order in which checks finish; i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from typing import TYPE_CHECKING, cast
 
@@ -27,6 +26,7 @@ from .exchange import Slot, accept, refuse, retract
 from .folder import read_mapped
 from .problems import noted
 from .runs import OpenExchange, Run, Told, admitted, is_evaluation
+from .store import Statement
 
 if TYPE_CHECKING:
     from .coordinator import Coordinator
@@ -125,10 +125,6 @@ class Intake:
             finally:
                 opened.adding -= 1
                 run.wake.set()
-            if message.upload is not None:
-                # It has been counted: a failure here costs a row until the exchange closes, nothing else.
-                with contextlib.suppress(ProblemError):
-                    await self._coordinator.uploads.forget(message.upload)
         run.tell("answer", f'{{"exchange":{opened.index},"answers":{opened.exchange.count("accepted")}}}')
         return verdict
 
@@ -167,21 +163,22 @@ class Intake:
         coordinator, table = self._coordinator, tables.tasks
         task = opened.id_of(run.id, slot)
         values = {"state": "accepted", "examples": contribution.examples, "metrics": dict(message.metrics)}
+        noting: list[Statement] = [update(table).where(table.c.id == task).values(**values, digest=digest)]
         try:
             with noted(run, "answers"):
                 if message.upload is not None:
                     await coordinator.compute(coordinator.folder.take_upload, message.upload, task)
+                    noting.append(coordinator.uploads.without(message.upload))
                 elif message.payload:
                     await coordinator.compute(coordinator.folder.put_answer, task, message.payload)
-                await coordinator.store.write(
-                    update(table).where(table.c.id == task).values(**values, digest=digest),
-                    durable=coordinator.settings.durability == "fsync",
-                )
+                await coordinator.store.write(*noting, durable=coordinator.settings.durability == "fsync")
         except BaseException:
             opened.exchange = retract(opened.exchange, slot.index)
             if message.upload is not None:
                 await coordinator.compute(coordinator.folder.give_back, message.upload, task)
             raise
+        if message.upload is not None:
+            coordinator.uploads.end(message.upload)
         opened.told[slot.index] = Told(contribution.examples, dict(message.metrics))
 
     async def _add(self, run: Run, opened: OpenExchange, contribution: Contribution) -> None:

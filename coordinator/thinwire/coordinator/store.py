@@ -7,24 +7,26 @@ A write is committed when `write` returns: it survives the death of the process 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import alembic.command
 import structlog
 from alembic.config import Config
-from sqlalchemy import Connection, Executable, Row, event
+from sqlalchemy import Connection, Engine, Executable, Row, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from thinwire.protocol.reasons import ProblemError
 
 MAX_GROUP = 1000
 """Writes in one commit; measured: one row per commit 600/s, in groups 63,000/s."""
 BUSY_TIMEOUT_MS = 5000
+READERS = 4
 
+T = TypeVar("T")
 Statement = Executable | tuple[Executable, Sequence[dict[str, Any]]]
 _log = structlog.get_logger("thinwire.coordinator")
 
@@ -37,27 +39,35 @@ class _Write:
 
 
 class Store:
-    """`open` first, `close` last; everything else in between."""
+    """`open` first, `close` last; everything else in between.
+
+    A group of writes is one call in the writer's thread: handing over each statement costs more than it does.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._engine: AsyncEngine = create_async_engine(f"sqlite+aiosqlite:///{path}")
-        event.listen(self._engine.sync_engine, "connect", _configure)
+        self._engine: Engine = create_engine(f"sqlite:///{path}")
+        event.listen(self._engine, "connect", _configure)
         self._queue: asyncio.Queue[_Write | None] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
+        self._writing = ThreadPoolExecutor(1, "store-writer")
+        self._reading = ThreadPoolExecutor(READERS, "store-reader")
         self.commits = 0
 
     async def open(self) -> None:
         """Migrates the database to the newest tables and starts the writer. Raises: `storage-failed`."""
         try:
-            async with self._engine.connect() as connection:
-                await connection.run_sync(_migrate)
-                await connection.commit()
+            await _in(self._writing, self._migrate)
         except DBAPIError as error:
-            await self._engine.dispose()
+            self._end()
             raise ProblemError(
                 _problem(error).reason, f"the database {self._engine.url.database}: {error.orig}"
             ) from None
         self._writer = asyncio.create_task(self._write_all(), name="store-writer")
+
+    def _migrate(self) -> None:
+        with self._engine.connect() as connection:
+            _migrate(connection)
+            connection.commit()
 
     async def close(self) -> None:
         """Commits what is queued and closes."""
@@ -65,7 +75,12 @@ class Store:
             self._queue.put_nowait(None)
             await self._writer
             self._writer = None
-        await self._engine.dispose()
+        self._end()
+
+    def _end(self) -> None:
+        self._writing.shutdown()
+        self._reading.shutdown()
+        self._engine.dispose()
 
     async def write(self, *statements: Statement, durable: bool = False) -> None:
         """Commits all statements or none. Raises: `storage-failed`, `storage-full`."""
@@ -78,13 +93,16 @@ class Store:
     async def read(self, query: Executable) -> Sequence[Row[Any]]:
         """All rows. Raises: `storage-failed`."""
         try:
-            async with self._engine.connect() as connection:
-                return (await connection.execute(query)).all()
+            return await _in(self._reading, lambda: self._read(query))
         except DBAPIError as error:
             raise _problem(error) from None
 
+    def _read(self, query: Executable) -> Sequence[Row[Any]]:
+        with self._engine.connect() as connection:
+            return connection.execute(query).all()
+
     async def _write_all(self) -> None:
-        async with self._engine.connect() as connection:
+        with await _in(self._writing, self._engine.connect) as connection:
             while (first := await self._queue.get()) is not None:
                 group, last = [first], False
                 while len(group) < MAX_GROUP and not self._queue.empty():
@@ -97,9 +115,9 @@ class Store:
                 if last:
                     return
 
-    async def _commit(self, connection: AsyncConnection, group: list[_Write]) -> None:
+    async def _commit(self, connection: Connection, group: list[_Write]) -> None:
         try:
-            await self._transaction(connection, group)
+            await _in(self._writing, lambda: self._transaction(connection, group))
         except OperationalError as error:
             # Locked, full, read-only: it would meet each write alone too, and each would wait as long for the lock.
             problem = _problem(error)
@@ -119,22 +137,26 @@ class Store:
             for write in group:
                 _finish(write, None)
 
-    async def _transaction(self, connection: AsyncConnection, group: list[_Write]) -> None:
+    def _transaction(self, connection: Connection, group: list[_Write]) -> None:
         level = "FULL" if any(write.durable for write in group) else "NORMAL"
         try:
-            await connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+            connection.exec_driver_sql(f"PRAGMA synchronous={level}")
             for write in group:
                 for statement in write.statements:
                     if isinstance(statement, tuple):
                         if statement[1]:
-                            await connection.execute(statement[0], statement[1])
+                            connection.execute(statement[0], statement[1])
                     else:
-                        await connection.execute(statement)
-            await connection.commit()
+                        connection.execute(statement)
+            connection.commit()
         except BaseException:
-            await connection.rollback()
+            connection.rollback()
             raise
         self.commits += 1
+
+
+async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, function)
 
 
 def _finish(write: _Write, error: Exception | None) -> None:

@@ -26,7 +26,7 @@ from thinwire.protocol.reasons import ProblemError
 from . import tables
 from .folder import Folder
 from .quotas import Quotas
-from .store import Store
+from .store import Statement, Store
 
 QUIET_S: Final = 0.1
 """An older connection that brings nothing for this long has delivered what had arrived of it."""
@@ -104,7 +104,7 @@ class Uploads:
                     interrupted=True,
                 )
             else:
-                await self._store.write(delete(tables.uploads).where(tables.uploads.c.id == row.id))
+                await self._store.write(self.without(row.id))
         for path in (self._folder.root / "uploads").iterdir():
             if path.name not in self._uploads:
                 path.unlink()
@@ -227,12 +227,21 @@ class Uploads:
 
     async def forget(self, upload_id: str) -> None:
         """Deletes the upload and what is left of its file."""
+        if self.end(upload_id):
+            with contextlib.suppress(FileNotFoundError):
+                self._folder.upload(upload_id).unlink()
+            await self._store.write(self.without(upload_id))
+
+    def end(self, upload_id: str) -> bool:
+        """Nobody goes on with this upload from now on; whether there was one. Its row and file are the caller's."""
         upload = self._uploads.pop(upload_id, None)
         if upload is not None:
             upload.reader += 1
-            with contextlib.suppress(FileNotFoundError):
-                self._folder.upload(upload_id).unlink()
-            await self._store.write(delete(tables.uploads).where(tables.uploads.c.id == upload_id))
+        return upload is not None
+
+    def without(self, upload_id: str) -> Statement:
+        """Deletes the upload's row."""
+        return delete(tables.uploads).where(tables.uploads.c.id == upload_id)
 
     @property
     def promised_bytes(self) -> int:
