@@ -47,7 +47,7 @@ class Client(ClientHalf[FdAluSettings]):
             torch.manual_seed(seed)
             teacher.lesson(optimiser, seed)
             for rows in shuffled(len(inputs), settings.batch_size, seed, inputs.device):
-                optimiser.zero_grad(set_to_none=True)
+                optimiser.zero_grad()
                 outputs = learner.model(inputs[rows])
                 value = learner.loss(outputs, targets[rows])
                 term = teacher.term(rows, outputs) if settings.beta else None

@@ -16,6 +16,7 @@ from thinwire.methods.fd_alu import CONSENT, LEAST_COUNT, FdAluSettings
 from thinwire.methods.fd_alu.class_means import others_means
 from thinwire.methods.fd_alu.proxy_labels import digest_of, drawn
 from thinwire.methods.interface import Learner, Task, TaskRefusedError
+from thinwire.methods.learning import Optimizer
 from thinwire.methods.local_training import under
 
 _AT_ONCE = 256
@@ -29,7 +30,7 @@ class Teacher(ABC):
         self.task = task
         self.learner = learner
 
-    def lesson(self, optimiser: torch.optim.Optimizer, seed: int) -> None:  # noqa: B027 (none by default)
+    def lesson(self, optimiser: Optimizer, seed: int) -> None:  # noqa: B027 (none by default)
         """What is learnt before the private examples of a local round; the model is in training mode."""
 
     def term(self, rows: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor | None:
@@ -142,12 +143,12 @@ class ProxyTeacher(Teacher):
         found = drawn(len(self._inputs), self.settings.proxy_samples, seed, round_)
         return self._inputs[torch.from_numpy(found).to(self._inputs.device)]
 
-    def lesson(self, optimiser: torch.optim.Optimizer, seed: int) -> None:
+    def lesson(self, optimiser: Optimizer, seed: int) -> None:
         if not self._known or not self.settings.beta:
             return
         inputs = self._drawn(self.settings.local_rounds(self.task.round).start - 1)
         for rows in shuffled(len(inputs), self.settings.batch_size, seed, inputs.device):
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             outputs = self.learner.model(inputs[rows])
             labels = self._labels[rows].to(outputs.dtype)
             value = functional.kl_div(functional.log_softmax(outputs, 1), labels, reduction="batchmean")

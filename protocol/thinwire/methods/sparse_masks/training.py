@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.optim.adam import adam
 
 from thinwire.codecs import Array, Arrays
 from thinwire.methods.interface import Learner
@@ -41,9 +42,8 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
     names, shapes = list(scores), [scores[name].shape for name in scores]
     sizes = [math.prod(shape) for shape in shapes]
     weights, kept = (_flat(arrays, names).to(learner.device) for arrays in (frozen, scores))
-    kept.requires_grad_(True)
-    # One pass over the scores instead of a dozen: a fifth of the time of a step of an MLP.
-    optimiser = torch.optim.Adam([kept], settings.lr, fused=learner.device.type in ("cpu", "cuda"))
+    moments = [torch.zeros_like(kept) for _ in range(2)]
+    steps, fused = torch.zeros((), device=learner.device), learner.device.type in ("cpu", "cuda")
     model = learner.model.train()
     limit = settings.score_limit
     for epoch in range(settings.epochs):
@@ -66,10 +66,13 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
                 if settings.lambda_:
                     slope += regulariser_slope(kept, settings)
                 slope.mul_(theta).mul_(1 - theta)
-                kept.grad = slope
-                optimiser.step()
+                # One pass over the scores instead of a dozen: a fifth of the time of a step of an MLP.
+                adam(
+                    [kept], [slope], moments[:1], moments[1:], [], [steps], fused=fused, lr=settings.lr,
+                    beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, amsgrad=False, maximize=False,
+                )  # fmt: skip
                 kept.clamp_(-limit, limit)
-    trained = torch.split(kept.detach().cpu(), sizes)
+    trained = torch.split(kept.cpu(), sizes)
     return {name: part.view(shape).numpy() for name, part, shape in zip(names, trained, shapes, strict=True)}
 
 
