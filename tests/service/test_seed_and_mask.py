@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+from click.testing import Result
 from safetensors.numpy import load_file
+from typer import Typer
+from typer.testing import CliRunner
 
+from thinwire.coordinator.cli import app as coordinator
 from thinwire.coordinator.processes import Children
+from thinwire.edge_client.cli import app as edge_client
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
@@ -18,23 +21,21 @@ from thinwire.edge_client.tasks import find_task
 from thinwire.methods.sparse_masks.frozen import frozen_weights
 from thinwire.protocol.exit_codes import Exit
 
-from .conftest import DEADLINE_S, ENVIRONMENT, Service, until
+from .conftest import Service, until
 
 CLIENTS, ROUNDS, SEED = 2, 7, 5
 
 
 def test_a_seed_first_and_a_mask_in_the_end(service: Service, children: Children, digits_model: Path) -> None:
-    def command(module: str, *words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", f"thinwire.{module}", *words]
-        place = {"THINWIRE_DATA_DIR": str(service.data_dir)}
-        return subprocess.run(line, env=ENVIRONMENT | place, capture_output=True, text=True, timeout=DEADLINE_S)
+    def command(app: Typer, *words: str) -> Result:
+        return CliRunner().invoke(app, words, env={"THINWIRE_DATA_DIR": str(service.data_dir)})
 
     options = {"method": "sparse_masks", "name": "masks", "lambda": 5, "epochs": 2, "rounds": ROUNDS, "seed": SEED}
     assignments = [
         word for name, value in (options | {"cohort": CLIENTS}).items() for word in ("--set", f"{name}={value}")
     ]
-    started = command("coordinator", "run", "start", "--model", str(digits_model), *assignments)
-    assert started.returncode == Exit.OK, started.stderr
+    started = command(coordinator, "run", "start", "--model", str(digits_model), *assignments)
+    assert started.exit_code == Exit.OK, started.stderr
     assert "warning: 7 rounds are more than 3 x cohort (2)" in started.stderr
     for index in range(CLIENTS):
         service.join(index, CLIENTS, service.url)
@@ -44,7 +45,7 @@ def test_a_seed_first_and_a_mask_in_the_end(service: Service, children: Children
     parameters = service.view("masks").parameters
     assert [one.downlink_payload_bytes == 0 for one in exchanges] == [True] + [False] * ROUNDS
     assert all(0 < 8 * one.uplink_payload_bytes < CLIENTS * (parameters + 16 * 8) for one in exchanges[:-1])
-    shown = command("coordinator", "run", "show", "masks")
+    shown = command(coordinator, "run", "show", "masks")
     assert "warning" in shown.stderr
     for word in ("bits/param", "density", "bpp_array", "accuracy_mean", "accuracy_samples"):
         assert word in shown.stdout
@@ -52,11 +53,11 @@ def test_a_seed_first_and_a_mask_in_the_end(service: Service, children: Children
     packed, expanded, state = (
         service.folder / name for name in ("packed.safetensors", "whole.safetensors", "s.safetensors")
     )
-    pulled = command("coordinator", "run", "pull", "masks", "--out", str(packed))
-    assert pulled.returncode == Exit.OK, pulled.stderr
+    pulled = command(coordinator, "run", "pull", "masks", "--out", str(packed))
+    assert pulled.exit_code == Exit.OK, pulled.stderr
     assert packed.stat().st_size < parameters / 8 + 1200
-    done = command("edge_client", "model", "expand", str(packed), "--out", str(expanded))
-    assert done.returncode == Exit.OK, done.stderr
+    done = command(edge_client, "model", "expand", str(packed), "--out", str(expanded))
+    assert done.exit_code == Exit.OK, done.stderr
     assert f"{parameters} parameters" in done.stdout
     first, found = read_model(digits_model), read_model(expanded)
     assert list(found) == list(first)
@@ -68,12 +69,12 @@ def test_a_seed_first_and_a_mask_in_the_end(service: Service, children: Children
     measured = exchanges[-1].metrics
     assert learner.evaluate()["accuracy"] == measured["accuracy"] == measured["accuracy_mode"]
 
-    exported = command("edge_client", "model", "export", str(packed), "--task", "digits", "--out", str(state))
-    assert exported.returncode == Exit.OK, exported.stderr
+    exported = command(edge_client, "model", "export", str(packed), "--task", "digits", "--out", str(state))
+    assert exported.exit_code == Exit.OK, exported.stderr
     assert load_file(state).keys() == first.keys()
-    refused = command("edge_client", "model", "expand", str(service.folder / "client-00.json"), "--out", str(state))
-    assert refused.returncode == Exit.USAGE
+    refused = command(edge_client, "model", "expand", str(service.folder / "client-00.json"), "--out", str(state))
+    assert refused.exit_code == Exit.USAGE
     assert "not a safetensors file" in refused.stderr
-    listed = json.loads(command("coordinator", "methods", "--format", "json").stdout)["methods"]
+    listed = json.loads(command(coordinator, "methods", "--format", "json").stdout)["methods"]
     (mine,) = [method for method in listed if method["id"] == "sparse_masks"]
     assert "lambda" in {setting["name"] for setting in mine["settings"]}
