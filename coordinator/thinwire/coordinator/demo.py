@@ -167,12 +167,14 @@ def first_model(children: Children, operator: Operator, fleet: Fleet, folder: Pa
 
 def follow_run(children: Children, operator: Operator, view: RunView, step: Step) -> RunView:
     """The run when it is over or paused. Asking, instead of listening, leaves time to look after the processes."""
-    path, shown = f"/v1/runs/{view.id}", None
+    path, shown, rounds = f"/v1/runs/{view.id}", None, list[Round]()
     while True:
         view = operator.ask("GET", path, RunView)
         now = (view.state, view.exchange, view.answers)
         if now != shown:
-            step(view, rounds_of(operator.ask("GET", f"{path}/metrics", RunMetrics).exchanges))
+            if shown is None or now[:2] != shown[:2]:
+                rounds = rounds_of(operator.ask("GET", f"{path}/metrics", RunMetrics).exchanges)
+            step(view, rounds)
             shown = now
         if view.state in ("finished", "paused"):
             return view
