@@ -1,6 +1,6 @@
 """Memory and speed of the coordinator while it takes answers: `python -m benchmarks.intake [--quick]`.
 
-Clients that train nothing answer two rounds in plain float32, each with an answer of its own. Measured: the anonymous
+Clients that train nothing answer three rounds in plain float32, each with an answer of its own. Measured: the anonymous
 resident memory of the coordinator's process, its highest value over the whole run (start, broadcast, intake, closing,
 final model) looked at every 10 ms, above its value before the run; the bytes of answers taken per second, from the
 first byte sent until the last answer is checked, stored and summed; the disk its folder takes at most. The same bytes
@@ -32,7 +32,7 @@ from thinwire.coordinator.processes import Child, Children, finish
 from thinwire.protocol.messages import Invite, InviteRequest, RunRequest, RunView, StoredModel
 from thinwire.protocol.settings import RunSettings
 
-ROUNDS: Final = 2
+ROUNDS: Final = 3
 ARRAYS: Final = 10
 END_S: Final = 300.0
 CASES: Final = {1_600_000: (1, 10, 100), 40_000_000: (1, 10, 100), 200_000_000: (1, 10)}

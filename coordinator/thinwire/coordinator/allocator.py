@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 from typing import Final
 
-LARGE_BYTES: Final = 4 << 20
+LARGE_BYTES: Final = 2 << 20
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 

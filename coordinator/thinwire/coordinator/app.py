@@ -53,7 +53,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
     )
     app.state.coordinator = coordinator
     app.state.throttle = throttle = Throttle(settings)
-    for router in (enrolment, exchanges, payloads, uploads, runs, health, page):
+    # Routes are tried in this order: what clients ask again and again comes first.
+    for router in (exchanges, uploads, payloads, enrolment, runs, health, page):
         app.include_router(router.router)
     problems.install(app)
     documentation.install(app)

@@ -16,7 +16,7 @@ from thinwire.codecs import Array, Arrays
 
 from .local_training import headed, is_statistic, under
 
-_BLOCK: Final = 1 << 18
+_BLOCK: Final = 1 << 17
 Rule = Literal["sgd", "momentum", "adam", "yogi"]
 
 

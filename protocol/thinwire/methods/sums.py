@@ -16,8 +16,9 @@ from thinwire.codecs import Array, Arrays, CodecError
 from .interface import Bounds, Contribution
 
 Weighting = Literal["examples", "uniform"]
-# 256 Ki elements: 2 MiB temporaries stay in cache, and memory does not grow with the largest array.
-_BLOCK = 1 << 18
+# 128 Ki elements: 1 MiB temporaries stay in cache and below what the allocator maps anew each time, and memory does
+# not grow with the largest array.
+_BLOCK = 1 << 17
 
 
 class Means(ABC):
@@ -136,7 +137,9 @@ class ExactSum:
         for name, array in contribution.arrays.items():
             floating = array.dtype.kind == "f"
             if name not in total.sums:
-                total.sums[name] = np.zeros(array.shape, np.int64)
+                # Not np.zeros: its fresh pages are small ones, and the first addition pays a fault for each, measured
+                # 1.2 s for 400 MB on a virtual machine where huge pages take 0.07 s.
+                total.sums[name] = np.full(array.shape, 0, np.int64)
                 total.shifts[name] = self._shift if floating else 0
                 total.weights[name] = 0
             total.weights[name] += weight
