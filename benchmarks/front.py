@@ -42,7 +42,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         "feddkd, 8 bits": run("feddkd", {}, 0.5, chains={"train": {"up": EIGHT["uplink"], "down": EIGHT["downlink"]}}),
         "sparse_masks, lambda 1": run("sparse_masks", masks | {"lambda": 1}),
         "sparse_masks, lambda 10": run("sparse_masks", masks | {"lambda": 10}),
-        "progfed, 8 bits": run("progfed", {"schedule": "equal", "weight-decay": 0.0}, **EIGHT),
+        "progfed, 8 bits": run("progfed", {}, **EIGHT),
         "fd_alu, class, tau 1 (personal models)": {
             "method": "fd_alu", "rounds": rounds, "settings": {"knowledge": "class", "batch-size": 32, "lr": 0.02}},
     }  # fmt: skip
