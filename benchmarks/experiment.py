@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.cells import RESULTS, SHARED, Cell, Outcome, Store, measure
@@ -15,13 +15,19 @@ Groups = Mapping[str, Sequence[Outcome]]
 """Setting -> the outcomes of its seeds."""
 
 
+Points = Mapping[str, Sequence[tuple[float, float, str]]]
+"""Series -> x, accuracy, and what is written beside the point."""
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`name`: appended to the experiment's; `groups`: the curves."""
+    """`name`: appended to the experiment's; `groups`: curves of accuracy against bytes; or `points` and what x is."""
 
     name: str
     title: str
-    groups: Groups
+    groups: Groups = field(default_factory=dict)
+    points: Points = field(default_factory=dict)
+    xlabel: str = ""
 
 
 def no_pictures(_: Groups) -> Sequence[Picture]:
@@ -73,12 +79,16 @@ class Experiment:
 
     def draw(self, store: Store, folder: Path | None = None) -> list[Path]:
         """The files of the pictures, beside the results or in `folder`."""
-        from benchmarks.pictures import fronts
+        from benchmarks.pictures import fronts, scatter
 
         found = []
         for picture in self.pictures(store.groups()):
+            path = (folder or store.path.parent) / f"{store.path.stem}{picture.name}.png"
             if picture.groups:
-                path = (folder or store.path.parent) / f"{store.path.stem}{picture.name}.png"
                 fronts(picture.groups, picture.title, path)
-                found.append(path)
+            elif picture.points:
+                scatter(picture.points, picture.title, picture.xlabel, path)
+            else:
+                continue
+            found.append(path)
         return found

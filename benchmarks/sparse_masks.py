@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.cells import Cell, Mean, Outcome, Store, difference, file_of
-from benchmarks.experiment import Experiment, Groups, Picture
+from benchmarks.experiment import Experiment, Groups, Picture, Points
 from benchmarks.tables import Table, Verdict, verdict_table
 from thinwire.coordinator.demo import Fleet
+from thinwire.methods.interface import EVALUATE
 
 CODINGS = {
     "per array": "entropy",
@@ -61,6 +62,9 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         return found
     for lambda_ in (0.1, 0.5, 2, 5, 20, 50, 100):
         found.append(Cell(f"mlp lambda {lambda_:g}", fleet(0), _run(rounds, masks(lambda_))))
+    for lambda_ in (0, 0.1, 5, 100):
+        name = f"mlp lambda {lambda_:g}, conditional"
+        found.append(Cell(name, fleet(0), _run(rounds, masks(lambda_), "conditional")))
     found.append(Cell("mlp lambda 10, entropy", fleet(0), _run(rounds, masks(10, regulariser="entropy"))))
     found.append(
         Cell("mlp lambda 1, beta 5", fleet(0), _run(rounds, masks(1, **{"aggregation": "beta", "reset-every": 5})))
@@ -162,10 +166,41 @@ def _accuracy(view: str) -> Callable[[Outcome], float]:
     return lambda one: one.metric(f"accuracy_{view}")
 
 
+def rates(groups: Groups) -> Points:
+    """Bits per parameter against the accuracy of the mask theta > 1/2, for every lambda of the grid: the uplink of the
+    last three rounds under each coding (that per array as clients measure it), and the stored model.
+    """
+    found: dict[str, list[tuple[float, float, str]]] = {}
+    for name, outcomes in groups.items():
+        if not name.startswith("mlp lambda") or "," in name:
+            continue
+        one, word = outcomes[0], name.removeprefix("mlp lambda ")
+        accuracy = one.metric("accuracy_mode")
+        late = [exchange.metrics["bpp_array"] for exchange in one.exchanges if exchange.kind != EVALUATE][LATE]
+        measured = {
+            "up, one probability per array": sum(late) / len(late),
+            "up, seeded sampling": one.rate("up", LATE),
+            "the stored model": 8 * (one.plain["model_bytes"] or 0) / one.parameters,
+        }
+        if conditional := groups.get(f"{name}, conditional"):
+            measured["up, conditional on the counts"] = conditional[0].rate("up", LATE)
+        for series, rate in measured.items():
+            found.setdefault(series, []).append((rate, accuracy, word))
+    return found
+
+
 def pictures(groups: Groups) -> list[Picture]:
-    """The grid of lambda on the MLP, beside fedavg."""
+    """The MLP by lambda and coding, beside fedavg; the grid of lambda by rates."""
     chosen = {name: found for name, found in groups.items() if name == FEDAVG or name.startswith("mlp")}
-    return [Picture("", "Fashion-MNIST, IID, MLP: sparse masks, by lambda", chosen)]
+    return [
+        Picture("", "Fashion-MNIST, IID, MLP: sparse masks, by lambda", chosen),
+        Picture(
+            "-rates",
+            "Fashion-MNIST, IID, MLP: what lambda does to rates and accuracy",
+            points=rates(groups),
+            xlabel="bits per parameter",
+        ),
+    ]
 
 
 EXPERIMENT = Experiment("sparse_masks", __doc__ or "", cells, tables, pictures)
