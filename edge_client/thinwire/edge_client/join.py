@@ -23,6 +23,7 @@ from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
 from .agent import Agent, enrol
+from .allocator import keep_freed_memory
 from .care import METERED_BYTES_PER_DAY, LinkCare, OverBudgetError, parse_bytes, parse_quiet_hours
 from .console import speaker
 from .data import ClientInfo
@@ -118,6 +119,7 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
         raise UsageError(str(error)) from None
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    keep_freed_memory()
     # What use_deterministic_algorithms(True, warn_only=True) does, without its import of the compiler.
     torch.set_deterministic_debug_mode("warn")
     device = _device(options.device)

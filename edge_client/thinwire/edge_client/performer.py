@@ -18,6 +18,7 @@ from thinwire.protocol.identity import broadcast_seed, client_seed
 from thinwire.protocol.messages import PartMessage, TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
+from .allocator import give_back_freed_memory
 from .console import Say, in_bytes, in_words
 from .learner import Learner
 from .memory import Folder, RunMemory, StagedOutcome
@@ -81,10 +82,13 @@ class Performer:
         self._learner.prepare(seed, reply=checked.reply, uplink=checked.chains.up, reference=merge_parts(parts))
         task = Task(message.round, message.step, plan.kind, parts, checked.reply, options=message.options or {})
         begun = self._now_s()
-        with _at_most(self._limits.seconds):
-            perform = checked.half.evaluate if plan.kind == EVALUATE else checked.half.perform
-            outcome = perform(task, memory.memory(), self._learner)
-            payload = self._learner.encoded(outcome.answer.arrays)
+        try:
+            with _at_most(self._limits.seconds):
+                perform = checked.half.evaluate if plan.kind == EVALUATE else checked.half.perform
+                outcome = perform(task, memory.memory(), self._learner)
+                payload = self._learner.encoded(outcome.answer.arrays)
+        finally:
+            give_back_freed_memory()
         most = self._learner.max_answer_bytes
         if most is not None and len(payload) > most:
             raise TaskRefusedError(
