@@ -20,6 +20,8 @@ from thinwire.coordinator.demo import Fleet
 PLAIN = "fedavg, raw float32"
 EIGHT = {"uplink": "quantise(8), entropy", "downlink": "delta, quantise(8), entropy"}
 FOUR = {"uplink": "quantise(4), entropy", "downlink": "delta, quantise(6), entropy"}
+TWO = {"uplink": "quantise(2), entropy", "downlink": "delta, quantise(4), entropy"}
+SPARSE = {"uplink": "top_k(0.05), quantise(4), entropy", "downlink": "delta, quantise(4), entropy"}
 LOCAL = {"epochs": 1, "batch-size": 32, "lr": 0.02}
 
 
@@ -32,13 +34,16 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         return {"method": method, "rounds": round(rounds * share), "settings": LOCAL | settings} | more
 
     low_rank = {"factors": "quantise(8), entropy", "energy-up": 0.8, "energy-down": 0.8}
-    masks = {"epochs": 3, "batch-size": 128, "lr": 0.1, "view": "mode"}
+    masks = {"epochs": 3, "lr": 0.1, "view": "mode"}
     settings = {
         PLAIN: run("fedavg", {}, chains="plain"),
         "fedavg, defaults": run("fedavg", {}),
         "fedavg, 8 bits": run("fedavg", {}, **EIGHT),
         "fedavg, 4 bits up, 6 down": run("fedavg", {}, **FOUR),
+        "fedavg, 2 bits up, 4 down": run("fedavg", {}, **TWO),
+        "fedavg, top 5 % in 4 bits up, 4 down": run("fedavg", {}, **SPARSE),
         "feddlr, update .80, 8 bits": run("feddlr", low_rank),
+        "feddlr, update .90, 5 bits": run("feddlr", {"factors": "quantise(5), entropy"}),
         "feddkd, 8 bits": run("feddkd", {}, 0.5, chains={"train": {"up": EIGHT["uplink"], "down": EIGHT["downlink"]}}),
         "sparse_masks, lambda 1": run("sparse_masks", masks | {"lambda": 1}),
         "sparse_masks, lambda 10": run("sparse_masks", masks | {"lambda": 10}),

@@ -10,7 +10,10 @@ from typing import Any
 from benchmarks.cells import Outcome
 from thinwire.coordinator.console import in_bytes
 
-COLOURS = ("#444444", "#999999", "#0b6e99", "#c2410c", "#15803d", "#7e22ce", "#b45309", "#be185d", "#0f766e", "#1d4ed8")
+COLOURS = (
+    *("#444444", "#999999", "#0b6e99", "#c2410c", "#15803d", "#7e22ce", "#b45309"),
+    *("#be185d", "#0f766e", "#1d4ed8", "#64748b", "#84cc16", "#db2777", "#92400e"),
+)
 
 
 @contextmanager
