@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import socket
@@ -242,6 +243,45 @@ def test_revocation_ends_an_upload_in_the_middle(standing: Served) -> None:
     answer, status = asyncio.run(upload())
     assert answer.startswith(b"HTTP/1.1 409")
     assert status == 401
+
+
+@pytest.mark.parametrize("ends", ["revoked", "rotated"])
+def test_a_token_that_is_worth_nothing_ends_a_download_in_the_middle(standing: Served, ends: str) -> None:
+    group = f"downloaders-{ends}"
+    standing.run(model(3_000_000), cohort=1, name=group, group=group, chains="plain")
+
+    async def download() -> tuple[int, int]:
+        async with httpx.AsyncClient(base_url=standing.url, timeout=60) as http:
+            client = NumpyClient(http, group)
+            await client.enrol(standing.invite(group=group))
+            message = await client.register()
+            assert message is not None
+            part = message.parts[0]
+            assert part.digest is not None
+            assert part.size is not None
+            head = (
+                f"GET /v1/payloads/{part.digest.hex()} HTTP/1.1\r\nHost: x\r\n"
+                f"Authorization: Bearer {client.token}\r\n\r\n"
+            )
+            # With little room on the way, most of the file is still to be read when the token ends.
+            with socket.socket() as raw:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+                raw.settimeout(60)
+                raw.connect(("127.0.0.1", standing.port))
+                raw.sendall(head.encode())
+                arrived = len(raw.recv(1 << 12))
+                if ends == "revoked":
+                    ended = await http.delete(f"/v1/clients/{group}", headers=standing.operator)
+                else:
+                    ended = await http.post(f"/v1/clients/{group}/token", headers=client.auth)
+                assert ended.is_success
+                with contextlib.suppress(ConnectionResetError):
+                    while block := raw.recv(1 << 20):
+                        arrived += len(block)
+            return arrived, part.size
+
+    arrived, size = asyncio.run(download())
+    assert 0 < arrived < size
 
 
 def test_an_answer_is_nobody_elses(standing: Served) -> None:

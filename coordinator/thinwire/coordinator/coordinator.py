@@ -19,6 +19,7 @@ from thinwire.protocol.reasons import ProblemError
 from . import tables
 from .access import Access
 from .dispatch import Dispatch
+from .downloads import Downloads
 from .driver import Driver
 from .exchange import lose
 from .folder import Folder
@@ -66,6 +67,7 @@ class Coordinator:
         self.quotas = Quotas(settings)
         self.uploads = Uploads(self.store, self.folder, self.quotas, expires_s=settings.upload_expires_s)
         self.intake = Intake(self, settings.workers)
+        self.downloads = Downloads()
         self.dispatch = Dispatch(self)
         self.runs: dict[str, Run] = {}
         self.tasks: dict[str, tuple[Run, OpenExchange, int]] = {}
@@ -173,10 +175,11 @@ class Coordinator:
         return self.present(run) - busy
 
     async def revoke(self, name: str, *, invite: bool = False) -> None:
-        """Shuts a client out at once: token, parked poll, open slots, uploads. `invite`: and whoever else has the
+        """Shuts a client out at once: token, parked poll, open slots, transfers. `invite`: and whoever else has the
         invite it came with. Raises: `not-found`.
         """
         await self.access.revoke(name, invite=invite)
+        self.downloads.cut(name)
         await self.uploads.release_client(name)
         for run in self.runs.values():
             if run.open is not None:

@@ -30,10 +30,15 @@ class Meter:
     """The bytes of one connection, and which of them have been charged.
 
     `kernel`: what the kernel has (received, sent) on this connection so far; None where it does not tell, and over
-    plain TCP, where the transport's count is the kernel's.
+    plain TCP, where the transport's count is the kernel's. `abort`: ends the connection.
     """
 
-    def __init__(self, kernel: Callable[[], tuple[int, int] | None] | None = None) -> None:
+    def __init__(
+        self,
+        kernel: Callable[[], tuple[int, int] | None] | None = None,
+        abort: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.abort = abort
         self.uplink = 0
         self.downlink = 0
         self._open_requests = 0
@@ -135,9 +140,9 @@ def metered_protocol(ledger: Ledger, stalled_after_s: float) -> type[HttpToolsPr
             if transport.get_extra_info("sslcontext") is not None:
                 # A handle of our own: the transport has closed its own when the last bytes are to be counted.
                 raw = self._raw = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-                self._meter = Meter(lambda: kernel_count(raw))
+                self._meter = Meter(lambda: kernel_count(raw), transport.abort)
             else:
-                self._meter = Meter()
+                self._meter = Meter(abort=transport.abort)
             self._watch = StallWatch(transport, stalled_after_s)
             super().connection_made(MeteredTransport(transport, self._meter, self._watch))  # type: ignore[arg-type]
 

@@ -98,6 +98,7 @@ async def rotate(request: Request, name: ClientName) -> Response:
     account.client = name
     coordinator.presence.wake(name)  # a poll that was parked with the old token ends
     coordinator.uploads.stop(name)
+    coordinator.downloads.cut(name)
     return respond(request, enrolled, 201)
 
 

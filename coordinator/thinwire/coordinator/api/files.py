@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -16,6 +17,8 @@ from thinwire.coordinator.metering import METER, Meter
 from thinwire.coordinator.negotiation import empty
 from thinwire.coordinator.problems import problem_response
 from thinwire.protocol.reasons import ProblemError
+
+from .parts import coordinator_of
 
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{1,18})?|-(\d{1,18}))", re.ASCII)
 
@@ -49,6 +52,8 @@ class Counted(FileResponse):
             stat_result=os.stat(path),
         )
         self._account = Account() if framing else account_of(request)
+        self._client = account_of(request).client
+        self._downloads = coordinator_of(request).downloads
         self._meter: Meter | None = request.scope.get(METER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +73,10 @@ class Counted(FileResponse):
 
         # Without this Starlette may hand the path to the server, which sends it uncounted.
         scope = {**scope, "extensions": {}}
-        await super().__call__(scope, receive, counting)
+        with contextlib.ExitStack() as sending:
+            if self._client and self._meter is not None:
+                sending.enter_context(self._downloads.carried(self._client, self._meter))
+            await super().__call__(scope, receive, counting)
 
 
 def serve_file(
