@@ -1,4 +1,4 @@
-"""Writes the lists of commands and options in `docs/commands.md`: `python -m tests.write_commands`."""
+"""Writes the lists of commands, options and settings in `docs/commands.md`: `python -m tests.write_commands`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic.fields import FieldInfo
+
 from tests.command_options import COMMANDS, click_command, parameters, sub_commands
+from thinwire.protocol.settings import RunSettings, kebab
 
 TEXT: Final = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 
@@ -42,10 +45,27 @@ def generated() -> str:
     return "\n\n".join(_section(full, leaf) for name in COMMANDS for full, leaf in _leaves(name, click_command(name)))
 
 
+def settings() -> str:
+    """A row for each setting of a run."""
+    rows = [
+        f"| `{kebab(name)}` | {_default(field)} | {_escape(field.description or '')} |"
+        for name, field in RunSettings.model_fields.items()
+    ]
+    return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    return "" if value is None or value == {} else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
 def filled(text: str) -> str:
     """The text, with the lists as the commands have them now."""
-    block = f"<!-- generated: commands -->\n\n{generated()}\n\n<!-- end -->"
-    return re.sub(r"<!-- generated: commands -->.*?<!-- end -->", lambda _: block, text, flags=re.DOTALL)
+    for name, block in (("settings", settings()), ("commands", generated())):
+        begins = f"<!-- generated: {name} -->"
+        whole = f"{begins}\n\n{block}\n\n<!-- end -->"
+        text = re.sub(begins + r".*?<!-- end -->", lambda _, whole=whole: whole, text, flags=re.DOTALL)  # type: ignore[misc]
+    return text
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.coordinator.numpy_client import NumpyClient
-from tests.coordinator.served import Served
+from tests.coordinator.served import Served, model
 from thinwire.protocol.encoding import decode_message
 from thinwire.protocol.messages import Problem, TaskMessage, VerdictMessage
 
@@ -210,3 +210,32 @@ def test_a_client_revoked_between_two_steps_is_not_waited_for(served: Served) ->
             return await until(http, run, lambda view: view["state"] == "finished")
 
     assert asyncio.run(play())["outcome"] == "completed"
+
+
+def test_no_round_begins_that_would_pass_the_budget(served: Served) -> None:
+    def bytes_of(exchanges: list[dict[str, Any]]) -> int:
+        return sum(int(one["uplink_bytes"]) + int(one["downlink_bytes"]) for one in exchanges)
+
+    async def play() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = await clients_of(http, served, 2)
+
+            async def spend(**settings: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+                run = served.run(arrays=model(2000), **settings)["id"]
+                await asyncio.gather(*(client.work() for client in clients))
+                view = await until(http, run, lambda view: bool(view["state"] == "finished"))
+                return view, (await http.get(f"/v1/runs/{run}/metrics")).json()["exchanges"]
+
+            view, free = await spend(name="free", rounds=3)
+            assert [one["kind"] for one in free] == ["train"] * 3 + ["evaluate"]
+            assert "reason" not in view
+            budget = bytes_of(free) - bytes_of(free[2:3]) // 2
+            view, kept = await spend(name="kept", rounds=50, **{"max-bytes": budget})
+            assert [one["kind"] for one in kept] == ["train"] * 2 + ["evaluate"]
+            assert bytes_of(kept) <= budget
+            assert view["outcome"] == "completed"
+            assert f"of {budget} bytes were spent" in view["reason"]
+            _, whole = await spend(name="whole", rounds=3, **{"max-bytes": 2 * bytes_of(free)})
+            assert len(whole) == len(free)
+
+    asyncio.run(play())

@@ -46,7 +46,7 @@ class Accounting:
                 charged = True
                 meter.charge(self._ledger, account, self._clock() - began)
 
-        with meter.request(self._ledger):
+        with meter.request(self._ledger), self._ledger.while_open(account, meter.uncharged):
             try:
                 await self._app(scope, receive, send_and_charge)
             finally:

@@ -130,9 +130,10 @@ class Driver:
     # -- opening ----------------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        task = await self._coordinator.compute(self._next_task)
+        beyond = self._beyond_budget()
+        task, reason = await self._coordinator.compute(self._next_task, beyond)
         if task is None:
-            await self.finish("completed", None)
+            await self.finish("completed", reason)
             return
         async with self._coordinator.publishing:
             self.enter(await self._publish(task))
@@ -153,12 +154,34 @@ class Driver:
         await self._store.write(rows.opening(run, opened))
         return opened
 
-    def _next_task(self) -> Task | None:
+    def _next_task(self, beyond: str | None) -> tuple[Task | None, str | None]:
+        """The task, and where there is none though the method would go on: why."""
         run, server = self._run, self._run.definition.server
-        task = server.task(run.at)
+        task, reason = server.task(run.at), None
+        if task is not None and beyond is not None and task.step == 0:
+            task, reason = None, beyond
         if task is None and run.definition.run.evaluate and run.last_kind != "evaluate":
-            return server.evaluation(run.at)
-        return task
+            task = server.evaluation(run.at)
+        return task, reason
+
+    def _beyond_budget(self) -> str | None:
+        """Why another round is too dear, taking the last one for its measure; None: it is not."""
+        run, most = self._run, self._run.definition.run.max_bytes
+        trained = [one for one in run.closed if one.kind != "evaluate"]
+        if most is None or not trained:
+            return None
+        ledger = self._coordinator.ledger
+        last = {one.exchange for one in trained if one.round == trained[-1].round}
+        # The requests with its answers are still open: the next task rides on their replies.
+        late = ledger.uncharged(run.id, last)
+        tallies = [ledger.exchange(run.id, index) for index in sorted(last)]
+        before = ledger.before(run.id, run.index)
+        spent, another = (sum(one.uplink + one.downlink for one in some) + late for some in ([before], tallies))
+        # The evaluation after it downloads the model once more.
+        final = tallies[-1].downlink if run.definition.run.evaluate else 0
+        if spent + another + final <= most:
+            return None
+        return f"max-bytes: {spent} of {most} bytes were spent when another round would have taken about {another}"
 
     def enter(self, opened: OpenExchange) -> None:
         """The exchange is open from now on."""

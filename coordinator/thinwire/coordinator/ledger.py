@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from thinwire.protocol.messages import LedgerKind, LedgerRow
@@ -99,6 +100,22 @@ class Ledger:
         self._clients: defaultdict[str, Tally] = defaultdict(Tally)
         self._members: defaultdict[str, set[str]] = defaultdict(set)
         self._kinds: defaultdict[LedgerKind, Tally] = defaultdict(Tally)
+        self._open: dict[int, tuple[Account, Callable[[], int]]] = {}
+
+    @contextlib.contextmanager
+    def while_open(self, account: Account, uncharged: Callable[[], int]) -> Iterator[None]:
+        """A request that is being served: what it has carried so far is charged at its end."""
+        self._open[id(account)] = account, uncharged
+        try:
+            yield
+        finally:
+            del self._open[id(account)]
+
+    def uncharged(self, run: str, exchanges: Container[int | None]) -> int:
+        """Bytes of open requests that belong to these exchanges of a run, as far as it is known."""
+        return sum(
+            uncharged() for one, uncharged in self._open.values() if one.run == run and one.exchange in exchanges
+        )
 
     def record(self, key: Key, tally: Tally) -> None:
         """Adds to the row of this key and remembers the difference for `drain`."""

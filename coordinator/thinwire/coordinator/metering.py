@@ -68,6 +68,10 @@ class Meter:
         if account.client:
             self._owner = account
 
+    def uncharged(self) -> int:
+        """Bytes since the last charge, both ways."""
+        return self.uplink - self._charged_uplink + self.downlink - self._charged_downlink
+
     def close(self, ledger: Ledger) -> None:
         """The connection is lost: charges what it carried beyond its requests to the client it last served."""
         self._lost = True

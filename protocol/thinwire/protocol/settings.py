@@ -54,6 +54,9 @@ class RunSettings(Settings):
         3, ge=1, le=1000, description="times an exchange without quorum is offered before the run pauses"
     )
     evaluate: bool = Field(True, description="one exchange of evaluation after the last round")
+    max_bytes: int | None = Field(
+        None, ge=1, description="wire bytes of the run: no round begins that would pass them; default: none"
+    )
 
     chains: Literal["default", "plain"] | dict[str, ChainSettings] = Field(
         "default", description="the method's chains; raw arrays; or chains by kind of exchange, `*` for all"
