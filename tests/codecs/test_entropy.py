@@ -200,6 +200,40 @@ def test_a_stream_comes_back(values: list[int], rows: int, seed: int) -> None:
         decode_symbols(memoryview(data + b"\0\0"), runs, np.stack(tables))
 
 
+@given(
+    counts=st.lists(st.integers(0, 3000), min_size=1, max_size=4),
+    dominance=st.sampled_from([0.3, 0.9, 0.999]),
+    log_lanes=st.integers(0, 6),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=60)
+def test_few_lanes_go_symbol_by_symbol_and_make_the_same_stream(
+    counts: list[int], dominance: float, log_lanes: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    runs = list(enumerate(counts))
+    rows = []
+    for _ in counts:
+        table = np.maximum(1, random.geometric(0.05, 256))
+        table[random.integers(256)] += int(dominance * TOTAL)
+        table = np.maximum(1, table * (TOTAL - 256) // table.sum())
+        table[table.argmax()] += TOTAL - table.sum()
+        rows.append(table.astype(np.uint32))
+    tables = np.stack(rows)
+    symbols = np.concatenate([random.choice(256, size, p=rows[row] / TOTAL) for row, size in runs]).astype(np.uint8)
+    streams = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("thinwire.codecs.rans._log_lanes", lambda *_: log_lanes)
+        for most in (0, 1 << 10):
+            patch.setattr("thinwire.codecs.rans_few_lanes.MOST_LANES", most)
+            streams.append(encode_symbols(symbols, runs, tables))
+            np.testing.assert_array_equal(decode_symbols(memoryview(streams[-1]), runs, tables), symbols)
+            for broken in (streams[-1] + b"\0\0", streams[-1][:-2]):
+                with pytest.raises(CodecError):
+                    decode_symbols(memoryview(broken), runs, tables)
+    assert streams[0] == streams[1]
+
+
 @given(st.integers(0, 200_000), st.integers(0, 100))
 @settings(max_examples=20)
 def test_gathering_is_a_stable_sort(size: int, seed: int) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from . import rans_few_lanes
 from .errors import CodecError
 from .grouping import key_sizes
 
@@ -33,6 +34,8 @@ _LOW: Final = np.uint32(0xFFFF)
 _CHUNK: Final = 1 << 15  # symbols whose table entries are looked up at once
 _WORTH_A_TABLE: Final = 4  # slots per symbol; with fewer symbols a decoder searches, and allocates no table of slots
 
+_NO_END: Final = "an entropy-coded stream does not end where it should"
+
 Tables = NDArray[np.uint32]
 """(tables, 256): the frequency of each symbol; a row sums to `TOTAL`, and 0 means that it cannot be coded."""
 Runs = Sequence[tuple[int, int]]
@@ -45,6 +48,9 @@ def encode_symbols(symbols: NDArray[np.uint8], runs: Runs, tables: Tables) -> by
     starts = np.cumsum(tables, axis=1, dtype=np.uint32) - tables
     log_lanes = _log_lanes(symbols, runs, tables)
     lanes = 1 << log_lanes
+    if lanes <= rans_few_lanes.MOST_LANES:
+        ended, moved_out = rans_few_lanes.encode(symbols, runs, _rows(tables), lanes, PRECISION)
+        return bytes([log_lanes]) + np.array(ended, "<u4").tobytes() + np.array(moved_out[::-1], "<u2").tobytes()
     states = np.full(lanes, _LOWEST, np.uint32)
     words = np.empty(count + lanes, "<u2")
     first = len(words)
@@ -86,6 +92,12 @@ def decode_symbols(data: memoryview, runs: Runs, tables: Tables) -> NDArray[np.u
     words = np.frombuffer(data, "<u2", (len(data) - head) // 2, head)
     if (states < _LOWEST).any():
         raise CodecError("malformed", "an entropy-coded stream starts with a state that no encoder ends with")
+    if lanes <= rans_few_lanes.MOST_LANES:
+        ended = states.tolist()
+        found, taken = rans_few_lanes.decode(ended, words.astype(np.uint16).data, runs, _rows(tables), PRECISION)
+        if taken != len(words) or any(state != _LOWEST for state in ended):
+            raise CodecError("malformed", _NO_END)
+        return np.frombuffer(found, np.uint8)
     table_of = _tables_of(runs)
     count = len(table_of)
     # The slots of all tables in a row: those of symbol 256 t + s end at its entry.
@@ -133,8 +145,12 @@ def decode_symbols(data: memoryview, runs: Runs, tables: Tables) -> NDArray[np.u
                 taken += len(empty)
         symbols[begin : begin + len(slots)] = symbol_of.take(slots) if by_slot else slots
     if taken != len(words) or (states != _LOWEST).any():
-        raise CodecError("malformed", "an entropy-coded stream does not end where it should")
+        raise CodecError("malformed", _NO_END)
     return symbols
+
+
+def _rows(tables: Tables) -> list[rans_few_lanes.Row]:
+    return [(row.tolist(), np.cumsum(row).tolist()) for row in tables]
 
 
 def _tables_of(runs: Runs) -> NDArray[np.uint16]:
