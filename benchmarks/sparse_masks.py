@@ -203,7 +203,15 @@ def pictures(groups: Groups) -> list[Picture]:
     ]
 
 
-EXPERIMENT = Experiment("sparse_masks", __doc__ or "", cells, tables, pictures)
+REMARKS = """What the figures say. At lambda 1 the mask theta > 1/2 is as accurate as fedavg with raw float32.
+Conditional coding and seeded sampling cost nothing, since the masks are the same bit for bit, and take a
+mask of .73 bit per parameter to .02. A thousandth of the uplink is reached from the fifteenth round on,
+not over a run of twenty: first masks are near one bit, and weigh most. Lambda works as a threshold: up
+to 5 it costs half a point, from 20 on several. The entropy regulariser has the lowest uplink late, and a
+model on disk that does not shrink. Beta aggregation over five rounds learns too slowly for a run of
+twenty."""
+
+EXPERIMENT = Experiment("sparse_masks", __doc__ or "", cells, tables, pictures, remarks=REMARKS)
 
 
 if __name__ == "__main__":
