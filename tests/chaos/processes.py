@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 Role = Literal["coordinator", "client"]
 Way = Literal["exec", "fork"]
-PRELOADED = ["thinwire.coordinator.server", "thinwire.edge_client.join", "torch._dynamo"]
+PRELOADED = ["thinwire.coordinator.server", "thinwire.edge_client.join"]
 
 
 class Running(Protocol):
