@@ -40,6 +40,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         EIGHT: fedavg(uplink=FACTORS, downlink=f"delta, {FACTORS}"),
         "update .90": feddlr(),
         "update .90, 8-bit factors": feddlr(factors=FACTORS),
+        "update .90, 8-bit factors, error feedback": feddlr(factors=FACTORS, error_feedback=True),
         "update .80, 8-bit factors": feddlr(energy_up=0.8, energy_down=0.8, factors=FACTORS),
         "weights .90": feddlr(object="weights"),
     }
@@ -70,7 +71,12 @@ def share(groups: Groups, which: str, against: str) -> float:
 def verdicts(groups: Groups, measured: Sequence[Speed]) -> list[Verdict]:
     """The aims of this reproduction."""
     found = []
-    pairs = (("update .90", TRAILING), ("update .90, 8-bit factors", EIGHT), ("update .80, 8-bit factors", EIGHT))
+    pairs = (
+        ("update .90", TRAILING),
+        ("update .90, 8-bit factors", EIGHT),
+        ("update .90, 8-bit factors, error feedback", EIGHT),
+        ("update .80, 8-bit factors", EIGHT),
+    )
     for name, same in pairs:
         if not {name, same, PLAIN} <= groups.keys():
             continue
@@ -79,13 +85,12 @@ def verdicts(groups: Groups, measured: Sequence[Speed]) -> list[Verdict]:
         found.append(Verdict(f"{name}: bytes of {same}", "<= 50 %", f"{100 * trailing:.1f} %", trailing <= 0.5))
         gap = difference(groups[name], groups[PLAIN])
         found.append(Verdict(f"{name}: accuracy against plain", "not worse", f"{gap.value:+.4f}", not_worse(gap)))
-    for most, least in ((0.5, 1.3), (0.3, 1.5)):
-        fitting = [one for one in measured if one.parameters <= most]
-        if fitting:
-            best = max(fitting, key=lambda one: one.speedup)
-            claim = f"compact model with {100 * most:.0f} % of the parameters: inference"
-            text = f"{best.speedup:.2f}x at {100 * best.parameters:.0f} % ({best.name})"
-            found.append(Verdict(claim, f">= {least}x", text, best.speedup >= least))
+    for share_, least in ((0.5, 1.3), (0.3, 1.5)):
+        speedups = [one.speedup for one in measured if abs(one.parameters - share_) < 0.05]
+        if speedups:
+            claim = f"compact model with {100 * share_:.0f} % of the parameters: inference"
+            text = f"{min(speedups):.2f}x to {max(speedups):.2f}x"
+            found.append(Verdict(claim, f">= {least}x", text, min(speedups) >= least))
     return found
 
 
@@ -115,7 +120,13 @@ def measure_facts(store: Store, given: argparse.Namespace) -> None:
         store.put_facts("compact", [one.plain() for one in speeds(quick=given.quick)])
 
 
-EXPERIMENT = Experiment("feddlr", __doc__ or "", cells, tables, pictures, measure_facts)
+REMARKS = """What the figures say. Factors of 8 bits keep both ways at a third of what fedavg sends in the same 8
+bits, a sixteenth of raw float32. Accuracy is two points lower after the same twenty rounds, and not "not
+worse": what truncation leaves out of an update comes later, through error feedback, so that it lags. At
+equal bytes it is ahead (see front). Compact models keep the outputs and are faster by more than was
+asked for."""
+
+EXPERIMENT = Experiment("feddlr", __doc__ or "", cells, tables, pictures, measure_facts, REMARKS)
 
 
 if __name__ == "__main__":
