@@ -152,6 +152,12 @@ class Store:
         found: dict[str, Any] = self._held["machine"]
         return found
 
+    @property
+    def settings(self) -> Sequence[str]:
+        """All that the experiment defines, measured or not."""
+        found: list[str] = self._held.get("order", [])
+        return found
+
     def outcome(self, cell: Cell) -> Outcome | None:
         """None: not run yet, or run under another definition."""
         found = self._held["cells"].get(cell.key)

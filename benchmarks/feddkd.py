@@ -127,7 +127,13 @@ def pictures(groups: Groups) -> list[Picture]:
     ]
 
 
-EXPERIMENT = Experiment("feddkd", __doc__ or "", cells, tables, pictures)
+REMARKS = """What the figures say. Steps of distillation help each round: after ten of them 3.4 points more than
+fedavg on a Dirichlet(0.1) split. They do not help each byte: a round costs two and a half times as much,
+and fedavg that spends the same on more rounds is 2.7 points ahead. The control with hard labels does as
+well as the teachers: on its own data a client's teacher says nearly what the labels say. Choose it where
+rounds are dear and bytes are not."""
+
+EXPERIMENT = Experiment("feddkd", __doc__ or "", cells, tables, pictures, remarks=REMARKS)
 
 
 if __name__ == "__main__":

@@ -121,10 +121,9 @@ def measure_facts(store: Store, given: argparse.Namespace) -> None:
 
 
 REMARKS = """What the figures say. Factors of 8 bits keep both ways at a third of what fedavg sends in the same 8
-bits, a sixteenth of raw float32. Accuracy is two points lower after the same twenty rounds, and not "not
-worse": what truncation leaves out of an update comes later, through error feedback, so that it lags. At
-equal bytes it is ahead (see front). Compact models keep the outputs and are faster by more than was
-asked for."""
+bits, a sixteenth of raw float32. Without error feedback accuracy is two points lower after the same
+twenty rounds: what truncation leaves out of an update is lost. Compact models keep the outputs and are
+faster by more than was asked for."""
 
 EXPERIMENT = Experiment("feddlr", __doc__ or "", cells, tables, pictures, measure_facts, REMARKS)
 

@@ -100,14 +100,15 @@ def _reached(found: Sequence[Outcome], accuracy: float) -> int | None:
     return None if None in costs else round(sum(cost for cost in costs if cost is not None) / len(costs))
 
 
-REMARKS = """What the figures say. The chain decides more than the method: two bits up and four down, with error
-feedback, reach what raw float32 reaches with an eighteenth of its bytes. Below that, low rank with five-
-bit factors is the cheapest way to .80 and ends a point or two lower. Masks are far ahead below 2.5 MB,
-where fedavg at two bits has not finished its first round, and come to .798 at best in thirty rounds of
-this small model. Sending the top 5 % saves bytes and loses more accuracy than two bits for everything.
-Distillation at 8 bits costs as much as raw fedavg here: a Dirichlet split of .3 is not skewed enough for
-it. Progressive training needs more rounds after its last growth than thirty in all leave. The personal
-models of fd_alu stand apart: they are .878 on data like their clients' own."""
+REMARKS = """What the figures say. The chain decides more than the method: two bits up and four down reach what raw
+float32 reaches with an eighteenth of its bytes, and no feedback of errors is needed, since rounding is
+unbiased. Low rank with five-bit factors is the cheapest way to .80 and ends a point or two lower; with
+error feedback it ends as high as fedavg, for as many bytes as fedavg at two bits. The top 5 % need error
+feedback too. Masks are far ahead below 2.5 MB, where fedavg at two bits has not finished its first
+round, and come to .798 at best in thirty rounds of this small model. Distillation at 8 bits costs as
+much as raw fedavg here: a Dirichlet split of .3 is not skewed enough for it. Progressive training needs
+more rounds after its last growth than thirty in all leave. The personal models of fd_alu stand apart:
+.878 on data like their clients' own."""
 
 EXPERIMENT = Experiment("front", __doc__ or "", cells, tables, pictures, remarks=REMARKS)
 

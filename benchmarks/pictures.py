@@ -16,6 +16,10 @@ COLOURS = (
 )
 
 
+INSIDE = 8
+"""Entries for which a legend finds room among the curves."""
+
+
 @contextmanager
 def _axes(title: str, xlabel: str, ylabel: str, path: Path) -> Iterator[Any]:
     """Axes with logarithmic x; what is drawn becomes a PNG at `path`."""
@@ -23,7 +27,7 @@ def _axes(title: str, xlabel: str, ylabel: str, path: Path) -> Iterator[Any]:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(8, 4.6), dpi=130, layout="constrained")
+        figure = Figure(figsize=(9, 4.6), dpi=130, layout="constrained")
         axes = figure.subplots()
         axes.set_xscale("log")
         yield axes
@@ -32,7 +36,10 @@ def _axes(title: str, xlabel: str, ylabel: str, path: Path) -> Iterator[Any]:
         axes.set_title(title, loc="left", fontsize=10)
         axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.grid(visible=True, which="both", alpha=0.25)
-        axes.legend(fontsize=8, frameon=False)
+        if len(axes.get_legend_handles_labels()[1]) > INSIDE:
+            figure.legend(fontsize=7, frameon=False, loc="outside right upper")
+        else:
+            axes.legend(fontsize=8, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", metadata={"Software": "thinwire"})
 

@@ -52,7 +52,8 @@ def section(experiment: Experiment, store: Store, *, quick: bool) -> str:
     lines = [
         f"## {experiment.id}",
         experiment.text.strip().replace(f": `python -m benchmarks.{experiment.id}`", ""),
-        f"`{command}`: {len(cells)} runs, {hours:.1f} h on {machine['cores']} cores ({machine['processor']}), "
+        f"`{command}`: {len(store.groups())} of its {len(store.settings)} settings, {len(cells)} runs, "
+        f"{hours:.1f} h on {machine['cores']} cores ({machine['processor']}), "
         f"{days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}; torch {machine['torch']}, numpy {machine['numpy']}.",
     ]
     if remarks := experiment.remarks:
@@ -62,9 +63,17 @@ def section(experiment: Experiment, store: Store, *, quick: bool) -> str:
     return "\n\n".join(lines)
 
 
+def missing() -> Iterator[str]:
+    """A sentence on the experiments that nobody has run, if there are any."""
+    found = [name for name in EXPERIMENTS if not any(Store(find(name).path(quick=q)).groups() for q in (False, True))]
+    if found:
+        commands = ", ".join(f"`python -m benchmarks.{name}`" for name in found)
+        yield f"Defined and not yet run to its end: {commands}."
+
+
 def main() -> None:
     """Writes the page."""
-    PAGE.write_text("\n\n".join([HEAD.strip(), *sections()]) + "\n")
+    PAGE.write_text("\n\n".join([HEAD.strip(), *missing(), *sections()]) + "\n")
     console().print(f"written: {PAGE}")
 
 
