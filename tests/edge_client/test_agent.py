@@ -232,6 +232,34 @@ def test_the_verdict_decides_what_is_remembered(
     assert client.counted() == counted
 
 
+def test_a_client_too_late_for_a_payload_goes_on_with_the_next_task(client: _Client, server: CuttingServer) -> None:
+    """The exchange was closed while it fetched, and what was broadcast is no longer kept."""
+    script = _Script(server)
+    gone = script.by_digest(7.0)
+    server.payloads.clear()
+    script.says(message=script.task(0, gone))
+    script.says_plan()
+    script.says_problem("payload-not-found")
+    script.says(message=script.task(1))
+    script.says(message=VerdictMessage(verdict="accepted"))
+    script.says_problem("run-finished")
+    client.process()
+    assert client.counted() == [1, 0]
+
+
+def test_a_task_that_lacks_its_payload_again_and_again_is_no_task(client: _Client, server: CuttingServer) -> None:
+    script = _Script(server)
+    gone = script.by_digest(7.0)
+    server.payloads.clear()
+    for turn in range(5):
+        script.says(message=script.task(0, gone))
+        if turn == 0:
+            script.says_plan()
+        script.says_problem("payload-not-found")
+    with pytest.raises(ProblemError, match="payload-not-found"):
+        client.process()
+
+
 @pytest.mark.parametrize("reason", ["answer-invalid", "payload-invalid", "task-not-found"])
 def test_a_refusal_promotes_the_other_memory_and_the_client_goes_on(
     reason: str, client: _Client, server: CuttingServer

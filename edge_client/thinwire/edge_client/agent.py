@@ -41,6 +41,9 @@ _PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _LONGEST_DISK_PAUSE_S: Final = 60.0
 _RESENT: Final = ("upload-not-found", "upload-incomplete", "digest-mismatch")
 """What is wrong with an upload that sending its bytes mends."""
+_GONE: Final = ("payload-not-found", "plan-not-found")
+"""What a task needs is no longer kept."""
+_TIMES_MISSED: Final = 5
 ResultT = TypeVar("ResultT")
 
 
@@ -68,6 +71,7 @@ class Agent:
         self._poll_s = LONGEST_POLL_S
         self._inline = True
         self._link_before = folder.link()
+        self._missed = "", 0
 
     def serve(self, *, forever: bool = False) -> FinishedError:
         """Works until all runs this client could serve are over; `forever`: and goes on to wait for new ones.
@@ -112,7 +116,24 @@ class Agent:
                     self._say("the parts held are damaged; asking for whole ones")
                     memory.forget_parts()
                     return
+                except ProblemError as error:
+                    if error.reason not in _GONE:
+                        raise
+                    self._miss(task.task, error)
+                    return
             task = self._despite_disk(partial(self._deliver, memory, task.task))
+
+    def _miss(self, task: str, error: ProblemError) -> None:
+        """What a task needs is gone: its exchange was closed meanwhile, and the next one is asked for. Raises the error
+        where the same task is offered again and again.
+        """
+        times = self._missed[1] + 1 if self._missed[0] == task else 1
+        self._missed = task, times
+        if times == _TIMES_MISSED:
+            raise error
+        self._say(f"too late for a task: {error}")
+        if times > 1:
+            self._transfer.pause(times, str(error))
 
     def _despite_disk(self, work: Callable[[], ResultT]) -> ResultT:
         """What the work returns, begun again until this client's own disk has room for what it keeps.
