@@ -14,7 +14,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -37,7 +37,7 @@ from thinwire.coordinator.demo import (
 )
 from thinwire.coordinator.operate import Operator
 from thinwire.coordinator.processes import Children, finish
-from thinwire.coordinator.rounds import Round, evaluation_of, rounds_of
+from thinwire.coordinator.rounds import Round, accuracy_of, evaluation_of, rounds_of
 from thinwire.methods.interface import EVALUATE
 from thinwire.protocol.messages import ExchangeMetrics, RunCommand, RunRequest, RunView
 from thinwire.protocol.settings import RunSettings
@@ -61,7 +61,9 @@ class Cell:
 
     @property
     def definition(self) -> str:
-        """Changes whenever the cell would give another result. Where the data lie is no part of it."""
+        """Changes whenever the cell would give another result. Where the data lie, and where they are trained on, is
+        no part of it.
+        """
         text = json.dumps([_plain(self.fleet), self.run], sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -92,7 +94,9 @@ class Outcome:
     @property
     def accuracy(self) -> float:
         """Of the final model, as the evaluation after the last round found it; NaN where nobody measured it."""
-        return self.metric("accuracy")
+        last = evaluation_of(self.exchanges)
+        found = None if last is None else accuracy_of(last.metrics)
+        return math.nan if found is None else found
 
     def metric(self, name: str) -> float:
         """Of the evaluation after the last round."""
@@ -147,12 +151,6 @@ class Store:
         return found
 
     @property
-    def machine(self) -> Mapping[str, Any]:
-        """What the last cell was measured on."""
-        found: dict[str, Any] = self._held["machine"]
-        return found
-
-    @property
     def settings(self) -> Sequence[str]:
         """All that the experiment defines, measured or not."""
         found: list[str] = self._held.get("order", [])
@@ -180,19 +178,20 @@ class Store:
         self._held["order"] = list(dict.fromkeys(cell.name for cell in cells))
         self.write(self._held)
 
-    def put(self, cell: Cell, result: Result) -> None:
-        """Written at once."""
-        self._held["machine"] = {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "torch": version("torch"),
-            "numpy": version("numpy"),
-            "thinwire": version("thinwire"),
-        }
+    def put(self, cell: Cell, result: Result, device: str) -> None:
+        """Written at once. `device`: on which the clients trained."""
         self._held["cells"][cell.key] = {
             "definition": cell.definition,
             "measured": datetime.now(UTC).date().isoformat(),
+            "machine": {
+                "processor": platform.machine(),
+                "cores": os.cpu_count(),
+                "device": device,
+                "python": platform.python_version(),
+                "torch": version("torch"),
+                "numpy": version("numpy"),
+                "thinwire": version("thinwire"),
+            },
             "outcome": result.view.outcome or result.view.state,
             "reason": result.view.reason,
             "seconds": round(result.seconds, 1),
@@ -202,6 +201,12 @@ class Store:
             "settings": dict(cell.run),
             "exchanges": [_rounded(one.model_dump(mode="json")) for one in result.exchanges],
         }
+        self.write(self._held)
+
+    def take(self, path: Path, cells: Iterable[Cell]) -> None:
+        """Those of the cells that another store holds, measured on another machine, say."""
+        other = Store(path)
+        self._held["cells"] |= {cell.key: other.cells[cell.key] for cell in cells if other.outcome(cell) is not None}
         self.write(self._held)
 
     def put_facts(self, name: str, facts: Any) -> None:
@@ -220,8 +225,9 @@ class Store:
 
 
 def _plain(fleet: Fleet) -> dict[str, Any]:
-    """What was chosen, without what was left at its default."""
+    """What was chosen, without what was left at its default and without the device."""
     chosen = {one.name: getattr(fleet, one.name) for one in fields(fleet) if getattr(fleet, one.name) != one.default}
+    chosen.pop("device", None)
     return {name: value.name if isinstance(value, Path) else value for name, value in chosen.items()}
 
 
@@ -230,7 +236,7 @@ def _rounded(exchange: dict[str, Any]) -> dict[str, Any]:
     return exchange | {"metrics": metrics, "seconds": round(exchange["seconds"], 2)}
 
 
-def measure(cells: Sequence[Cell], store: Store, screen: Console) -> None:
+def measure(cells: Sequence[Cell], store: Store, screen: Console, device: str = "cpu") -> None:
     """Runs what the store lacks; cells of one fleet share its processes, one after the other."""
     missing = [cell for cell in cells if store.outcome(cell) is None]
     if len(missing) < len(cells):
@@ -250,10 +256,10 @@ def measure(cells: Sequence[Cell], store: Store, screen: Console) -> None:
             def over(cell: Cell, result: Result) -> None:
                 nonlocal done
                 done += int(cell.run["rounds"])
-                store.put(cell, result)
+                store.put(cell, result, device)
                 screen.print(_line(cell, store))
 
-            _serve(fleet, group, step, over)
+            _serve(replace(fleet, device=device), group, step, over)
 
 
 def _line(cell: Cell, store: Store) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,8 +61,12 @@ class Experiment:
         parser = argparse.ArgumentParser(description=self.text, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--quick", action="store_true", help="a small form, under ten minutes on two cores")
         parser.add_argument("--seeds", type=int, help="default: 1 if quick, else 3")
-        parser.add_argument("--only", default="", help="cells whose name contains this text")
+        parser.add_argument("--only", default="", help="cells whose 'setting / seed n' matches this expression")
         parser.add_argument("--data-folder", type=Path, default=SHARED, help="where the npz files of the tasks lie")
+        parser.add_argument("--device", default="cpu", help="where the clients train: cpu, cuda")
+        parser.add_argument(
+            "--take", type=Path, nargs="*", default=[], help="stores measured elsewhere, to take cells of"
+        )
         parser.add_argument("--out", type=Path, help=f"default: benchmarks/results/{self.id}[-quick].json")
         given = parser.parse_args()
         given.seeds = given.seeds or (1 if given.quick else 3)
@@ -69,8 +74,10 @@ class Experiment:
         store = Store(given.out or self.path(quick=given.quick))
         cells = self.cells(given)
         store.keep_order(cells)
+        for path in given.take:
+            store.take(path, cells)
         self.measure_facts(store, given)
-        measure([cell for cell in cells if given.only in cell.name], store, screen)
+        measure([cell for cell in cells if re.search(given.only, cell.key)], store, screen, given.device)
         for table in self.tables(store):
             table.show(screen)
         for path in self.draw(store):

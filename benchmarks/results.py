@@ -5,9 +5,10 @@ Of every experiment the full form where its file has cells, otherwise the quick 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cells import Store
 from benchmarks.experiment import Experiment
@@ -45,22 +46,33 @@ def sections() -> Iterator[str]:
 
 def section(experiment: Experiment, store: Store, *, quick: bool) -> str:
     """What was measured, when, on what; tables; pictures."""
-    machine, cells = store.machine, store.cells
-    days = sorted({cell["measured"] for cell in cells.values()})
-    hours = sum(cell["seconds"] for cell in cells.values()) / 3600
+    cells = store.cells
     command = f"python -m benchmarks.{experiment.id}{' --quick' if quick else ''}"
     lines = [
         f"## {experiment.id}",
         experiment.text.strip().replace(f": `python -m benchmarks.{experiment.id}`", ""),
-        f"`{command}`: {len(store.groups())} of its {len(store.settings)} settings, {len(cells)} runs, "
-        f"{hours:.1f} h on {machine['cores']} cores ({machine['processor']}), "
-        f"{days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}; torch {machine['torch']}, numpy {machine['numpy']}.",
+        f"`{command}`: {len(store.groups())} of its {len(store.settings)} settings, {len(cells)} runs: "
+        f"{'; '.join(spent(cells.values()))}.",
     ]
     if remarks := experiment.remarks:
         lines.append(remarks)
     lines += [table.markdown() for table in experiment.tables(store)]
     lines += [f"![{path.stem}](images/results/{path.name})" for path in experiment.draw(store, IMAGES)]
     return "\n\n".join(lines)
+
+
+def spent(cells: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """For each machine: hours of runs, cores, days, versions."""
+    machines: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        of = cell["machine"]
+        trained = "" if of.get("device", "cpu") == "cpu" else f", trained on {of['device']}"
+        machine = f"{of['cores']} cores ({of['processor']}{trained}, torch {of['torch']}, numpy {of['numpy']})"
+        machines.setdefault(machine, []).append(cell)
+    for machine, found in machines.items():
+        days = sorted({cell["measured"] for cell in found})
+        hours = sum(cell["seconds"] for cell in found) / 3600
+        yield f"{hours:.1f} h on {machine}, {days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}"
 
 
 def missing() -> Iterator[str]:

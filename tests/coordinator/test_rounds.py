@@ -43,6 +43,12 @@ def test_several_steps_are_one_round() -> None:
     assert evaluation_of(exchanges) is None
 
 
+def test_of_maps_the_accuracy_is_the_mean_dice() -> None:
+    exchange = _exchange(0, 1, 0, "train", None, 0)
+    exchange.metrics["dice"] = 0.75
+    assert rounds_of([exchange])[0].accuracy == 0.75
+
+
 def test_nothing_has_happened_yet() -> None:
     (start,) = rounds_of([])
     assert (start.round, start.accuracy, start.wire_bytes) == (0, None, 0)

@@ -21,6 +21,7 @@ from thinwire.methods.learning import train_epochs
 from thinwire.methods.local_training import under
 from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY
+from thinwire.methods.progfed.growing import stage_model
 from thinwire.methods.simulation import build_server
 
 FLEET = learners(3)
@@ -232,3 +233,12 @@ def test_training_on_the_digits_works() -> None:
     assert result.exchanges[-1].mean("accuracy") > 0.75
     whole = simulated(run_settings("fedavg", rounds=10, cohort=4), fleet, first_model(fleet))
     assert sum(e.uplink_bytes for e in result.exchanges) < 0.9 * sum(e.uplink_bytes for e in whole.exchanges)
+
+
+def test_a_stage_lies_where_its_model_lies() -> None:
+    """On torch's device without memory, since a processor is the only other one everywhere."""
+    task = course(GROWING, 4)[0][1]
+    assert task is not None
+    learner = learners(1)["client-00"]
+    grown, temporary = stage_model(learner.model.to("meta"), task.arrays, 1, "front")
+    assert {str(tensor.device) for tensor in (*grown.parameters(), *temporary.values())} == {"meta"}

@@ -13,7 +13,7 @@ from thinwire.methods.registry import method_ids
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.settings import RunSettings
 
-from .cli_demo import Allow, Architecture, DataFile, Download, Limit, require_extras, show_nothing, workplace
+from .cli_demo import Allow, Architecture, DataFile, Device, Download, Limit, require_extras, show_nothing, workplace
 from .cli_options import AsFormat, Format, Set, fail, print_json, run_settings
 from .compare import Comparison, run_comparison
 from .console import console, in_figure, table
@@ -47,6 +47,7 @@ def compare(
     architecture: Architecture = None,
     limit: Limit = None,
     allow: Allow = None,
+    device: Device = "cpu",
     split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, classes:K or natural")] = "dirichlet:0.3",
     seed: Annotated[int, typer.Option(min=0, help="of model, split and everything random")] = 0,
     link: Annotated[str | None, typer.Option(help="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")] = None,
@@ -72,7 +73,7 @@ def compare(
         fail("--methods names a run twice", Exit.USAGE)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
-    fleet = Fleet(clients, task, split, seed, link, data, architecture, limit, tuple(allow or ()), download)
+    fleet = Fleet(clients, task, split, seed, link, data, architecture, limit, tuple(allow or ()), download, device)
     display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(show_nothing)
     with workplace(data_dir) as folder:
         with display as step:

@@ -32,6 +32,7 @@ Architecture = Annotated[
 ]
 Limit = Annotated[str | None, typer.Option("--limit", help="use only so many examples: TRAIN or TRAIN/TEST")]
 Allow = Annotated[list[str] | None, typer.Option(help="what the clients consent to, for example sample-knowledge")]
+Device = Annotated[str, typer.Option(help="where the clients train: cpu, cuda, cuda:1, mps")]
 MEASURED = 20
 """Exchanges whose measures are shown; the report has all."""
 EXTRA = {"matplotlib": "draws the report", "sklearn": "holds the digits", "torch": "trains"}
@@ -47,6 +48,7 @@ def demo(
     architecture: Architecture = None,
     limit: Limit = None,
     allow: Allow = None,
+    device: Device = "cpu",
     split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, classes:K or natural")] = "dirichlet:0.3",
     seed: Annotated[int, typer.Option(min=0, help="of model, split and everything random")] = 0,
     link: Annotated[str | None, typer.Option(help="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")] = None,
@@ -62,7 +64,7 @@ def demo(
     settings = run_settings(None, set_ or [], defaults)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
-    fleet = Fleet(clients, task, split, seed, link, data, architecture, limit, tuple(allow or ()), download)
+    fleet = Fleet(clients, task, split, seed, link, data, architecture, limit, tuple(allow or ()), download, device)
     display: AbstractContextManager[Step] = shown(screen) if format_ is Format.TABLE else nullcontext(show_nothing)
     with workplace(data_dir) as folder:
         with display as step:

@@ -31,7 +31,7 @@ from .watch import Step
 
 COORDINATOR: Final = "thinwire.coordinator"
 EDGE_CLIENT: Final = "thinwire.edge_client"
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 180.0
 DOWNLOAD_TIMEOUT_S: Final = 3600.0
 END_TIMEOUT_S: Final = 60.0
 POLL_S: Final = 0.2
@@ -40,7 +40,8 @@ POLL_S: Final = 0.2
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The clients of a demo. `link`: emulated by every client on its own socket. `data`, `architecture`, `limit`,
-    `allow`, `download`: as for `thinwire-client join`; several architectures, separated by commas, take turns.
+    `allow`, `download`, `device`: as for `thinwire-client join`; several
+    architectures, separated by commas, take turns.
     """
 
     clients: int
@@ -53,6 +54,7 @@ class Fleet:
     limit: str | None = None
     allow: tuple[str, ...] = ()
     download: bool = False
+    device: str = "cpu"
 
     def options(self, index: int) -> list[str]:
         """Of the client's command line: what it learns and on which data."""
@@ -138,7 +140,7 @@ def start_clients(children: Children, operator: Operator, fleet: Fleet, folder: 
         arguments = [
             "join", operator.url, "--invite-file", str(invite_file), "--name", name, *fleet.options(index),
             "--split", fleet.split, "--share", f"{index}/{fleet.clients}", "--threads", "1",
-            "--data-dir", str(folder / name), "--stats", str(folder / f"{name}.json"),
+            "--device", fleet.device, "--data-dir", str(folder / name), "--stats", str(folder / f"{name}.json"),
         ]  # fmt: skip
         if fleet.limit is not None:
             arguments += ["--limit", fleet.limit]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ class Round:
     """One round. `accuracy`, `loss`: of the model that it made, measured by the exchange after it; None before. Of a
     method without global model: means over the clients' own models, on the same test examples; `personal_accuracy`: the
     mean on test examples distributed like each client's own, another figure. None for methods that do not measure it.
+    Where the targets are maps, `accuracy` is the mean Dice coefficient.
 
     Bytes are wire bytes; `total_bytes`: of the run up to the end of this round, both directions. Round 0 is the
     first model, which cost nothing; the evaluation after the last round has bytes of its own in no round.
@@ -57,7 +58,7 @@ def rounds_of(exchanges: Iterable[ExchangeMetrics]) -> list[Round]:
         last = rounds[-1]
         starts = exchange.kind == EVALUATE or exchange.round != last.round
         if starts:
-            last.accuracy = exchange.metrics.get("accuracy", last.accuracy)
+            last.accuracy = accuracy_of(exchange.metrics, last.accuracy)
             last.loss = exchange.metrics.get("loss", last.loss)
             last.personal_accuracy = exchange.metrics.get("personal_accuracy", last.personal_accuracy)
             last.total_bytes = exchange.uplink_bytes_before + exchange.downlink_bytes_before
@@ -75,6 +76,11 @@ def rounds_of(exchanges: Iterable[ExchangeMetrics]) -> list[Round]:
         before = exchange.uplink_bytes_before + exchange.downlink_bytes_before
         now.total_bytes = before + exchange.uplink_bytes + exchange.downlink_bytes
     return rounds
+
+
+def accuracy_of(metrics: Mapping[str, float], default: float | None = None) -> float | None:
+    """The share of right classes, or the mean Dice coefficient, whichever the clients measured."""
+    return metrics.get("accuracy", metrics.get("dice", default))
 
 
 def evaluation_of(exchanges: Iterable[ExchangeMetrics]) -> ExchangeMetrics | None:

@@ -120,6 +120,8 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
+    # Without it CUDA's matrix products are not the same from run to run; read when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # What use_deterministic_algorithms(True, warn_only=True) does, without its import of the compiler.
     torch.set_deterministic_debug_mode("warn")
     device = _device(options.device)

@@ -50,7 +50,8 @@ class Learner:
         self.model = task.model()
         if not isinstance(self.model, nn.Module):
             raise TaskFileError(f"model() returned a {type(self.model).__name__}, not a torch.nn.Module")
-        self.model.to(self.device)
+        # Channels last: the same results to rounding, and an epoch of a ConvNet takes less time on a CPU.
+        self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.device)
         try:

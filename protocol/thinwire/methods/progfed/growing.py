@@ -62,6 +62,7 @@ def stage_model(
         linear = _linear(temporary)
         grown = nn.Sequential(*_grown(model, received), _Pool(), linear)
         head = linear
+    head.to(next(model.parameters()).device)
     return grown, {TEMPORARY[part]: tensor for part, tensor in head.named_parameters()}
 
 

@@ -55,7 +55,7 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
                 effective = torch.rand_like(theta).lt_(theta).mul_(weights)
             effective.requires_grad_(True)
             pieces = torch.split(effective, sizes)
-            held = {name: piece.view(shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
+            held = {name: _laid_out(piece, shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
             learner.loss(functional_call(model, held, (inputs,)), targets).backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 assert effective.grad is not None  # noqa: S101
@@ -78,3 +78,9 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
 
 def _flat(arrays: Arrays, names: Sequence[str]) -> torch.Tensor:
     return torch.cat([torch.from_numpy(arrays[name].astype("f4").reshape(-1)) for name in names])
+
+
+def _laid_out(flat: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """With the channels of a kernel last, as the learner lays out its model: convolutions and pooling are faster."""
+    piece = flat.view(shape)
+    return piece.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else piece
