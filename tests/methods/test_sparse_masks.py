@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from tests.methods.fleet import first_model, learners, run_settings
@@ -16,6 +18,7 @@ from thinwire.methods.interface import Contribution, State
 from thinwire.methods.simulation import build_server
 from thinwire.methods.sparse_masks import SparseMasksSettings
 from thinwire.methods.sparse_masks.frozen import theta_of_counts
+from thinwire.methods.sparse_masks.training import drawn
 
 MODEL = first_model(learners(1, hidden=(16,)))
 
@@ -113,3 +116,12 @@ def test_settings_that_contradict_each_other_are_refused(settings: Mapping[str, 
 def test_models_that_cannot_be_masked_are_refused(arrays: Arrays, settings: Mapping[str, Any], cohort: int) -> None:
     with pytest.raises(CodecError, match="bad-spec"):
         build_server(run_settings("sparse_masks", settings, cohort=cohort)).start(arrays, 0)
+
+
+@pytest.mark.parametrize("theta", [0.0, 2.0**-18, 0.1, 0.5, 1 - 2.0**-10, 1.0])
+def test_a_batch_draws_zeros_and_ones_with_probability_theta(theta: float) -> None:
+    count = 1 << 20
+    found = drawn(torch.full((count,), theta), np.random.SFC64(3)).numpy()
+    assert set(np.unique(found)) <= {0.0, 1.0}
+    near = round(theta * 65536) / 65536
+    assert abs(found.mean() - near) <= 4 * math.sqrt(near * (1 - near) / count)

@@ -12,9 +12,9 @@ FedPM's code). The regulariser is (lambda / n) sum of theta, or of the binary en
 clamp of probabilities to .01 and .99 floors the rate at .08 bit. Adam is fresh in every task. Every client counts the
 same by default: then the counts j of K masks are exactly theta = j / K, small integers which both ends know. Seeded
 sampling: a mask is drawn as m = 1[u < theta] with u from the shared counter generator, so the coder knows u too: the
-same marginals, fewer bytes. A run's first broadcast is a seed. Normal numbers are sums of twelve uniform 16-bit
-integers, the same bits on every machine. Parameters of normalisation layers stay what the run's first model says, as if
-they were not affine; running statistics are averaged.
+same marginals, fewer bytes. While it trains, a client draws its masks from theta in 16 bits. A run's first broadcast is
+a seed. Normal numbers are sums of twelve uniform 16-bit integers, the same bits on every machine. Parameters of
+normalisation layers stay what the run's first model says, as if they were not affine; running statistics are averaged.
 
 Adam's epsilon (1e-8) hides the regulariser's gradient where lambda theta (1 - theta) / n falls below it: n above about
 1e7. Resampling alone lets coordinates freeze after some 3 K rounds: `revive` keeps a floor.
