@@ -21,6 +21,7 @@ from .demo import Fleet
 from .watch import Step, shown
 
 PLAIN = ":plain"
+CHAINS = ("chains", "uplink", "downlink")
 _COARSE = {"up": "quantise(4), entropy", "down": "delta, quantise(4), entropy"}
 SUITED: Mapping[str, Mapping[str, Any]] = {
     "fedavg": {"chains": {"train": _COARSE}, "settings": {"error-feedback": True}},
@@ -64,7 +65,7 @@ def compare(
     """Run several methods on the same data, clients and wire, and show which accuracy cost how many bytes.
 
     Each method begins with settings that suit it; the report shows them. `--set KEY=VALUE` holds for every run,
-    `--set METHOD.KEY=VALUE` for the runs of one method.
+    `--set METHOD.KEY=VALUE` for the runs of one method; chains set so leave METHOD:plain as it is.
     """
     wanted = [f"fedavg{PLAIN}", *method_ids()] if methods is None else [name.strip() for name in methods.split(",")]
     defaults: dict[str, Any] = {"rounds": rounds, "cohort": clients, "seed": seed}
@@ -94,7 +95,9 @@ def _settings(wanted: str, assignments: list[str], defaults: dict[str, Any]) -> 
         if not dot:
             mine.append(assignment)
         elif owner == method:
-            mine.append(assignment.removeprefix(f"{owner}."))
+            # A plain run stays plain: it is what the others are measured against.
+            if not (wanted.endswith(PLAIN) and rest.split(".")[0] in CHAINS):
+                mine.append(assignment.removeprefix(f"{owner}."))
         elif owner not in method_ids() or not rest:
             fail(f"--set {assignment}: {owner!r} is no method", Exit.USAGE)
     name = wanted.replace(PLAIN, "-plain")
