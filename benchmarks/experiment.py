@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.cells import RESULTS, SHARED, Cell, Outcome, Store, measure
+from benchmarks.cells import RESULTS, SHARED, Cell
+from benchmarks.measuring import measure
+from benchmarks.outcomes import Outcome
+from benchmarks.store import Store
 from benchmarks.tables import Table
 from thinwire.coordinator.console import console
 

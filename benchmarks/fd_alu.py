@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.cells import Cell, Mean, Store, file_of, sized
+from benchmarks.cells import Cell, file_of
 from benchmarks.experiment import Experiment, Groups
+from benchmarks.outcomes import Mean, sized
+from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
 from thinwire.coordinator.demo import Fleet
 

@@ -10,14 +10,18 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.cells import Cell, Mean, Outcome, Store, file_of, sized
+from benchmarks.cells import Cell, file_of
 from benchmarks.experiment import Experiment, Groups, Picture
+from benchmarks.outcomes import Mean, Outcome, difference, not_worse, sized
+from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
 from thinwire.coordinator.demo import Fleet
 
 SPLITS = {"dirichlet 0.1": "dirichlet:0.1", "2 classes": "classes:2"}
 LOCAL = {"epochs": 1, "batch-size": 32, "lr": 0.02}
 FEDAVG, FEDPROX, DEFAULT = "fedavg", "fedprox 0.1", "feddkd M=5"
+THRIFTY = "feddkd M=5, distil in 5 bits"
+FEW_BITS = {"distil": {"up": "quantise(5), entropy", "down": "delta, quantise(5), entropy"}}
 AT = 10
 """The round at which the aims are stated."""
 
@@ -36,6 +40,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         FEDAVG: run("fedavg", more_rounds),
         FEDPROX: run("fedavg", rounds, proximal_mu=0.1),
         DEFAULT: run("feddkd", rounds),
+        THRIFTY: run("feddkd", rounds) | {"chains": FEW_BITS},
         "feddkd M=5, labels": run("feddkd", rounds, distil_target="labels"),
     }
     grid = {f"feddkd M={steps}": run("feddkd", rounds, distil_steps=steps) for steps in (1, 2, 3, 10)}
@@ -96,8 +101,14 @@ def verdicts(groups: Groups) -> list[Verdict]:
         found.append(
             Verdict(f"{split}: beyond fedavg, equal bytes", "> 0", f"{equal_bytes.value:+.4f}", equal_bytes.value > 0)
         )
-        share = Mean.of([distil_share(one) for one in groups[name]]).value
-        found.append(Verdict(f"{split}: distil steps of the train exchange", "<= 1", f"{share:.2f}", share <= 1))
+        thrifty = f"{split}: {THRIFTY}"
+        if thrifty in groups:
+            share = Mean.of([distil_share(one) for one in groups[thrifty]]).value
+            found.append(
+                Verdict(f"{split}: distil steps in 5 bits, of the train exchange", "<= 1", f"{share:.2f}", share <= 1)
+            )
+            gap = difference(groups[thrifty], groups[name])
+            found.append(Verdict(f"{split}: 5 bits against 8", "not worse", f"{gap.value:+.4f}", not_worse(gap)))
     return found
 
 

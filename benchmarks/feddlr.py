@@ -10,9 +10,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.cells import Cell, Mean, Store, difference, file_of, not_worse, sized
+from benchmarks.cells import Cell, file_of
 from benchmarks.compact import Speed, speed_table, speeds
 from benchmarks.experiment import Experiment, Groups, Picture
+from benchmarks.outcomes import Mean, difference, not_worse, sized
+from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
 from thinwire.coordinator.demo import Fleet
 

@@ -11,8 +11,10 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.cells import Cell, Mean, Outcome, Store, file_of
+from benchmarks.cells import Cell, file_of
 from benchmarks.experiment import Experiment, Groups, Picture
+from benchmarks.outcomes import Mean, Outcome
+from benchmarks.store import Store
 from benchmarks.tables import Table
 from thinwire.coordinator.console import in_bytes
 from thinwire.coordinator.demo import Fleet

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Outcome
+from benchmarks.outcomes import Outcome
 from thinwire.coordinator.console import in_bytes
 
 COLOURS = (

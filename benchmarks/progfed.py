@@ -15,14 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import RESULTS, Cell, Mean, Store, difference, file_of, not_worse, sized
+from benchmarks.cells import RESULTS, Cell, file_of
 from benchmarks.experiment import Experiment, Groups, Picture
+from benchmarks.outcomes import Mean, difference, not_worse, sized
+from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
 from thinwire.coordinator.demo import Fleet
 
 CONVNET, UNET = "convnet", "unet"
 END, GROWN, COMPRESSED = "end-to-end", "progfed", "progfed, LQ-8 + SP-10"
 LQ_SP = "random_k(0.1), quantise(8)"
+LONGER = 128
 
 
 def halved_nuclei(folder: Path, cache: Path) -> Path:
@@ -57,19 +60,27 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         base = {"epochs": 1, "batch-size": 50, "lr": 0.05}
         small = {"epochs": 1, "batch-size": 8, "lr": 0.05, "weight-decay": 0.0}
         grown = small | {"growth": "symmetric", "schedule": "equal"}
-        whole = {"stages": (4,), "schedule": (rounds,)}
         found += [
-            Cell(f"{CONVNET} {END}", flat, _run(rounds, base | whole)),
+            Cell(f"{CONVNET} {END}", flat, _run(rounds, base | _whole(rounds))),
             Cell(f"{CONVNET} {GROWN}", flat, _run(rounds, base)),
             Cell(f"{CONVNET} {COMPRESSED}", flat, _run(rounds, base, LQ_SP)),
-            Cell(
-                f"{UNET} {END}", deep, _run(maps, small | {"growth": "symmetric", "stages": (4,), "schedule": (maps,)})
-            ),
+            Cell(f"{UNET} {END}", deep, _run(maps, small | {"growth": "symmetric"} | _whole(maps))),
             Cell(f"{UNET} {GROWN}", deep, _run(maps, grown)),
         ]
         if not given.quick:
             found.append(Cell(f"{UNET} {COMPRESSED}", deep, _run(maps, grown, LQ_SP)))
+            if seed == 0:
+                # Whether the gap closes when there are rounds enough behind the last growth.
+                found += [
+                    Cell(f"{CONVNET} {END}, {LONGER} rounds", flat, _run(LONGER, base | _whole(LONGER))),
+                    Cell(f"{CONVNET} {GROWN}, {LONGER} rounds", flat, _run(LONGER, base)),
+                ]
     return found
+
+
+def _whole(rounds: int) -> dict[str, Any]:
+    """All rounds with the whole model."""
+    return {"stages": (4,), "schedule": (rounds,)}
 
 
 def _run(rounds: int, settings: Mapping[str, Any], uplink: str | None = None) -> dict[str, Any]:
@@ -95,6 +106,12 @@ def verdicts(groups: Groups) -> list[Verdict]:
         gap = difference(groups[grown], groups[end])
         what = "accuracy" if kind == CONVNET else "Dice"
         found.append(Verdict(f"{kind}: {what} against end-to-end", "not worse", f"{gap.value:+.4f}", not_worse(gap)))
+        longer = [f"{name}, {LONGER} rounds" for name in (grown, end)]
+        if all(name in groups for name in longer):
+            gap = difference(*(groups[name] for name in longer))
+            found.append(
+                Verdict(f"{kind}: {what}, {LONGER} rounds, one seed", "not worse", f"{gap.value:+.4f}", not_worse(gap))
+            )
         compressed = f"{kind} {COMPRESSED}"
         if compressed in groups:
             up = Mean.of([one.uplink for one in groups[compressed]]).value
@@ -108,7 +125,8 @@ def tables(store: Store) -> list[Table]:
     groups = store.groups()
     rows = []
     for name, found in groups.items():
-        end = groups.get(f"{name.split()[0]} {END}", found)
+        longer = f", {LONGER} rounds" if name.endswith(f"{LONGER} rounds") else ""
+        end = groups.get(f"{name.split()[0]} {END}{longer}", found)
         share = Mean.of([one.wire for one in found]).value / Mean.of([one.wire for one in end]).value
         accuracy = str(Mean.of([one.accuracy for one in found]))
         rows.append((name, str(len(found)), accuracy, *sized(found), f"{100 * share:.1f} %"))

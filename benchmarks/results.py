@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Store
 from benchmarks.experiment import Experiment
+from benchmarks.store import Store
 from thinwire.coordinator.console import console
 
 EXPERIMENTS = ("front", "sparse_masks", "progfed", "feddlr", "feddkd", "fd_alu")

@@ -13,8 +13,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.cells import Cell, Mean, Outcome, Store, difference, file_of
+from benchmarks.cells import Cell, file_of
 from benchmarks.experiment import Experiment, Groups, Picture, Points
+from benchmarks.outcomes import Mean, Outcome, difference
+from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
 from thinwire.coordinator.demo import Fleet
 from thinwire.methods.interface import EVALUATE
