@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .harness import METHODS, Chaos, HungError
 
-ROUNDS = {"fedavg": 40, "feddkd": 14, "progfed": 40, "sparse_masks": 40, "feddlr": 40}
+ROUNDS = {"fedavg": 40, "feddkd": 14, "progfed": 40, "sparse_masks": 40, "feddlr": 40, "fd_alu": 80}
 """Of each run; runs follow each other until there have been enough kills."""
 WRONG = ("counted_twice", "acknowledged_lost", "counted_untold")
 COLUMNS = {
@@ -35,7 +35,7 @@ COLUMNS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--method", nargs="+", default=["fedavg", "feddkd", "progfed", "sparse_masks"], choices=METHODS)
+    parser.add_argument("--method", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--kills", type=int, default=100, help="per method")
     parser.add_argument("--seconds", type=float, default=1800, help="per method, after which no further kill comes")
     parser.add_argument("--seed", type=int, default=0)

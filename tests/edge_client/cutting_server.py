@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+HANGS_UP = 0
+"""Instead of a status: the request is read, and the connection ends without a word."""
+
 
 class CuttingServer(ThreadingHTTPServer):
     """`cut_after`: bytes of body, in either direction, after which a connection is closed; None: never.
@@ -65,7 +68,10 @@ class _Exchange(BaseHTTPRequestHandler):
             return False
         status, headers, body = self.server.answers.pop(0)
         self.server.bodies.append(self.rfile.read(int(self.headers.get("content-length", 0))))
-        self._reply(status, headers, body)
+        if status == HANGS_UP:
+            self.close_connection = True
+        else:
+            self._reply(status, headers, body)
         return True
 
     def _reply(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 import thinwire.methods as methods
 from tests.edge_client.conftest import MakeTransfer
-from tests.edge_client.cutting_server import CuttingServer
+from tests.edge_client.cutting_server import HANGS_UP, CuttingServer
 from thinwire.codecs import Arrays, Chain, Spec
 from thinwire.edge_client.agent import Agent, enrol
 from thinwire.edge_client.data import ClientInfo, Data
@@ -366,6 +366,38 @@ def test_after_a_crash_the_verdict_is_asked_for_before_anything_is_sent_again(
     client.process(SIZE)
     assert client.counted() == [1, 0]
     assert server.body_bytes_received == sent
+
+
+def _broken_off(client: _Client, server: CuttingServer) -> _Script:
+    """The connection breaks behind each of three messages with a payload inside."""
+    script = _Script(server)
+    script.says(message=script.task(0))
+    script.says_plan()
+    for _ in range(3):
+        script.says(HANGS_UP)
+    return script
+
+
+def test_an_answer_that_was_counted_before_its_connection_broke_stays_counted(
+    client: _Client, server: CuttingServer
+) -> None:
+    """The client takes its message for too long; there is no open task any more to upload anything for."""
+    script = _broken_off(client, server)
+    script.says(message=VerdictMessage(verdict="duplicate"))
+    script.says_problem("run-finished")
+    client.process()
+    assert client.counted() == [1, 0]
+    assert not server.uploads
+
+
+def test_an_answer_whose_message_is_too_long_for_its_link_travels_by_itself(
+    client: _Client, server: CuttingServer
+) -> None:
+    script = _broken_off(client, server)
+    script.says_problem("upload-not-found")
+    client.process(until=ProblemError)
+    (upload,) = server.uploads.values()
+    assert Chain().decode(bytes(upload), script.spec)["bias"][0] == 0.5
 
 
 @pytest.mark.parametrize("reason", ["upload-not-found", "upload-incomplete", "digest-mismatch"])

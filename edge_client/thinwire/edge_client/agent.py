@@ -41,6 +41,8 @@ _PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _LONGEST_DISK_PAUSE_S: Final = 60.0
 _RESENT: Final = ("upload-not-found", "upload-incomplete", "digest-mismatch")
 """What is wrong with an upload that sending its bytes mends."""
+_NO_UPLOAD: Final = "000000"
+"""No upload has this id. A message that names it asks what became of an earlier one."""
 _GONE: Final = ("payload-not-found", "plan-not-found")
 """What a task needs is no longer kept."""
 _TIMES_MISSED: Final = 5
@@ -219,8 +221,8 @@ class Agent:
         return verdict.next
 
     def _offer(self, memory: RunMemory, outcome: StagedOutcome, link: tuple[int, int]) -> VerdictMessage:
-        """The verdict. An answer that may have arrived before a crash is asked about before anything is sent again: its
-        exchange may be closed, and its upload gone, because it has been counted.
+        """The verdict. An answer that may have arrived, before a crash or the end of a connection, is asked about before
+        anything is sent again: its exchange may be closed, and its upload gone, because it has been counted.
         """
         uploaded = memory.state.upload if memory.state.staged == outcome.task else None
         while True:
@@ -242,7 +244,7 @@ class Agent:
                     status, verdict, reply = self._ask_verdict(path, message)
             except BrokenError as error:
                 self._say(f"{error}; from now on payloads travel by themselves")
-                self._inline = False
+                self._inline, uploaded = False, _NO_UPLOAD
             except ProblemError as error:
                 if error.reason not in _RESENT or inside:
                     raise
