@@ -221,7 +221,7 @@ class Agent:
         return verdict.next
 
     def _offer(self, memory: RunMemory, outcome: StagedOutcome, link: tuple[int, int]) -> VerdictMessage:
-        """The verdict. An answer that may have arrived, before a crash or the end of a connection, is asked about before
+        """The verdict. An answer that may have arrived, before a crash or a broken connection, is asked about before
         anything is sent again: its exchange may be closed, and its upload gone, because it has been counted.
         """
         uploaded = memory.state.upload if memory.state.staged == outcome.task else None
