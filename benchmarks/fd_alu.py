@@ -83,7 +83,15 @@ def tables(store: Store) -> list[Table]:
     return [Table("accumulated local updates", columns, rows), verdict_table(verdicts(groups))]
 
 
-EXPERIMENT = Experiment("fd_alu", __doc__ or "", cells, tables)
+REMARKS = """What the figures say. Tau divides the bytes and takes nothing away: from 1 to 20 the personal accuracy of
+class knowledge goes from .740 to .753 and its bytes from a megabyte to 71 kB; framing keeps the factor from 1 to 5 at
+4.5. Training alone, .739 and .558, is what all must beat. Proxy knowledge does, by two points on data like
+the client's own and by eight on the common test set: unlabelled public examples teach the classes that a client does
+not have. Knowledge of single samples gains one point and a half of the first kind and costs most, since its answers
+grow with the data. Class knowledge gains a point or nothing. Both fall two to three points short of the published
+figures, which are of 300 clients: with 20 a sample has fewer relatives to learn from."""
+
+EXPERIMENT = Experiment("fd_alu", __doc__ or "", cells, tables, remarks=REMARKS)
 
 
 if __name__ == "__main__":
