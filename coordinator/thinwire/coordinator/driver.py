@@ -23,6 +23,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from . import rows, tables
 from .broadcast import publish_task
+from .budget import beyond_budget
 from .exchange import again, begin, close, due, lose, offer
 from .plans import model_bytes
 from .problems import storage_problem
@@ -130,7 +131,7 @@ class Driver:
     # -- opening ----------------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        beyond = self._beyond_budget()
+        beyond = beyond_budget(self._run, self._coordinator.ledger)
         task, reason = await self._coordinator.compute(self._next_task, beyond)
         if task is None:
             await self.finish("completed", reason)
@@ -163,25 +164,6 @@ class Driver:
         if task is None and run.definition.run.evaluate and run.last_kind != "evaluate":
             task = server.evaluation(run.at)
         return task, reason
-
-    def _beyond_budget(self) -> str | None:
-        """Why another round is too dear, taking the last one for its measure; None: it is not."""
-        run, most = self._run, self._run.definition.run.max_bytes
-        trained = [one for one in run.closed if one.kind != "evaluate"]
-        if most is None or not trained:
-            return None
-        ledger = self._coordinator.ledger
-        last = {one.exchange for one in trained if one.round == trained[-1].round}
-        # The requests with its answers are still open: the next task rides on their replies.
-        late = ledger.uncharged(run.id, last)
-        tallies = [ledger.exchange(run.id, index) for index in sorted(last)]
-        before = ledger.before(run.id, run.index)
-        spent, another = (sum(one.uplink + one.downlink for one in some) + late for some in ([before], tallies))
-        # The evaluation after it downloads the model once more.
-        final = tallies[-1].downlink if run.definition.run.evaluate else 0
-        if spent + another + final <= most:
-            return None
-        return f"max-bytes: {spent} of {most} bytes were spent when another round would have taken about {another}"
 
     def enter(self, opened: OpenExchange) -> None:
         """The exchange is open from now on."""
