@@ -54,6 +54,8 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         "sparse_masks, lambda 1": run("sparse_masks", masks | {"lambda": 1}),
         "sparse_masks, lambda 10": run("sparse_masks", masks | {"lambda": 10}),
         "progfed, 8 bits": run("progfed", {}, **EIGHT),
+        # Its rate falls to nothing over the run, and shallow stages bear a larger one.
+        "progfed, 2 bits up, 4 down, lr .05": run("progfed", {"lr": 0.05}, **TWO),
         "fd_alu, class, tau 1 (personal models)": {
             "method": "fd_alu", "rounds": rounds, "settings": {"knowledge": "class", "batch-size": 32, "lr": 0.02}},
     }  # fmt: skip

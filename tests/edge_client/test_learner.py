@@ -101,6 +101,18 @@ def test_outputs_that_are_no_classes_have_a_loss_only() -> None:
     assert set(learner.evaluate()) == {"loss", "examples"}
 
 
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_however_a_model_lies_in_memory_its_arrays_travel_in_their_order(dimensions: int) -> None:
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
+    inputs = torch.randn(2, 3, *[5] * dimensions, generator=torch.Generator().manual_seed(1))
+    data = Data((inputs, torch.zeros(2, 4, *[3] * dimensions)))
+    learner = Learner(LearningTask(lambda: kind(3, 4, 3), lambda _: data, nn.MSELoss()), ClientInfo())
+    plain = kind(3, 4, 3)
+    plain.load_state_dict({name: torch.from_numpy(array) for name, array in learner.arrays().items()})
+    assert all(array.flags.c_contiguous for array in learner.arrays().values())
+    assert torch.allclose(plain(inputs), learner.model(inputs), atol=1e-6)
+
+
 def test_counters_that_never_travel_leave_no_trace() -> None:
     data = Data((torch.rand(16, 3), torch.arange(16) % 2))
     task = LearningTask(
