@@ -124,8 +124,11 @@ def measure_facts(store: Store, given: argparse.Namespace) -> None:
 
 REMARKS = """What the figures say. Factors of 8 bits keep both ways at a third of what fedavg sends in the same 8
 bits, a sixteenth of raw float32. Without error feedback accuracy is two points lower after the same
-twenty rounds: what truncation leaves out of an update is lost. Compact models keep the outputs and are
-faster by more than was asked for."""
+twenty rounds: what truncation leaves out of an update is lost. With it the run ends within a point of raw fedavg, for
+a twelfth of its bytes and half of what fedavg sends in the same bits. Truncating whole weights instead of updates ends
+five points lower for the same bytes; at .98 of their energy it loses nothing, and saves little. The nuclear norm buys
+nothing here, and neither unfolding is better. Compact models keep the outputs and are faster by more than was asked
+for."""
 
 EXPERIMENT = Experiment("feddlr", __doc__ or "", cells, tables, pictures, measure_facts, REMARKS)
 
