@@ -24,6 +24,7 @@ from thinwire.coordinator.demo import Fleet
 
 CONVNET, UNET = "convnet", "unet"
 END, GROWN, COMPRESSED = "end-to-end", "progfed", "progfed, LQ-8 + SP-10"
+SLOWER = ", lr .05"
 LQ_SP = "random_k(0.1), quantise(8)"
 
 
@@ -63,6 +64,8 @@ def cells(given: argparse.Namespace) -> list[Cell]:
             Cell(f"{CONVNET} {END}", flat, _run(rounds, base | _whole(rounds))),
             Cell(f"{CONVNET} {GROWN}", flat, _run(rounds, base)),
             Cell(f"{CONVNET} {COMPRESSED}", flat, _run(rounds, base, LQ_SP)),
+            Cell(f"{CONVNET} {END}{SLOWER}", flat, _run(rounds, base | {"lr": 0.05} | _whole(rounds))),
+            Cell(f"{CONVNET} {GROWN}{SLOWER}", flat, _run(rounds, base | {"lr": 0.05})),
             Cell(f"{UNET} {END}", deep, _run(maps, small | {"growth": "symmetric"} | _whole(maps))),
             Cell(f"{UNET} {GROWN}", deep, _run(maps, grown)),
         ]
@@ -130,7 +133,16 @@ def pictures(groups: Groups) -> list[Picture]:
     ]
 
 
-EXPERIMENT = Experiment("progfed", __doc__ or "", cells, tables, pictures)
+REMARKS = """What the figures say. At the rate of the paper, .1, the ConvNet that grows ends no worse than the one
+trained whole, for seven tenths of the bytes. The rate decides: it falls to nothing over the run, and at half of it the
+whole model gains two points while the one that grows has too little of it left behind its last growth and loses four.
+Best against best there is less than a point between them. The U-Net is the better case: Dice .80 costs a twentieth of
+the bytes of the whole one, since its first stages hold a fiftieth and a ninth of it and segment well already; it ends
+within a point for two fifths. Its 59.8 % saved are its arithmetic: four levels of double width hold 2, 11, 47 and 100 %
+of the numbers, 40.1 % on average. Uplinks quantised and thinned to a tenth of the positions cost no accuracy
+to speak of; the downlink is then nearly all."""
+
+EXPERIMENT = Experiment("progfed", __doc__ or "", cells, tables, pictures, remarks=REMARKS)
 
 
 if __name__ == "__main__":
