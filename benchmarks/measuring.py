@@ -53,7 +53,8 @@ def measure(cells: Sequence[Cell], store: Store, screen: Console, device: str = 
                 store.put(cell, result, device)
                 screen.print(_line(cell, store))
 
-            _serve(replace(fleet, device=device), group, step, over)
+            # The first model is downloaded, as one that has been trained before would have to be.
+            _serve(replace(fleet, device=device, own_first=False), group, step, over)
 
 
 def _line(cell: Cell, store: Store) -> str:

@@ -135,12 +135,19 @@ class _Client:
         self.path, self.server, self.make_transfer = path, server, make_transfer
         self.said: list[str] = []
 
-    def process(self, size: int = 4, limits: Limits | None = None, until: type[Exception] | None = None) -> None:
+    def process(
+        self,
+        size: int = 4,
+        limits: Limits | None = None,
+        until: type[Exception] | None = None,
+        *,
+        own_first: bool = True,
+    ) -> None:
         """Works until the script ends with run-finished, or with this error."""
         folder = Folder(self.path)
         transfer = self.make_transfer(self.server.address)
         try:
-            agent = Agent(transfer, folder, _learner(size), say=self.said.append, limits=limits)
+            agent = Agent(transfer, folder, _learner(size), say=self.said.append, limits=limits, own_first=own_first)
             if until is None:
                 agent.serve()
             else:
@@ -322,6 +329,23 @@ def test_what_is_being_checked_is_asked_for_again_with_the_same_words(
     first, second, third = client.answers()
     assert first == second == third
     assert slept == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(("value", "own_first", "travels"), [(0.0, True, False), (0.0, False, True), (2.0, True, True)])
+def test_a_first_model_that_is_this_clients_own_need_not_travel(
+    value: float, own_first: bool, travels: bool, client: _Client, server: CuttingServer
+) -> None:
+    script = _Script(server)
+    script.says(message=script.task(0, script.by_digest(value)))
+    script.says_plan()
+    if travels:
+        (payload,) = server.payloads.values()
+        server.answers.append((200, {}, payload))
+    script.says(message=VerdictMessage(verdict="accepted"))
+    script.says_problem("run-finished")
+    client.process(own_first=own_first)
+    assert any("/payloads/" in path for _, path, _ in server.requests) == travels
+    assert _answered(client.answers()[0], script) == value + 0.5
 
 
 def test_a_large_part_and_a_large_answer_travel_by_digest_and_upload(client: _Client, server: CuttingServer) -> None:

@@ -40,8 +40,8 @@ POLL_S: Final = 0.2
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The clients of a demo. `link`: emulated by every client on its own socket. `data`, `architecture`, `limit`,
-    `allow`, `download`, `device`: as for `thinwire-client join`; several
-    architectures, separated by commas, take turns.
+    `allow`, `download`, `device`, `own_first`: as for `thinwire-client join`; several architectures, separated by
+    commas, take turns.
     """
 
     clients: int
@@ -55,6 +55,7 @@ class Fleet:
     allow: tuple[str, ...] = ()
     download: bool = False
     device: str = "cpu"
+    own_first: bool = True
 
     def options(self, index: int) -> list[str]:
         """Of the client's command line: what it learns and on which data."""
@@ -144,6 +145,8 @@ def start_clients(children: Children, operator: Operator, fleet: Fleet, folder: 
         ]  # fmt: skip
         if fleet.limit is not None:
             arguments += ["--limit", fleet.limit]
+        if not fleet.own_first:
+            arguments.append("--no-own-first")
         for permission in fleet.allow:
             arguments += ["--allow", permission]
         if fleet.link is not None:

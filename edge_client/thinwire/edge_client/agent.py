@@ -50,7 +50,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Agent:
-    """One client of one coordinator. `now_s` gives seconds that only differences are taken of."""
+    """One client of one coordinator. `now_s`, `own_first`: as for `Performer`."""
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Agent:
         limits: Limits | None = None,
         care: LinkCare | None = None,
         now_s: Callable[[], float] = time.monotonic,
+        own_first: bool = True,
     ) -> None:
         self._transfer = transfer
         self._folder = folder
@@ -69,7 +70,9 @@ class Agent:
         self._care = care
         self._now_s = now_s
         self._spec = spec_digest(learner.spec)
-        self._performer = Performer(transfer, folder, learner, say=say, limits=limits or Limits(), now_s=now_s)
+        self._performer = Performer(
+            transfer, folder, learner, say=say, limits=limits or Limits(), now_s=now_s, own_first=own_first
+        )
         self._poll_s = LONGEST_POLL_S
         self._inline = True
         self._link_before = folder.link()

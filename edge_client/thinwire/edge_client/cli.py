@@ -84,6 +84,10 @@ def join(
     max_answer_bytes: Annotated[
         int | None, typer.Option(min=1, help="largest answer to send; feddlr lowers its ranks to fit")
     ] = None,
+    own_first: Annotated[
+        bool,
+        typer.Option(help="make the run's first model here, where it is this client's own, instead of downloading it"),
+    ] = True,
     keep_model: Annotated[Path | None, typer.Option(help="write the final model here (safetensors)")] = None,
     forever: Annotated[bool, typer.Option("--forever", help="wait for further runs when all are over")] = False,
     give_up_after: Annotated[float | None, typer.Option(min=0, help="seconds without any answer")] = None,
@@ -118,6 +122,7 @@ def join(
         limit=limit,
         threads=threads,
         device=device,
+        own_first=own_first,
         link=link,
         folder=data_dir or default_folder() / (name or "client"),
         allow=tuple(allow or ()),

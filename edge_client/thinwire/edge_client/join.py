@@ -65,6 +65,7 @@ class JoinOptions:
     limit: str | None = None
     threads: int | None = None
     device: str = "cpu"
+    own_first: bool = True
     link: str | None = None
     allow: tuple[str, ...] = ()
     max_task_seconds: float | None = 86_400.0
@@ -158,7 +159,7 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
             sleep=time.sleep,
             say=say,
         )
-        agent = Agent(transfer, folder, learner, say=say, limits=limits, care=care)
+        agent = Agent(transfer, folder, learner, say=say, limits=limits, care=care, own_first=options.own_first)
         ended = agent.serve(forever=options.forever)
         if options.keep_model is not None:
             care.hold(learner.spec.max_bytes)

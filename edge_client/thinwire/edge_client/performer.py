@@ -14,7 +14,7 @@ from thinwire.codecs import Array, Arrays, Spec
 from thinwire.methods.interface import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
 from thinwire.protocol.encoding import spec_digest
-from thinwire.protocol.identity import broadcast_seed, client_seed
+from thinwire.protocol.identity import broadcast_seed, client_seed, digest_of
 from thinwire.protocol.messages import PartMessage, TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
@@ -47,7 +47,9 @@ class Limits:
 
 
 class Performer:
-    """Turns tasks into outcomes, by one learner. `now_s` gives seconds that only differences are taken of."""
+    """Turns tasks into outcomes, by one learner. `now_s` gives seconds that only differences are taken of. `own_first`:
+    make the run's first model instead of downloading it, where it is this client's own.
+    """
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Performer:
         say: Say,
         limits: Limits,
         now_s: Callable[[], float],
+        own_first: bool = True,
     ) -> None:
         self._transfer = transfer
         self._folder = folder
@@ -65,6 +68,8 @@ class Performer:
         self._say = say
         self._limits = limits
         self._now_s = now_s
+        self._own_first = own_first
+        self._tried: set[tuple[str, str]] = set()
         self._spec = spec_digest(learner.spec)
         self._plans: dict[bytes, CheckedPlan] = {}
 
@@ -140,7 +145,9 @@ class Performer:
         for name, part in zip(names, message.parts, strict=False):
             spec = checked.parts[name]
             if part.form == "full":
-                payload = self._payload(part, checked.chains.whole.max_payload_bytes(spec))
+                payload = self._own_payload(name, part, checked, seed)
+                if payload is None:
+                    payload = self._payload(part, checked.chains.whole.max_payload_bytes(spec))
                 parts[name] = receive(payload, spec, checked.chains, seed=seed)
             elif name not in base or Spec.of(base[name]) != spec:
                 raise TaskRefusedError("run-invalid", f"part {name!r} builds on one that this client does not hold")
@@ -165,6 +172,23 @@ class Performer:
         seed = client_seed(checked.message.seed, message.round, message.step, self._learner.name)
         payload = self._payload(part, checked.chains.private.max_payload_bytes(spec))
         return checked.chains.private.decode(payload, spec, seed=seed)
+
+    def _own_payload(self, name: str, part: PartMessage, checked: CheckedPlan, seed: int) -> bytes | None:
+        """The payload of a part that holds arrays of this client's own first model, which then need not travel: what
+        their encoding gives is what was announced, to the digest. Tried once, since later ones are of trained models.
+        """
+        run, spec, own = checked.message.run, checked.parts[name], self._learner.spec
+        if not self._own_first or part.digest is None or (run, name) in self._tried:
+            return None
+        self._tried.add((run, name))
+        if any(own.get(array) != item for array, item in spec.items()):
+            return None
+        first = self._learner.first_arrays()
+        payload = checked.chains.whole.encode({array: first[array] for array in spec}, spec, seed=seed)
+        if digest_of(payload) != part.digest:
+            return None
+        self._say(f"{name}: as this client's own first model has it; {in_bytes(len(payload))} need not travel")
+        return payload
 
     def _payload(self, part: PartMessage, most: int) -> bytes:
         if part.inline is not None:
