@@ -54,8 +54,11 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         "sparse_masks, lambda 1": run("sparse_masks", masks | {"lambda": 1}),
         "sparse_masks, lambda 10": run("sparse_masks", masks | {"lambda": 10}),
         "progfed, 8 bits": run("progfed", {}, **EIGHT),
-        # Its rate falls to nothing over the run, and shallow stages bear a larger one.
-        "progfed, 2 bits up, 4 down, lr .05": run("progfed", {"lr": 0.05}, **TWO),
+        # Its rate falls to nothing over the run, so it begins with a larger one; of one stage, it is fedavg with that.
+        "progfed, falling rate, 2 bits up, 4 down": run("progfed", {"lr": 0.1}, **TWO),
+        "fedavg, falling rate, 2 bits up, 4 down": run(
+            "progfed", {"lr": 0.1, "stages": (4,), "schedule": (rounds,)}, **TWO
+        ),
         "fd_alu, class, tau 1 (personal models)": {
             "method": "fd_alu", "rounds": rounds, "settings": {"knowledge": "class", "batch-size": 32, "lr": 0.02}},
     }  # fmt: skip

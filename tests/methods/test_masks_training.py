@@ -22,7 +22,7 @@ from thinwire.methods.simulation import build_server
 from thinwire.methods.sparse_masks import SparseMasksSettings
 from thinwire.methods.sparse_masks.frozen import draw, first_scores, frozen_weights
 from thinwire.methods.sparse_masks.masked_model import expand
-from thinwire.methods.sparse_masks.training import MaskedModel, train_scores
+from thinwire.methods.sparse_masks.training import MaskedModel, drawn, train_scores
 from thinwire.protocol.identity import client_seed
 
 FLEET = learners(3, hidden=(16,))
@@ -47,9 +47,11 @@ def tiny_learner(model: Any = None) -> Learner:
 @pytest.mark.parametrize("ste", ["identity", "theta"])
 @pytest.mark.parametrize(("regulariser", "lambda_"), [("mean", 0.0), ("mean", 40.0), ("entropy", 40.0)])
 def test_training_is_straight_through_with_adam(ste: str, regulariser: str, lambda_: float) -> None:
-    """Against autograd, which knows the estimator only as m + theta - theta.detach()."""
+    """Against autograd, which knows the estimator only as m + theta - theta.detach(). A score that rounding moves across
+    a draw would change a mask: not under this seed.
+    """
     learner = tiny_learner()
-    learner.prepare(3)
+    learner.prepare(4)
     settings = SparseMasksSettings.model_validate(
         {"ste": ste, "regulariser": regulariser, "lambda": lambda_, "epochs": 2, "batch_size": 10}
     )
@@ -57,14 +59,14 @@ def test_training_is_straight_through_with_adam(ste: str, regulariser: str, lamb
     scores = {name: first_scores(1, name, array.shape) for name, array in frozen.items()}
     found = train_scores(learner, frozen, scores, settings)
 
-    torch.manual_seed(3)
+    bits = np.random.SFC64(4)
     s = torch.cat([torch.from_numpy(array.astype("f4").reshape(-1)) for array in scores.values()]).requires_grad_()
     w = torch.cat([torch.from_numpy(array.reshape(-1)) for array in frozen.values()])
     adam = torch.optim.Adam([s], lr=0.1)
     for epoch in range(2):
-        for inputs, targets in learner.train.batches(10, 3 + epoch):
+        for inputs, targets in learner.train.batches(10, 4 + epoch):
             theta = torch.sigmoid(s)
-            mask = (torch.rand_like(theta) < theta).float()
+            mask = drawn(theta.detach(), bits)
             through = theta if ste == "identity" else theta.square() / 2
             mask = mask + through - through.detach()
             pieces = torch.split(w * mask, [array.size for array in frozen.values()])
