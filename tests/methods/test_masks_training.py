@@ -47,8 +47,8 @@ def tiny_learner(model: Any = None) -> Learner:
 @pytest.mark.parametrize("ste", ["identity", "theta"])
 @pytest.mark.parametrize(("regulariser", "lambda_"), [("mean", 0.0), ("mean", 40.0), ("entropy", 40.0)])
 def test_training_is_straight_through_with_adam(ste: str, regulariser: str, lambda_: float) -> None:
-    """Against autograd, which knows the estimator only as m + theta - theta.detach(). A score that rounding moves across
-    a draw would change a mask: not under this seed.
+    """Against autograd, which knows the estimator only as m + theta - theta.detach(). A score that rounding moves
+    across a draw would change a mask: not under this seed.
     """
     learner = tiny_learner()
     learner.prepare(4)
