@@ -3,7 +3,9 @@ given the settings, the seed and whose answers the ledger shows."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +54,12 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
 
 
 def contributors(service: Service, run: str) -> list[set[str]]:
-    """Of each exchange: who has answered, as the ledger has it."""
+    """Of each exchange: whose answers count. The ledger would also have those that broke off."""
     sets: list[set[str]] = [set() for _ in service.metrics(run).exchanges]
-    for row in service.ledger(run).rows:
-        if row.exchange is not None and row.kind in ("answer", "evaluate") and row.uplink_framing_bytes:
-            sets[row.exchange].add(row.client)
+    query = "SELECT exchange, client FROM tasks WHERE run = ? AND state = 'accepted'"
+    with closing(sqlite3.connect(service.data_dir / "thinwire.db")) as database:
+        for exchange, client in database.execute(query, [run]):
+            sets[exchange].add(client)
     return sets
 
 
