@@ -36,6 +36,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         return {"method": method, "rounds": round(rounds * share), "settings": LOCAL | settings} | more
 
     low_rank = {"factors": "quantise(8), entropy", "energy-up": 0.8, "energy-down": 0.8}
+    falling = {"lr": 0.1, "lr-schedule": "cosine"}
     masks = {"epochs": 3, "lr": 0.1, "view": "mode"}
     settings = {
         PLAIN: run("fedavg", {}, chains="plain"),
@@ -54,10 +55,11 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         "sparse_masks, lambda 1": run("sparse_masks", masks | {"lambda": 1}),
         "sparse_masks, lambda 10": run("sparse_masks", masks | {"lambda": 10}),
         "progfed, 8 bits": run("progfed", {}, **EIGHT),
-        # Its rate falls to nothing over the run, so it begins with a larger one; of one stage, it is fedavg with that.
+        # A rate that falls to nothing over the run may begin higher. It is progfed's default.
         "progfed, falling rate, 2 bits up, 4 down": run("progfed", {"lr": 0.1}, **TWO),
-        "fedavg, falling rate, 2 bits up, 4 down": run(
-            "progfed", {"lr": 0.1, "stages": (4,), "schedule": (rounds,)}, **TWO
+        "fedavg, falling rate, 2 bits up, 4 down": run("fedavg", falling, **TWO),
+        "feddlr, falling rate, update .90, 5 bits, error feedback": run(
+            "feddlr", falling | {"factors": "quantise(5), entropy", "error-feedback": True}
         ),
         "fd_alu, class, tau 1 (personal models)": {
             "method": "fd_alu", "rounds": rounds, "settings": {"knowledge": "class", "batch-size": 32, "lr": 0.02}},

@@ -146,8 +146,16 @@ def test_the_first_step_of_the_adaptive_rules_is_that_of_reddi() -> None:
         assert set(after.arrays) == {"model/w", "first/w", "second/w"}
 
 
-def test_the_rate_decays_by_round_and_travels_only_then() -> None:
-    server = build_server(run_settings("fedavg", {"lr": 0.1, "lr_decay": 0.5}, rounds=3))
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"lr_decay": 0.5}, [0.1, 0.05, 0.025]),
+        ({"lr_schedule": "cosine"}, [0.1, 0.075, 0.025]),
+        ({"lr_schedule": "cosine", "lr_decay": 0.5}, [0.1, 0.0375, 0.00625]),
+    ],
+)
+def test_the_rate_falls_by_round_and_travels_only_then(given: dict[str, Any], expected: list[float]) -> None:
+    server = build_server(run_settings("fedavg", {"lr": 0.1, **given}, rounds=3))
     state = server.start(MODEL, 0)
     rates = []
     for _ in range(3):
@@ -156,7 +164,7 @@ def test_the_rate_decays_by_round_and_travels_only_then() -> None:
         rates.append(task.options["lr"])
         zero = {name: np.zeros_like(array) for name, array in MODEL.items()}
         state = server.advance(state, server.reducer.add(server.reducer.zero(), Contribution(0, "c", 1, zero)))
-    assert rates == [0.1, 0.05, 0.025]
+    assert rates == pytest.approx(expected)
     task = build_server(run_settings("fedavg")).task(server.start(MODEL, 0))
     assert task is not None
     assert not task.options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal
 
 from pydantic import Field
@@ -20,13 +21,23 @@ class LocalTraining(MethodSettings):
     batch_size: int = Field(8, ge=1, le=1 << 20)
     lr: float = Field(0.05, gt=0, le=100, description="of the clients' SGD")
     lr_decay: float = Field(1.0, gt=0, le=1, description="the clients' rate in round t is lr * lr-decay**(t - 1)")
+    lr_schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: the rate falls to nothing in one half wave over all rounds, lr-decay besides"
+    )
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=10)
     weighting: Literal["examples", "uniform"] = Field("examples", description="p_k = n_k / sum n, or 1 / K")
 
-    def lr_options(self, round_: int) -> dict[str, bool | int | float | str]:
+    def rate(self, round_: int, rounds: int) -> float:
+        """The clients' learning rate in a round, counted from 1, of so many."""
+        wave = 0.5 * (1 + math.cos(math.pi * (round_ - 1) / rounds)) if self.lr_schedule == "cosine" else 1.0
+        decayed = self.lr * self.lr_decay ** (round_ - 1)
+        return decayed * wave
+
+    def lr_options(self, round_: int, rounds: int) -> dict[str, bool | int | float | str]:
         """The task's options that carry this round's rate; none where it never changes."""
-        return {} if self.lr_decay == 1 else {"lr": self.lr * self.lr_decay ** (round_ - 1)}
+        changes = self.lr_decay != 1 or self.lr_schedule == "cosine"
+        return {"lr": self.rate(round_, rounds)} if changes else {}
 
 
 def under(heading: str, arrays: Arrays) -> dict[str, Array]:

@@ -27,7 +27,7 @@ class Server(ServerHalf[FedavgSettings]):
         if state.round > self.facts.rounds:
             return None
         model = self.model(state)
-        options = self.settings.lr_options(state.round)
+        options = self.settings.lr_options(state.round, self.facts.rounds)
         return Task(state.round, 0, "train", {"model": model}, Spec.of(model), options=options)
 
     def advance(self, state: State, total: Means) -> State:

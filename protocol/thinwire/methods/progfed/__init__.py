@@ -14,7 +14,6 @@ grows from the outside in has not grown yet gives zeros; the answer is the updat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -32,8 +31,8 @@ class ProgfedSettings(FedavgSettings):
     """Those of fedavg with the defaults of the authors' code, and how the model grows."""
 
     lr: float = Field(0.1, gt=0, le=100, description="of the clients' SGD, in the first round")
-    lr_schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="one half wave over all rounds, warm-up not counted; or as lr-decay says alone"
+    lr_schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="one half wave to nothing over all rounds, warm-up not counted; or as lr-decay says alone"
     )
     weight_decay: float = Field(1e-4, ge=0, le=10)
     weighting: Literal["examples", "uniform"] = Field("uniform", description="p_k = n_k / sum n, or 1 / K")
@@ -65,12 +64,6 @@ class ProgfedSettings(FedavgSettings):
             return given
         early = rounds // (2 * stages if self.schedule == "paper" else stages)
         return [early] * (stages - 1) + [rounds - early * (stages - 1)]
-
-    def rate(self, round_: int, rounds: int) -> float:
-        """The clients' learning rate in a round."""
-        wave = 0.5 * (1 + math.cos(math.pi * (round_ - 1) / rounds)) if self.lr_schedule == "cosine" else 1.0
-        decayed = self.lr * self.lr_decay ** (round_ - 1)
-        return decayed * wave
 
 
 def _chains(settings: ProgfedSettings) -> Mapping[str, Chains]:
