@@ -205,7 +205,7 @@ def pictures(groups: Groups) -> list[Picture]:
     ]
 
 
-REMARKS = """What the figures say. At lambda 1 the mask theta > 1/2 is as accurate as fedavg with raw float32.
+REMARKS = """What the figures say. At lambda 1 the mask theta > 1/2 is within a point of fedavg with raw float32.
 Conditional coding and seeded sampling cost nothing, since the masks are the same bit for bit, and take a
 mask of .73 bit per parameter to .02. A thousandth of the uplink is reached from the fifteenth round on,
 not over a run of twenty: first masks are near one bit, and weigh most. Lambda works as a threshold: up
