@@ -36,7 +36,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         return {"method": method, "rounds": round(rounds * share), "settings": LOCAL | settings} | more
 
     low_rank = {"factors": "quantise(8), entropy", "energy-up": 0.8, "energy-down": 0.8}
-    falling = {"lr": 0.1, "lr-schedule": "cosine"}
+    falling = {"lr": 0.05, "lr-schedule": "cosine"}
     masks = {"epochs": 3, "lr": 0.1, "view": "mode"}
     settings = {
         PLAIN: run("fedavg", {}, chains="plain"),
@@ -55,7 +55,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         "sparse_masks, lambda 1": run("sparse_masks", masks | {"lambda": 1}),
         "sparse_masks, lambda 10": run("sparse_masks", masks | {"lambda": 10}),
         "progfed, 8 bits": run("progfed", {}, **EIGHT),
-        # A rate that falls to nothing over the run may begin higher. It is progfed's default.
+        # A rate that falls to nothing over the run may begin higher; at .1 fedavg diverges. It is progfed's default.
         "progfed, falling rate, 2 bits up, 4 down": run("progfed", {"lr": 0.1}, **TWO),
         "fedavg, falling rate, 2 bits up, 4 down": run("fedavg", falling, **TWO),
         "feddlr, falling rate, update .90, 5 bits, error feedback": run(

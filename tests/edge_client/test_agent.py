@@ -15,7 +15,7 @@ from torch import nn
 import thinwire.methods as methods
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import HANGS_UP, CuttingServer
-from thinwire.codecs import Arrays, Chain, Spec
+from thinwire.codecs import Arrays, Chain, CodecError, Spec
 from thinwire.edge_client.agent import Agent, enrol
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
@@ -547,3 +547,14 @@ def test_without_an_invite_the_user_is_told_how_to_give_one(tmp_path: Path, make
     with pytest.raises(LookupError, match="--invite-file"):
         enrol(make_transfer("http://127.0.0.1:9"), folder, None, None)
     folder.close()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_training_that_diverges_is_told_as_such(client: _Client, server: CuttingServer) -> None:
+    up = Chain.parse("quantise(8)").to_plain()
+    chains = ChainsMessage(down=[{"name": "delta"}], up=up, full=[], private=[])
+    script = _Script(server, settings={"step": 1e300}, chains=chains)
+    script.says(message=script.task(0))
+    script.says_plan()
+    with pytest.raises(CodecError, match="diverges on this client's data: lower"):
+        client.process()

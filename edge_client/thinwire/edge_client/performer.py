@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
-from thinwire.codecs import Array, Arrays, Spec
+from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.methods.interface import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
 from thinwire.protocol.encoding import spec_digest
@@ -92,6 +92,12 @@ class Performer:
                 perform = checked.half.evaluate if plan.kind == EVALUATE else checked.half.perform
                 outcome = perform(task, memory.memory(), self._learner)
                 payload = self._learner.encoded(outcome.answer.arrays)
+        except CodecError as error:
+            if error.reason != "out-of-range":
+                raise
+            raise CodecError(
+                error.reason, f"{error.detail}. Training diverges on this client's data: lower the run's lr"
+            ) from None
         finally:
             give_back_freed_memory()
         most = self._learner.max_answer_bytes
