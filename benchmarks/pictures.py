@@ -37,9 +37,9 @@ def _axes(title: str, xlabel: str, ylabel: str, path: Path) -> Iterator[Any]:
         axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.grid(visible=True, which="both", alpha=0.25)
         if len(axes.get_legend_handles_labels()[1]) > INSIDE:
-            figure.legend(fontsize=7, frameon=False, loc="outside right upper")
+            figure.legend(fontsize=7, frameon=False, handlelength=4, loc="outside right upper")
         else:
-            axes.legend(fontsize=8, frameon=False)
+            axes.legend(fontsize=8, frameon=False, handlelength=4)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", metadata={"Software": "thinwire"})
 

@@ -136,7 +136,7 @@ def pictures(groups: Groups) -> list[Picture]:
 REMARKS = """What the figures say. At the rate of the paper, .1, the ConvNet that grows ends no worse than the one
 trained whole, for seven tenths of the bytes. The rate decides: it falls to nothing over the run, and at half of it the
 whole model gains two points while the one that grows has too little of it left behind its last growth and loses four.
-Best against best there is less than a point between them. The U-Net is the better case: Dice .80 costs a twentieth of
+Best against best there is one point between them. The U-Net is the better case: Dice .80 costs a twentieth of
 the bytes of the whole one, since its first stages hold a fiftieth and a ninth of it and segment well already; it ends
 within a point for two fifths. Its 59.8 % saved are its arithmetic: four levels of double width hold 2, 11, 47 and 100 %
 of the numbers, 40.1 % on average. Uplinks quantised and thinned to a tenth of the positions cost no accuracy
