@@ -76,6 +76,15 @@ def load_arrays(model: nn.Module, arrays: Arrays) -> None:
             tensor.copy_(torch.from_numpy(np.array(array)))
 
 
+def laid_out(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers with the channels of a kernel, (out, in, h, w), last in memory; other tensors as they are.
+
+    Convolutions and pooling are faster so on a CPU, with the same results to rounding.
+    """
+    # Kernels of three dimensions have another such format, and nothing to gain from it.
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
 class Optimizer(Protocol):
     """What a loop of training needs of one; those of `torch.optim` are such."""
 

@@ -13,6 +13,7 @@ from torch.optim.adam import adam
 
 from thinwire.codecs import Array, Arrays
 from thinwire.methods.interface import Learner
+from thinwire.methods.learning import laid_out
 from thinwire.methods.sparse_masks import SparseMasksSettings
 
 
@@ -60,7 +61,7 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
                 effective = drawn(theta, bits).mul_(weights)
             effective.requires_grad_(True)
             pieces = torch.split(effective, sizes)
-            held = {name: _laid_out(piece, shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
+            held = {name: laid_out(piece.view(shape)) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
             learner.loss(functional_call(model, held, (inputs,)), targets).backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 assert effective.grad is not None  # noqa: S101
@@ -86,12 +87,9 @@ def _flat(arrays: Arrays, names: Sequence[str]) -> torch.Tensor:
 
 
 def drawn(theta: torch.Tensor, bits: np.random.SFC64) -> torch.Tensor:
-    """Zeros and ones in floats, since comparisons that make booleans are slow: d < theta - 1/2, both times 2**16."""
+    """A mask of `theta`, (n,) float32 on any device: zeros and ones, (n,) float32 beside it.
+
+    In floats, since comparisons that make booleans are slow: d < theta - 1/2, both times 2**16.
+    """
     raw = bits.random_raw(-(-theta.numel() // 4)).astype("<u8", copy=False).view("<i2")[: theta.numel()]
     return torch.from_numpy(raw).to(theta.device, torch.float32).lt_(theta.mul(65536.0).sub_(32768.5))
-
-
-def _laid_out(flat: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """With the channels of a kernel last, as the learner lays out its model: convolutions and pooling are faster."""
-    piece = flat.view(shape)
-    return piece.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else piece
