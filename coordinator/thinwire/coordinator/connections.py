@@ -12,13 +12,12 @@ import resource
 from collections import Counter
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from thinwire.protocol.encoding import JSON, encode_message
 from thinwire.protocol.messages import Problem
 from thinwire.protocol.reasons import REASONS, ProblemError
 
 from .addresses import address_of
+from .reading import SinkProtocol
 from .settings import ServeSettings
 
 MAX_HEAD_BYTES: Final = 1 << 16
@@ -72,7 +71,7 @@ def _problem(error: ProblemError) -> bytes:
     return "\r\n".join([*lines, "connection: close", "", ""]).encode() + body
 
 
-def guarded(base: type[HttpToolsProtocol], connections: Connections) -> type[HttpToolsProtocol]:
+def guarded(base: type[SinkProtocol], connections: Connections) -> type[SinkProtocol]:
     """The protocol class for uvicorn."""
 
     class GuardedProtocol(base):  # type: ignore[valid-type,misc]

@@ -232,8 +232,7 @@ class Coordinator:
         method = define(run_id, request.settings).method
         spec, parameters = model_facts(method, model)
         definition = define(run_id, request.settings, spec=spec, parameters=parameters)
-        state = first_state(definition, model)
-        self.folder.put_state(run_id, 0, state)
+        state = self.folder.put_state(run_id, 0, first_state(definition, model))
         return Run(definition, state, created_at=time.time())
 
     async def command(self, run: Run, command: str, *, drop: bool) -> None:

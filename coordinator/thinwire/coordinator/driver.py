@@ -260,7 +260,7 @@ class Driver:
             uplink_bytes=0, downlink_bytes=0, uplink_payload_bytes=0, downlink_payload_bytes=0,
             uplink_bytes_before=0, downlink_bytes_before=0,
         )  # fmt: skip
-        await self._coordinator.compute(folder.put_state, run.id, opened.index + 1, state)
+        state = await self._coordinator.compute(folder.put_state, run.id, opened.index + 1, state)
         await self._store.write(*rows.closing(run, result, state.round, state.step), durable=True)
         run.at, run.index, run.open = state, opened.index + 1, None
         run.before = opened.broadcast if run.definition.builds_on_broadcasts else opened.broadcast.without_arrays()

@@ -18,9 +18,9 @@ import os
 import secrets
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-from thinwire.methods.checkpoint import state_pieces
+from thinwire.methods.checkpoint import state_pieces, unpack_state
 from thinwire.methods.interface import State
 
 FOLDERS: Final = ("payloads", "answers", "uploads", "checkpoints", "models")
@@ -101,12 +101,16 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             self.answer(task).rename(self.upload(upload))
 
-    def put_state(self, run: str, exchange: int, state: State) -> None:
-        """The checkpoint before an exchange."""
+    def put_state(self, run: str, exchange: int, state: State) -> State:
+        """Writes the checkpoint before an exchange. The same state; a large one is mapped from that file, so that its
+        arrays cost no memory which the system could not take back.
+        """
         path = self.checkpoint(run, exchange)
         path.parent.mkdir(exist_ok=True)
         _write(path, state_pieces(state), fsync=True)
         sync_folder(path.parent.parent)
+        mapped = read_mapped(path)
+        return state if isinstance(mapped, bytes) else unpack_state(cast(bytes, mapped), verify=False)
 
     def drop_checkpoints(self, run: str, keep: Collection[int]) -> None:
         """Deletes all checkpoints of a run but these."""

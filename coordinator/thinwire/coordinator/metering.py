@@ -13,9 +13,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from .ledger import Account, Key, Ledger, Tally
+from .reading import SinkProtocol
 from .stalls import StallWatch
 
 METER: Final = "thinwire.meter"
@@ -130,12 +129,12 @@ class MeteredTransport:
         return getattr(self._transport, name)
 
 
-def metered_protocol(ledger: Ledger, stalled_after_s: float) -> type[HttpToolsProtocol]:
+def metered_protocol(ledger: Ledger, stalled_after_s: float) -> type[SinkProtocol]:
     """The protocol class for uvicorn: counts every byte, puts a `Meter` into the scope of each request, and cuts
     connections whose peer reads nothing for so long.
     """
 
-    class MeteredProtocol(HttpToolsProtocol):
+    class MeteredProtocol(SinkProtocol):
         _raw: socket.socket | None = None
         _meter: Meter
         _watch: StallWatch

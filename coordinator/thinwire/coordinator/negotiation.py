@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from fastapi import Request, Response
@@ -13,6 +13,8 @@ from starlette.requests import ClientDisconnect
 from thinwire.protocol.encoding import JSON, MSGPACK, decode_message, encode_message
 from thinwire.protocol.messages import MAX_MESSAGE_BYTES
 from thinwire.protocol.reasons import ProblemError
+
+from .reading import SINK, Sink
 
 MessageT = TypeVar("MessageT", bound=BaseModel)
 
@@ -44,27 +46,49 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     if declared.isdecimal() and int(declared) > max_bytes:
         raise ProblemError("message-too-large", f"{declared} bytes; at most {max_bytes}")
     body = bytearray()
+
+    def take(piece: bytes) -> None:
+        body.extend(piece)
+        if len(body) > max_bytes:
+            raise ProblemError("message-too-large", f"more than {max_bytes} bytes")
+
     try:
-        async for chunk in chunks(request):
-            body += chunk
-            if len(body) > max_bytes:
-                raise ProblemError("message-too-large", f"more than {max_bytes} bytes")
+        await take_body(request, take)
     except (ClientDisconnect, TimeoutError):
         raise ProblemError("bad-request", "the body ended early, or stood still for too long") from None
     return bytes(body)
 
 
-async def chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises: ClientDisconnect; TimeoutError where no byte comes for `stalled_after_s`."""
+async def take_body(request: Request, take: Callable[[bytes], None]) -> None:
+    """Hands each piece of the body to `take` as soon as it has been read. Raises: ClientDisconnect; TimeoutError where
+    no byte comes for `stalled_after_s`; what `take` raises.
+    """
     stalled_after_s: float = request.app.state.coordinator.settings.stalled_after_s
-    stream = request.stream()
-    while True:
-        async with asyncio.timeout(stalled_after_s):
-            chunk = await anext(stream, None)
-        if chunk is None:
-            return
-        if chunk:
-            yield chunk
+    loop = asyncio.get_running_loop()
+    sink: Sink = request.scope.get(SINK) or Sink()
+    sink.moved_at, sink.take = loop.time(), take
+    more = True
+    try:
+        while more:
+            try:
+                async with asyncio.timeout_at(sink.moved_at + stalled_after_s):
+                    message = await request.receive()
+            except TimeoutError:
+                if sink.moved_at + stalled_after_s > loop.time():
+                    continue
+                raise
+            if sink.error is not None:
+                raise sink.error
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            # What came before there was somebody to take it; not to be kept until the end.
+            if piece := message.pop("body", b""):
+                take(piece)
+                sink.moved_at = loop.time()
+            del piece
+            more = message.get("more_body", False)
+    finally:
+        sink.take = None
 
 
 async def read_message(request: Request, kind: type[MessageT], *, max_bytes: int = MAX_MESSAGE_BYTES) -> MessageT:

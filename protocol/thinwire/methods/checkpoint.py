@@ -34,8 +34,9 @@ def state_pieces(state: State) -> list[bytes | memoryview]:
     return [_MAGIC, digest.digest(), *body]
 
 
-def unpack_state(data: bytes) -> State:
-    """The inverse of `pack_state`; arrays are read-only views of `data`, bytes or a mapped file.
+def unpack_state(data: bytes, *, verify: bool = True) -> State:
+    """The inverse of `pack_state`; arrays are read-only views of `data`, bytes or a mapped file. `verify`: whether to
+    look for damage; not needed where the data have just been written.
 
     Raises: `CodecError` (`malformed`, ...).
     """
@@ -43,7 +44,7 @@ def unpack_state(data: bytes) -> State:
     length = int.from_bytes(data[_START:start], "little")
     if data[: len(_MAGIC)] != _MAGIC or length > min(_MAX_HEADER_BYTES, len(data) - start):
         raise CodecError("malformed", "not a checkpoint of this version, or a torn one")
-    if hashlib.sha256(memoryview(data)[_START:]).digest() != data[len(_MAGIC) : _START]:
+    if verify and hashlib.sha256(memoryview(data)[_START:]).digest() != data[len(_MAGIC) : _START]:
         raise CodecError("malformed", "the checkpoint is damaged")
     try:
         header = msgpack.unpackb(data[start : start + length])

@@ -18,7 +18,7 @@ from starlette.responses import StreamingResponse
 from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.coordinator import Coordinator
 from thinwire.coordinator.documentation import BYTES, describe, header
-from thinwire.coordinator.negotiation import chunks, empty, read_message, respond
+from thinwire.coordinator.negotiation import empty, read_message, respond, take_body
 from thinwire.coordinator.plans import read_model
 from thinwire.coordinator.repair import final_model
 from thinwire.coordinator.runs import Run
@@ -64,13 +64,17 @@ async def store_model(request: Request) -> Response:
     path, digest, size = coordinator.folder.temporary("models"), hashlib.sha256(), 0
     try:
         with path.open("wb") as file:
-            async for chunk in chunks(request):
-                size += len(chunk)
+
+            def take(piece: bytes) -> None:
+                nonlocal size
+                size += len(piece)
                 if size > most:
                     raise ProblemError("message-too-large", f"a model of more than {most} bytes")
                 coordinator.quotas.check_disk(promised, size)
-                digest.update(chunk)
-                file.write(chunk)
+                digest.update(piece)
+                file.write(piece)
+
+            await take_body(request, take)
             file.flush()
             await coordinator.compute(os.fsync, file.fileno())
         model = await coordinator.compute(read_model, path)

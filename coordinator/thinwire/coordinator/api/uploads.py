@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.documentation import describe, header
-from thinwire.coordinator.negotiation import chunks, empty
+from thinwire.coordinator.negotiation import empty, take_body
 from thinwire.coordinator.problems import noted, problem_response
 from thinwire.coordinator.uploads import Upload
 from thinwire.protocol.identity import DIGEST_BYTES
@@ -178,9 +178,12 @@ async def append(request: Request, upload: UploadId) -> Response:
         account.resumed = begins
     try:
         with noted(None if task is None else task[0], "answers"), uploads.reading(found) as reader:
-            async for chunk in chunks(request):
-                uploads.append(found, reader, chunk)
-                account.uplink_payload += len(chunk)
+
+            def take(piece: bytes) -> None:
+                uploads.append(found, reader, piece)
+                account.uplink_payload += len(piece)
+
+            await take_body(request, take)
             if checksum is not None:
                 algorithm, wanted = checksum
                 arrived = await coordinator.compute(uploads.checksum, found, begins, found.offset, algorithm)
