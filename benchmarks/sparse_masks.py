@@ -74,6 +74,9 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     for clients in (5, 10, 20):
         drift = _run(100, masks(1, epochs=1))
         found.append(Cell(f"drift, {clients} clients", fleet(0, clients=clients), drift))
+    for name, against in (("revive .01", {"revive": 0.01}), ("score limit 6", {"score-limit": 6.0})):
+        drift = _run(100, masks(1, epochs=1, **against))
+        found.append(Cell(f"drift, 5 clients, {name}", fleet(0, clients=5), drift))
     for lambda_ in (1, 10):
         one_epoch = _run(10, masks(lambda_, epochs=1))
         found.append(Cell(f"conv2 lambda {lambda_}", fleet(0, "conv2"), one_epoch))
@@ -84,7 +87,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
             _fedavg(10) | {"settings": {"epochs": 1, "batch-size": 128, "lr": 0.02}},
         )
     )
-    found.append(Cell("conv4 mnist lambda 1", fleet(0, "conv4", data="mnist"), _run(6, masks(1, epochs=1))))
+    found.append(Cell("conv4 mnist lambda 1", fleet(0, "conv4", data="mnist"), _run(16, masks(1, epochs=1))))
     return found
 
 
@@ -192,8 +195,8 @@ def rates(groups: Groups) -> Points:
 
 
 def pictures(groups: Groups) -> list[Picture]:
-    """The MLP by lambda and coding, beside fedavg; the grid of lambda by rates."""
-    chosen = {name: found for name, found in groups.items() if name == FEDAVG or name.startswith("mlp")}
+    """The MLP by lambda and coding, beside fedavg; the grid of lambda by rates; long runs; convolutions."""
+    chosen = {name: found for name, found in groups.items() if name == FEDAVG} | _named(groups, "mlp")
     return [
         Picture("", "Fashion-MNIST, IID, MLP: sparse masks, by lambda", chosen),
         Picture(
@@ -202,7 +205,13 @@ def pictures(groups: Groups) -> list[Picture]:
             points=rates(groups),
             xlabel="bits per parameter",
         ),
+        Picture("-drift", "A hundred rounds: masks that freeze", _named(groups, "drift")),
+        Picture("-conv", "Conv2 (Fashion-MNIST) and Conv4 (MNIST): ten and sixteen epochs", _named(groups, "conv")),
     ]
+
+
+def _named(groups: Groups, begins: str) -> Groups:
+    return {name: found for name, found in groups.items() if name.startswith(begins)}
 
 
 REMARKS = """What the figures say. At lambda 1 the mask theta > 1/2 is within a point of fedavg with raw float32.

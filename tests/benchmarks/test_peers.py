@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers.page import BEGIN, END, rendered, write_page
+from benchmarks.marked import END, begin, filled
+from benchmarks.peers.page import COMMAND, rendered, write_page
 from benchmarks.process_watch import anonymous_bytes, descendants
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +27,7 @@ EXAMPLE = {
 
 
 def test_the_page_shows_what_was_measured() -> None:
-    page = (ROOT / "docs" / "peers.md").read_text()
-    shown = page.partition(BEGIN)[2].partition(END)[0].strip()
+    shown = filled(ROOT / "docs" / "peers.md", COMMAND)
     if not RESULTS.exists():
         assert shown == "Not measured yet on a quiet machine."
         return
@@ -36,7 +36,7 @@ def test_the_page_shows_what_was_measured() -> None:
 
 def test_a_measurement_becomes_a_table(tmp_path: Path) -> None:
     page = tmp_path / "peers.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    page.write_text(f"before\n{begin(COMMAND)}\nold\n{END}\nafter\n")
     write_page(EXAMPLE, page)
     text = page.read_text()
     assert "| 4 x 1.60 MB | flower | 9.60 | 470 MB | 1.50 | 0.25 | 3.20 MB |" in text

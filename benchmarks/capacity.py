@@ -1,0 +1,61 @@
+"""The tables of docs/capacity.md from what `benchmarks.intake` and `benchmarks.outage` have stored:
+`python -m benchmarks.capacity`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.marked import fill, markdown
+from thinwire.coordinator.console import in_bytes
+
+HERE: Final = Path(__file__).parent
+INTAKE, OUTAGE = HERE / "intake.json", HERE / "outage.json"
+PAGE: Final = Path("docs/capacity.md")
+COMMAND: Final = "python -m benchmarks.{}"
+
+
+def intake_table(cases: Sequence[Mapping[str, Any]]) -> str:
+    """One row for each size of an answer and number of clients."""
+    columns = (
+        "clients x answer",
+        "idle",
+        "highest",
+        "above idle, in models",
+        "disk",
+        "taken per second",
+        "bare endpoint",
+    )
+    rows = [
+        (f"{one['clients']} x {in_bytes(one['model_bytes'])}", in_bytes(one["idle_bytes"]), in_bytes(one["peak_bytes"]),
+         f"{one['models']:.1f}", in_bytes(one["disk_bytes"]), in_bytes(one["rate"]), in_bytes(one["bare_rate"]))
+        for one in cases
+    ]  # fmt: skip
+    return markdown(columns, rows)
+
+
+def outage_table(cases: Sequence[Mapping[str, Any]]) -> str:
+    """One row for each size of an answer."""
+    columns = ("clients x answer", "accepted, two rounds", "refused", "broken", "seconds", "idle", "before", "highest")
+    rows = [
+        (f"{one['clients']} x {in_bytes(one['answer_bytes'])}", str(one["accepted"]), str(one["refused"]),
+         str(one["broken"]), f"{one['seconds']:.1f}",
+         *(f"{one[name]:.0f} MB" for name in ("memory_idle", "memory_before", "memory_most")))
+        for one in cases
+    ]  # fmt: skip
+    return markdown(columns, rows)
+
+
+def main() -> None:
+    """Puts both tables into the page."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    fill(PAGE, COMMAND.format("intake"), intake_table(json.loads(INTAKE.read_text())))
+    fill(PAGE, COMMAND.format("outage"), outage_table(json.loads(OUTAGE.read_text())))
+
+
+if __name__ == "__main__":
+    main()
