@@ -87,18 +87,20 @@ class Experiment:
             screen.print(f"drawn: {path}")
         screen.print(f"written: {store.path}")
 
+    def pictured(self, store: Store, folder: Path | None = None) -> list[tuple[Picture, Path]]:
+        """Each picture that has something to show, and its file: beside the results or in `folder`."""
+        folder = folder or store.path.parent
+        shown = [one for one in self.pictures(store.groups()) if one.groups or one.points]
+        return [(one, folder / f"{store.path.stem}{one.name}.png") for one in shown]
+
     def draw(self, store: Store, folder: Path | None = None) -> list[Path]:
-        """The files of the pictures, beside the results or in `folder`."""
+        """Draws them; their files."""
         from benchmarks.pictures import fronts, scatter
 
-        found = []
-        for picture in self.pictures(store.groups()):
-            path = (folder or store.path.parent) / f"{store.path.stem}{picture.name}.png"
+        found = self.pictured(store, folder)
+        for picture, path in found:
             if picture.groups:
                 fronts(picture.groups, picture.title, path)
-            elif picture.points:
-                scatter(picture.points, picture.title, picture.xlabel, path)
             else:
-                continue
-            found.append(path)
-        return found
+                scatter(picture.points, picture.title, picture.xlabel, path)
+        return [path for _, path in found]

@@ -1,4 +1,4 @@
-"""Writes docs/results.md and its pictures from the stored results: `python -m benchmarks.results`.
+"""Writes docs/results.md, its pictures and what the pages of methods say of them: `python -m benchmarks.results`.
 
 Of every experiment the full form where its file has cells, otherwise the quick one, and each says which it is.
 """
@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiment import Experiment
+from benchmarks.marked import fill
 from benchmarks.store import Store
 from thinwire.coordinator.console import console
 
 EXPERIMENTS = ("front", "sparse_masks", "progfed", "feddlr", "feddkd", "fd_alu")
 PAGE = Path("docs/results.md")
 IMAGES = Path("docs/images/results")
+COMMAND = "python -m benchmarks.results"
+METHODS = Path("docs/methods")
+ON_PAGE = {name: name for name in EXPERIMENTS} | {"front": "fedavg"}
+"""Experiment -> the page of a method that shows it."""
 HEAD = """# Results
 
 What each method costs and what it gives, measured: every run is real processes on one machine over HTTP, every byte is
@@ -34,14 +39,14 @@ def find(name: str) -> Experiment:
     return found
 
 
-def sections() -> Iterator[str]:
-    """One per experiment that has been measured, in full or in the quick form; draws its pictures."""
+def measured() -> Iterator[tuple[Experiment, Store, bool]]:
+    """The experiments that have been run, and whether in the quick form."""
     for name in EXPERIMENTS:
         experiment = find(name)
         for quick in (False, True):
             store = Store(experiment.path(quick=quick))
             if store.groups():
-                yield section(experiment, store, quick=quick)
+                yield experiment, store, quick
                 break
 
 
@@ -58,8 +63,25 @@ def section(experiment: Experiment, store: Store, *, quick: bool) -> str:
     if remarks := experiment.remarks:
         lines.append(remarks)
     lines += [table.markdown() for table in experiment.tables(store)]
-    lines += [f"![{path.stem}](images/results/{path.name})" for path in experiment.draw(store, IMAGES)]
+    experiment.draw(store, IMAGES)
+    lines += _images(experiment, store, "images/results")
     return "\n\n".join(lines)
+
+
+def on_method_page(experiment: Experiment, store: Store) -> str:
+    """What the page of a method says of its experiment."""
+    link = f"Settings, tables, aims: [results](../results.md#{experiment.id}), `python -m benchmarks.{experiment.id}`."
+    return "\n\n".join(
+        [
+            experiment.remarks.removeprefix("What the figures say. "),
+            *_images(experiment, store, "../images/results"),
+            link,
+        ]
+    )
+
+
+def _images(experiment: Experiment, store: Store, folder: str) -> list[str]:
+    return [f"![{picture.title}]({folder}/{path.name})" for picture, path in experiment.pictured(store, IMAGES)]
 
 
 def spent(cells: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -85,8 +107,12 @@ def missing() -> Iterator[str]:
 
 
 def main() -> None:
-    """Writes the page."""
-    PAGE.write_text("\n\n".join([HEAD.strip(), *missing(), *sections()]) + "\n")
+    """Writes the pages."""
+    sections = []
+    for experiment, store, quick in measured():
+        sections.append(section(experiment, store, quick=quick))
+        fill(METHODS / f"{ON_PAGE[experiment.id]}.md", COMMAND, on_method_page(experiment, store))
+    PAGE.write_text("\n\n".join([HEAD.strip(), *missing(), *sections]) + "\n")
     console().print(f"written: {PAGE}")
 
 
