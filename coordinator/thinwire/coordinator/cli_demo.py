@@ -69,7 +69,7 @@ def demo(
     with workplace(data_dir) as folder:
         with display as step:
             result = run_demo(fleet, settings, folder, lambda line: screen.print(line, style="dim"), step)
-        _tell(result, fleet, report, screen, format_)
+        tell(result, fleet, report, screen, format_)
     if result.view.outcome != "completed":
         fail(f"the run is {result.view.state}: {result.view.reason or result.view.outcome}", Exit.FAILED)
 
@@ -122,7 +122,8 @@ def _fresh_folder(data_dir: Path | None) -> Path:
     return folder
 
 
-def _tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Format) -> None:
+def tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Format) -> None:
+    """Writes the report into the folder and says on the screen what came out."""
     from .report import summary, write_report
 
     facts = summary(result, fleet)
