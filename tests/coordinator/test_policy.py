@@ -12,7 +12,7 @@ import pytest
 from tests.coordinator.numpy_client import NumpyClient
 from tests.coordinator.served import Served, model
 from thinwire.protocol.encoding import decode_message
-from thinwire.protocol.messages import Problem, TaskMessage, VerdictMessage
+from thinwire.protocol.messages import DeclineMessage, Problem, TaskMessage, VerdictMessage
 
 
 async def clients_of(http: httpx.AsyncClient, served: Served, count: int) -> list[NumpyClient]:
@@ -115,6 +115,72 @@ def test_a_dead_client_s_slot_is_closed_and_another_client_asked(served: Served)
     metrics = served.get(f"/v1/runs/{run}/metrics").json()["exchanges"][0]
     assert metrics["answers"] == 1
     assert metrics["offers"] >= 2
+
+
+async def declined(client: NumpyClient, task: TaskMessage, why: str = "cannot") -> int:
+    return (await client.send(f"/v1/tasks/{task.task}/decline", DeclineMessage(detail=why))).status_code
+
+
+def test_a_task_that_is_declined_is_given_to_another_client_at_once(served: Served) -> None:
+    run = served.run(cohort=1, rounds=1, evaluate=False)["id"]
+
+    async def play() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            unable, able = await clients_of(http, served, 2)
+            task = await unable.register()
+            assert task is not None
+            assert await declined(able, task) == 404
+            data, examples = unable.perform(await unable.fetch(task))
+            for _ in range(2):
+                assert await declined(unable, task) == 204
+            # There is no deadline: but for the decline nobody else would ever be asked.
+            assert await answered(able, await able.register(30)) == "accepted"
+            late = await unable.answer(task.task, data, examples)
+            assert decode_message(VerdictMessage, late.content).verdict == "late"
+            await until(http, run, lambda view: view["state"] == "finished")
+            assert await declined(unable, task) == 204
+
+    asyncio.run(play())
+    assert served.get(f"/v1/runs/{run}/metrics").json()["exchanges"][0]["answers"] == 1
+
+
+def test_an_answer_that_counts_is_not_taken_back_by_declining(served: Served) -> None:
+    run = served.run(cohort=2, rounds=1, evaluate=False)["id"]
+
+    async def play() -> dict[str, Any]:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            first, second = await clients_of(http, served, 2)
+            tasks = await asyncio.gather(first.register(), second.register())
+            assert tasks[0] is not None
+            assert await answered(first, tasks[0]) == "accepted"
+            assert await declined(first, tasks[0]) == 204
+            assert await answered(second, tasks[1]) == "accepted"
+            return await until(http, run, lambda view: view["state"] == "finished")
+
+    assert asyncio.run(play())["outcome"] == "completed"
+    assert served.get(f"/v1/runs/{run}/metrics").json()["exchanges"][0]["answers"] == 2
+
+
+def test_a_run_that_nobody_can_serve_pauses_and_says_why_also_after_a_restart(served: Served) -> None:
+    run = served.run(cohort=1, rounds=1, evaluate=False, **{"max-offers": 2})["id"]
+
+    async def play() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            (client,) = await clients_of(http, served, 1)
+            task = await client.register()
+            assert task is not None
+            assert await declined(client, task, "no memory") == 204
+            served.kill()
+            served.start()
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            client.http = http
+            task = await client.register(30)
+            assert task is not None
+            assert await declined(client, task, "no memory") == 204
+            view = await until(http, run, lambda view: view["state"] == "paused")
+            assert view["reason"] == "round 1: 0 of 1 answers after 2 offers; client-00 declined: no memory"
+
+    asyncio.run(play())
 
 
 def test_a_method_may_go_on_without_its_quorum(served: Served) -> None:

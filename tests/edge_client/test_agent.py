@@ -28,6 +28,7 @@ from thinwire.protocol.identity import digest_of
 from thinwire.protocol.messages import (
     AnswerMessage,
     ChainsMessage,
+    DeclineMessage,
     Enrolled,
     PartMessage,
     Plan,
@@ -166,6 +167,9 @@ class _Client:
 
     def answers(self) -> list[AnswerMessage]:
         return [decode_message(AnswerMessage, body) for body in self._bodies("/answer")]
+
+    def declined(self) -> list[str]:
+        return [decode_message(DeclineMessage, body).detail for body in self._bodies("/decline")]
 
     def registrations(self) -> list[Registration]:
         return [decode_message(Registration, body) for body in self._bodies("/registrations")]
@@ -521,8 +525,10 @@ def test_a_task_that_takes_too_long_is_stopped(client: _Client, server: CuttingS
     script = _Script(server)
     script.says(message=script.task(0))
     script.says_plan()
+    script.says(204)
     client.process(limits=Limits(seconds=1e-6), until=TaskTooLongError)
     assert client.answers() == []
+    assert client.declined() == ["the task took more than 1e-06 s"]
 
 
 def test_an_invite_is_used_once_and_the_token_kept(
@@ -556,5 +562,16 @@ def test_training_that_diverges_is_told_as_such(client: _Client, server: Cutting
     script = _Script(server, settings={"step": 1e300}, chains=chains)
     script.says(message=script.task(0))
     script.says_plan()
+    script.says(204)
     with pytest.raises(CodecError, match="diverges on this client's data: lower"):
         client.process()
+    assert ["diverges on this client's data" in why for why in client.declined()] == [True]
+
+
+def test_a_defect_gives_the_task_up_and_says_nothing_of_the_data(client: _Client, server: CuttingServer) -> None:
+    script = _Script(server, settings={"step": 0.5, "defect": True})
+    script.says(message=script.task(0))
+    script.says_plan()
+    script.says_problem("storage-failed")  # not even the coordinator's trouble hides the defect
+    client.process(until=ZeroDivisionError)
+    assert client.declined() == ["ZeroDivisionError"]

@@ -65,6 +65,7 @@ def samples() -> list[m.Message]:
         ),
         m.AnswerMessage(examples=180, metrics={"loss": 0.5, "mine": -1.0}, upload="upload01", link=(1 << 40, 9)),
         m.VerdictMessage(verdict="accepted", detail="counted", next=task),
+        m.DeclineMessage(detail="training diverges"),
         m.StoredModel(digest=_DIGEST, parameters=4810),
         m.RunRequest(settings=RunSettings(rounds=3, chains={"*": {"up": "zstd"}}), model=_DIGEST),  # type: ignore[dict-item]
         run,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 RETRY_S = 5.0
 """After a failed write the same step is tried again."""
 LOOK_S = 30.0
+_LONGEST_REASON = 1000
 _log = structlog.get_logger("thinwire.coordinator")
 
 
@@ -226,9 +227,9 @@ class Driver:
             await self._settle(opened, state)
         elif exchange.offers >= exchange.policy.max_offers:
             answers, quorum = exchange.count("accepted"), exchange.policy.quorum
-            await self._set_state(
-                "paused", f"round {opened.task.round}: {answers} of {quorum} answers after {exchange.offers} offers"
-            )
+            reason = f"round {opened.task.round}: {answers} of {quorum} answers after {exchange.offers} offers"
+            declined = "".join(f"; {name} declined: {detail}" for name, detail in sorted(opened.declined.items()))
+            await self._set_state("paused", (reason + declined)[:_LONGEST_REASON])
         else:
             await self._offer_again(opened)
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import Row, select, update
 
 from thinwire.codecs import CodecError
 from thinwire.methods.interface import Contribution
@@ -22,7 +22,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from . import tables
 from .access import Client
-from .exchange import Slot, accept, refuse, retract
+from .exchange import Slot, accept, lose, refuse, retract
 from .folder import read_mapped
 from .problems import noted
 from .runs import OpenExchange, Run, Told, admitted, is_evaluation
@@ -72,6 +72,26 @@ class Intake:
         self._checks.pop(task, None)
         return check.result()
 
+    async def decline(self, client: Client, task: str, detail: str) -> None:
+        """Closes the slot of a task that its client gives up; one that is answered, or being checked, stays as it is.
+
+        Raises: `task-not-found`, `storage-failed`, `storage-full`.
+        """
+        found = self._coordinator.tasks.get(task)
+        if found is None or found[1].exchange.slots[found[2]].client != client.name:
+            await self._row(client, task)
+            return
+        run, opened, index = found
+        if task in self._checks or opened.exchange.slots[index].state != "open":
+            return
+        opened.exchange = lose(opened.exchange, client.name)
+        opened.declined[client.name] = detail
+        run.wake.set()
+        table = tables.tasks
+        values = {"state": "late", "reason": "declined", "detail": detail}
+        await self._coordinator.store.write(update(table).where(table.c.id == task).values(**values))
+        _log.warning("task declined", run=run.id, client=client.name, detail=detail)
+
     def _forget(self, task: str, check: asyncio.Task[Verdict]) -> None:
         if check.cancelled() or check.exception() is not None:
             self._checks.pop(task, None)
@@ -90,17 +110,20 @@ class Intake:
 
     async def _past(self, client: Client, task: str) -> Verdict:
         """The verdict on a task whose exchange is closed."""
-        table = tables.tasks
         check = self._checks.pop(task, None)
-        rows = await self._coordinator.store.read(select(table).where(table.c.id == task))
-        if not rows or rows[0].client != client.name:
-            raise ProblemError("task-not-found")
+        row = await self._row(client, task)
         if check is not None and check.done():
             return check.result()
-        row = rows[0]
         if row.state == "refused":
             raise ProblemError(row.reason or "answer-invalid", row.detail or "")
         return "duplicate" if row.state == "accepted" else "late"
+
+    async def _row(self, client: Client, task: str) -> Row[Any]:
+        """Raises: `task-not-found`, also for another client's task."""
+        rows = await self._coordinator.store.read(select(tables.tasks).where(tables.tasks.c.id == task))
+        if not rows or rows[0].client != client.name:
+            raise ProblemError("task-not-found")
+        return rows[0]
 
     async def _check(self, run: Run, opened: OpenExchange, slot: Slot, message: AnswerMessage) -> Verdict:
         async with self._decoding:

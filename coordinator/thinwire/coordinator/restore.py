@@ -195,6 +195,8 @@ async def _reopen(coordinator: Coordinator, run: Run, row: Row[Any], known: Sequ
         coordinator.tasks[one.id] = (run, opened, index)
         if one.state == "refused":
             opened.refusals[index] = (one.reason, one.detail)
+        elif one.reason == "declined":
+            opened.declined[one.client] = one.detail
         elif one.state == "accepted":
             await _count(coordinator, run, opened, one)
     run.open = opened

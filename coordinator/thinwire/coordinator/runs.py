@@ -44,7 +44,7 @@ class Told:
 class OpenExchange:
     """The exchange that is going on. `total` grows as answers are accepted, and becomes the state `after`; `adding`
     counts those that are accepted but not in it yet; `stored`: (slot, offer) pairs whose tasks the database knows, so
-    that they may be told.
+    that they may be told; `declined`: who gave its task up, and why.
     """
 
     index: int
@@ -61,6 +61,7 @@ class OpenExchange:
     stored: set[tuple[int, int]] = field(default_factory=set)
     told: dict[int, Told] = field(default_factory=dict)
     refusals: dict[int, tuple[str, str]] = field(default_factory=dict)
+    declined: dict[str, str] = field(default_factory=dict)
     private: dict[str, tuple[Spec, Form] | None] = field(default_factory=dict)
     spool: Spool = field(kw_only=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from collections.abc import Callable
@@ -10,10 +11,13 @@ from typing import Final, TypeVar
 
 import httpcore
 
+from thinwire.codecs import CodecError
+from thinwire.methods.interface import TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.messages import (
     MAX_INLINE_BYTES,
     AnswerMessage,
+    DeclineMessage,
     Enrolled,
     Enrolment,
     Registration,
@@ -26,10 +30,11 @@ from .care import LinkCare
 from .console import Say
 from .learner import Learner
 from .memory import Choice, Credentials, Folder, RunMemory, StagedOutcome
-from .performer import Limits, PartsLostError, Performer
+from .performer import Limits, PartsLostError, Performer, TaskTooLongError
 from .records import TornRecordError
 from .resumable import upload
-from .transfer import BrokenError, FinishedError, Reply, Transfer, broke
+from .sockets import UntrustedError
+from .transfer import BadPeerError, BrokenError, FinishedError, Reply, Transfer, UnreachableError, broke
 
 LONGEST_POLL_S: Final = 600
 _SHORTEST_POLL_S: Final = 15
@@ -46,6 +51,9 @@ _NO_UPLOAD: Final = "000000"
 _GONE: Final = ("payload-not-found", "plan-not-found")
 """What a task needs is no longer kept."""
 _TIMES_MISSED: Final = 5
+_LONGEST_DETAIL: Final = 300
+_UNHEARD: Final = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
+_ENDS_TALK: Final = (UnreachableError, BadPeerError, UntrustedError)
 ResultT = TypeVar("ResultT")
 
 
@@ -117,6 +125,9 @@ class Agent:
                 try:
                     outcome = self._despite_disk(partial(self._performer.perform, task, memory))
                     self._despite_disk(partial(memory.stage, outcome))
+                except (TaskRefusedError, TaskTooLongError, CodecError) as error:
+                    self._decline(task.task, str(error))
+                    raise
                 except PartsLostError:
                     self._say("the parts held are damaged; asking for whole ones")
                     memory.forget_parts()
@@ -126,7 +137,21 @@ class Agent:
                         raise
                     self._miss(task.task, error)
                     return
+                except (OSError, TornRecordError, *_ENDS_TALK):
+                    raise
+                except Exception as error:
+                    # A defect of the user's task or of ours: its words may hold data, which stay here.
+                    self._decline(task.task, type(error).__name__)
+                    raise
             task = self._despite_disk(partial(self._deliver, memory, task.task))
+
+    def _decline(self, task: str, why: str) -> None:
+        """Gives a task up that this client cannot do, so that nobody waits for it. Tried once: the client is about to
+        end, and whoever still waits has a deadline.
+        """
+        message = DeclineMessage(detail=why[:_LONGEST_DETAIL])
+        with contextlib.suppress(*_UNHEARD, *_ENDS_TALK, ProblemError):
+            self._transfer.call("POST", f"/v1/tasks/{task}/decline", None, message, once=True)
 
     def _miss(self, task: str, error: ProblemError) -> None:
         """What a task needs is gone: its exchange was closed meanwhile, and the next one is asked for. Raises the error
@@ -176,7 +201,7 @@ class Agent:
             path = f"/v1/registrations?wait_s={poll_s}{self._without_inline}"
             try:
                 _, task, reply = self._transfer.call("POST", path, TaskMessage, message, patient_s=poll_s, once=True)
-            except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+            except _UNHEARD as error:
                 waited = self._now_s() - begun
                 if _SHORTEST_POLL_S <= waited < poll_s:
                     # Something on the way does not like idle connections.

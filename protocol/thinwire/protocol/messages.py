@@ -214,6 +214,12 @@ class VerdictMessage(Message):
     next: TaskMessage | None = None
 
 
+class DeclineMessage(Message):
+    """`POST /v1/tasks/{task}/decline`. `detail`: why, for the operator; nothing of the data belongs there."""
+
+    detail: str = Field(max_length=300)
+
+
 # -- runs -----------------------------------------------------------------------------------------------------
 
 

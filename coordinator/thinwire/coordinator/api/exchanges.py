@@ -13,12 +13,12 @@ from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.coordinator import Coordinator
 from thinwire.coordinator.dispatch import FinishedError
 from thinwire.coordinator.documentation import describe
-from thinwire.coordinator.ledger import Share
+from thinwire.coordinator.ledger import Account, Share
 from thinwire.coordinator.negotiation import empty, read_message, respond, response_type
 from thinwire.coordinator.problems import problem_response
 from thinwire.coordinator.runs import OpenExchange, Run
 from thinwire.protocol.encoding import MSGPACK, encode_message
-from thinwire.protocol.messages import AnswerMessage, Registration, TaskMessage, VerdictMessage
+from thinwire.protocol.messages import AnswerMessage, DeclineMessage, Registration, TaskMessage, VerdictMessage
 
 from .parts import TaskId, client_of, coordinator_of
 
@@ -104,13 +104,7 @@ async def answer(request: Request, task: TaskId, inline: Inline = True) -> Respo
     client = client_of(request, "answer")
     coordinator = coordinator_of(request)
     account = account_of(request)
-    found = coordinator.tasks.get(task)
-    if found is not None and found[1].exchange.slots[found[2]].client == client.name:
-        run, opened, _ = found
-        account.run, account.exchange = run.id, opened.index
-        account.round, account.step = opened.task.round, opened.task.step
-        if opened.task.kind == "evaluate":
-            account.kind = "evaluate"
+    found = _found(coordinator, account, client, task)
     message = await read_message(request, AnswerMessage)
     account.uplink_payload = len(message.payload or b"")
     if message.link is not None:
@@ -138,6 +132,39 @@ async def answer(request: Request, task: TaskId, inline: Inline = True) -> Respo
             )
         )
     return respond(request, body)
+
+
+def _found(
+    coordinator: Coordinator, account: Account, client: Client, task: str
+) -> tuple[Run, OpenExchange, int] | None:
+    """The client's task, if its exchange is open; the request is charged to it."""
+    found = coordinator.tasks.get(task)
+    if found is None or found[1].exchange.slots[found[2]].client != client.name:
+        return None
+    run, opened, _ = found
+    account.run, account.exchange = run.id, opened.index
+    account.round, account.step = opened.task.round, opened.task.step
+    if opened.task.kind == "evaluate":
+        account.kind = "evaluate"
+    return found
+
+
+@router.post(
+    "/v1/tasks/{task}/decline",
+    **describe(
+        "Give a task up that this client cannot do, so that nobody waits for it; safe to repeat",
+        takes=DeclineMessage,
+        status=204,
+        problems=("task-not-found", "storage-failed", "storage-full"),
+    ),
+)
+async def decline(request: Request, task: TaskId) -> Response:
+    client = client_of(request, "answer")
+    coordinator = coordinator_of(request)
+    _found(coordinator, account_of(request), client, task)
+    message = await read_message(request, DeclineMessage)
+    await coordinator.intake.decline(client, task, message.detail)
+    return empty(204)
 
 
 async def _next(

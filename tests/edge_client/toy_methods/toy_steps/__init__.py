@@ -6,10 +6,11 @@ from thinwire.methods.interface import Chains, Method, MethodSettings
 
 
 class Settings(MethodSettings):
-    """`step`: what each client adds."""
+    """`step`: what each client adds; `defect`: whether they fail at it."""
 
     step: float = 1.0
     note: str = ""
+    defect: bool = False
 
 
 METHOD = Method("toy_steps", "Toy", "none", Settings, lambda settings: {"train": Chains()})

@@ -15,6 +15,8 @@ class Client(ClientHalf[Settings]):
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         """The model plus the step; the memory counts accepted and refused answers."""
         type(self).performed += 1
+        if self.settings.defect:
+            raise ZeroDivisionError(f"the user's numbers: {learner.train}")
         counted = memory.get("counted", np.zeros(2, np.int64))
         private = task.parts.get("private", {}).get("offset", np.zeros(1, np.float32))
         answer = {
