@@ -20,10 +20,10 @@ from thinwire.coordinator.console import in_bytes
 from thinwire.coordinator.demo import Fleet
 
 PLAIN = "fedavg, raw float32"
-EIGHT = {"uplink": "quantise(8), entropy", "downlink": "delta, quantise(8), entropy"}
-FOUR = {"uplink": "quantise(4), entropy", "downlink": "delta, quantise(6), entropy"}
-TWO = {"uplink": "quantise(2), entropy", "downlink": "delta, quantise(4), entropy"}
-SPARSE = {"uplink": "top_k(0.05), quantise(4), entropy", "downlink": "delta, quantise(4), entropy"}
+EIGHT: dict[str, Any] = {"uplink": "quantise(8), entropy", "downlink": "delta, quantise(8), entropy"}
+FOUR: dict[str, Any] = {"uplink": "quantise(4), entropy", "downlink": "delta, quantise(6), entropy"}
+TWO: dict[str, Any] = {"uplink": "quantise(2), entropy", "downlink": "delta, quantise(4), entropy"}
+SPARSE: dict[str, Any] = {"uplink": "top_k(0.05), quantise(4), entropy", "downlink": "delta, quantise(4), entropy"}
 LOCAL = {"epochs": 1, "batch-size": 32, "lr": 0.02}
 
 
@@ -32,12 +32,13 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     file = file_of(given.data_folder, "fashion_mnist.npz")
     rounds = 8 if given.quick else 30
 
-    def run(method: str, settings: dict[str, Any], share: float = 1, **more: Any) -> dict[str, Any]:
+    def run(method: str, settings: dict[str, Any], *, share: float = 1, **more: Any) -> dict[str, Any]:
         return {"method": method, "rounds": round(rounds * share), "settings": LOCAL | settings} | more
 
     low_rank = {"factors": "quantise(8), entropy", "energy-up": 0.8, "energy-down": 0.8}
     falling = {"lr": 0.05, "lr-schedule": "cosine"}
     masks = {"epochs": 3, "lr": 0.1, "view": "mode"}
+    in_eight = {"up": EIGHT["uplink"], "down": EIGHT["downlink"]}
     settings = {
         PLAIN: run("fedavg", {}, chains="plain"),
         "fedavg, defaults": run("fedavg", {}),
@@ -51,7 +52,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         "feddlr, update .90, 5 bits, error feedback": run(
             "feddlr", {"factors": "quantise(5), entropy", "error-feedback": True}
         ),
-        "feddkd, 8 bits": run("feddkd", {}, 0.5, chains={"train": {"up": EIGHT["uplink"], "down": EIGHT["downlink"]}}),
+        "feddkd, 8 bits": run("feddkd", {}, share=0.5, chains={"train": in_eight}),
         "sparse_masks, lambda 1": run("sparse_masks", masks | {"lambda": 1}),
         "sparse_masks, lambda 10": run("sparse_masks", masks | {"lambda": 10}),
         "progfed, 8 bits": run("progfed", {}, **EIGHT),

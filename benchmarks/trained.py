@@ -45,9 +45,9 @@ def trained_arrays() -> dict[str, Arrays]:
 
 
 def _one_epoch(model: torch.nn.Module, optimiser: torch.optim.Optimizer, inputs: Any, targets: Any) -> None:
-    for chosen in torch.randperm(len(inputs)).split(BATCH):
+    for chosen in torch.randperm(len(inputs)).split(BATCH):  # type: ignore[no-untyped-call]
         optimiser.zero_grad()
-        functional.cross_entropy(model(inputs[chosen]), targets[chosen]).backward()
+        functional.cross_entropy(model(inputs[chosen]), targets[chosen]).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 

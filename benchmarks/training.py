@@ -94,7 +94,7 @@ def bare_epoch(model: nn.Module, learner: Learner, first: Arrays) -> None:
     for start in range(0, len(inputs), BATCH):
         chosen = order[start : start + BATCH]
         optimizer.zero_grad()
-        learner.loss(model(inputs[chosen]), targets[chosen]).backward()
+        learner.loss(model(inputs[chosen]), targets[chosen]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 

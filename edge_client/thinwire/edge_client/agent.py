@@ -53,7 +53,7 @@ _GONE: Final = ("payload-not-found", "plan-not-found")
 _TIMES_MISSED: Final = 5
 _LONGEST_DETAIL: Final = 300
 _UNHEARD: Final = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
-_ENDS_TALK: Final = (UnreachableError, BadPeerError, UntrustedError)
+_ENDS_TALK: Final = (UnreachableError, BadPeerError, UntrustedError, FinishedError)
 ResultT = TypeVar("ResultT")
 
 
