@@ -144,8 +144,8 @@ per client. Byte for byte, since a round costs two and a half times as much, fed
 is two points ahead on the first splits and four behind on the second, where its accuracy leaps from round to round. In
 eight bits fedavg ends as high as five steps of distillation for a third of the bytes: codes come first, here too. Five
 bits in the distil exchanges keep them below the cost of the train exchange and cost half a point. The control with hard
-labels does as well as the teachers: on its own data a client's teacher says nearly what the labels say. The published
-.80 is reached with ten steps on one split, not with five.
+labels does as well as the teachers: on its own data a client's teacher says nearly what the labels say. On the
+first Dirichlet split five steps end at .790, ten at .806.
 Choose it where clients have few classes and rounds are dear."""
 
 EXPERIMENT = Experiment("feddkd", __doc__ or "", cells, tables, pictures, remarks=REMARKS)
