@@ -27,6 +27,7 @@ HEAD = """# Results
 What each method costs and what it gives, measured: every run is real processes on one machine over HTTP, every byte is
 from the coordinator's ledger, framing included, both directions, all clients. This page is written by
 `python -m benchmarks.results` from the files in `benchmarks/results/`; the command above each table measures it again.
+With `--quick` each takes between two and nine minutes on two cores.
 Every run's first model is downloaded here, as it must be where it has been trained before; where it is a fresh one,
 clients make it themselves, and that broadcast costs nothing. A mean over seeds stands with its standard error. "Not
 worse" means by not more than one point, or two standard errors where they are more.
