@@ -51,7 +51,8 @@ def test_every_root_is_declared_everywhere(root: Path) -> None:
         f"{path.parent.name}.{path.name}" for name in ROOTS for path in (root / name / "thinwire").glob("[a-z]*")
     }
     assert set(tool["importlinter"]["root_packages"]) == packages
-    assert {path.split("/", 1)[1].replace("/", ".") for path in tool["mypy"]["files"]} == packages
+    checked = {path.partition("/")[2].replace("/", ".") for path in tool["mypy"]["files"] if path != "benchmarks"}
+    assert checked == packages
 
 
 def test_the_wheel_from_the_sdist_holds_exactly_the_trees_files(root: Path, tmp_path: Path) -> None:
