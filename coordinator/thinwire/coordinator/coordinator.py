@@ -148,6 +148,11 @@ class Coordinator:
         if not run.finished and not run.damaged:
             self._drivers[run.id] = asyncio.create_task(Driver(self, run).drive(), name=f"drive-{run.id}")
 
+    def task_of(self, client: str, task: str) -> tuple[Run, OpenExchange, int] | None:
+        """The run, exchange and slot of a task that this client got, while its exchange is open."""
+        found = self.tasks.get(task)
+        return found if found is not None and found[1].exchange.slots[found[2]].client == client else None
+
     # -- who is there -----------------------------------------------------------------------------------------
 
     def present(self, run: Run) -> set[str]:

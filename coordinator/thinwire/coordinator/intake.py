@@ -50,8 +50,8 @@ class Intake:
         `payload-invalid`, `digest-mismatch`, `upload-not-found`, `upload-incomplete`, `storage-failed`, `storage-full`.
         """
         check = self._checks.get(task)
-        found = self._coordinator.tasks.get(task)
-        if found is None or found[1].exchange.slots[found[2]].client != client.name:
+        found = self._coordinator.task_of(client.name, task)
+        if found is None:
             return await self._past(client, task)
         run, opened, index = found
         if check is None:
@@ -77,8 +77,8 @@ class Intake:
 
         Raises: `task-not-found`, `storage-failed`, `storage-full`.
         """
-        found = self._coordinator.tasks.get(task)
-        if found is None or found[1].exchange.slots[found[2]].client != client.name:
+        found = self._coordinator.task_of(client.name, task)
+        if found is None:
             await self._row(client, task)
             return
         run, opened, index = found

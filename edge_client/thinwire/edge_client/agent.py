@@ -147,7 +147,7 @@ class Agent:
 
     def _decline(self, task: str, why: str) -> None:
         """Gives a task up that this client cannot do, so that nobody waits for it. Tried once: the client is about to
-        end, and whoever still waits has a deadline.
+        end; where it does not arrive, the run's deadline closes the slot.
         """
         message = DeclineMessage(detail=why[:_LONGEST_DETAIL])
         with contextlib.suppress(*_UNHEARD, *_ENDS_TALK, ProblemError):

@@ -138,8 +138,8 @@ def _found(
     coordinator: Coordinator, account: Account, client: Client, task: str
 ) -> tuple[Run, OpenExchange, int] | None:
     """The client's task, if its exchange is open; the request is charged to it."""
-    found = coordinator.tasks.get(task)
-    if found is None or found[1].exchange.slots[found[2]].client != client.name:
+    found = coordinator.task_of(client.name, task)
+    if found is None:
         return None
     run, opened, _ = found
     account.run, account.exchange = run.id, opened.index

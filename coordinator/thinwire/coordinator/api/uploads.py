@@ -116,8 +116,8 @@ async def create(request: Request) -> Response:
     length, metadata = _number(request, "upload-length"), _metadata(request)
     digest = _digest(metadata)
     task = metadata.get("task", b"").decode("ascii", "replace")
-    found = coordinator.tasks.get(task)
-    if found is None or found[1].exchange.slots[found[2]].client != client.name:
+    found = coordinator.task_of(client.name, task)
+    if found is None:
         raise ProblemError("task-not-found")
     _attribute(request, task)
     if length > found[1].max_payload_bytes:
