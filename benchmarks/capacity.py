@@ -23,16 +23,18 @@ def intake_table(cases: Sequence[Mapping[str, Any]]) -> str:
     """One row for each size of an answer and number of clients."""
     columns = (
         "clients x answer",
-        "idle",
+        "no client",
+        "all wait",
         "highest",
-        "above idle, in models",
+        "above waiting, in models",
         "disk",
         "taken per second",
         "bare endpoint",
     )
     rows = [
-        (f"{one['clients']} x {in_bytes(one['model_bytes'])}", in_bytes(one["idle_bytes"]), in_bytes(one["peak_bytes"]),
-         f"{one['models']:.1f}", in_bytes(one["disk_bytes"]), in_bytes(one["rate"]), in_bytes(one["bare_rate"]))
+        (f"{one['clients']} x {in_bytes(one['model_bytes'])}", in_bytes(one["alone_bytes"]),
+         in_bytes(one["idle_bytes"]), in_bytes(one["peak_bytes"]), f"{one['models']:.1f}",
+         in_bytes(one["disk_bytes"]), in_bytes(one["rate"]), in_bytes(one["bare_rate"]))
         for one in cases
     ]  # fmt: skip
     return markdown(columns, rows)

@@ -104,8 +104,8 @@ def pictures(groups: Groups) -> list[Picture]:
 
 REMARKS = """What the figures say. Tau divides the bytes and takes nothing away: from 1 to 20 the personal accuracy of
 class knowledge goes from .740 to .753 under the first seed, and its bytes from a megabyte to 71 kB; framing keeps the
-factor from 1 to 5 at 4.5. Training alone, .726 and .542 over two seeds, is what all must beat. Proxy knowledge does, by
-two points on data like the client's own and by eight on the common test set: unlabelled public examples teach the
+factor from 1 to 5 at 4.5. Training alone, .729 and .543 over three seeds, is what all must beat. Proxy knowledge does,
+by two points on data like the client's own and by eight on the common test set: unlabelled public examples teach the
 classes that a client does not have. Knowledge of single samples gains two points of the first kind and costs most,
 since its answers grow with the data. Class knowledge gains half a point at tau 1 and one and a half at 5. Both fall
 three points short of the published figures, which are of 300 clients: with 20 a sample has fewer relatives to learn

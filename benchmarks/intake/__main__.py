@@ -1,10 +1,11 @@
 """Memory and speed of the coordinator while it takes answers: `python -m benchmarks.intake [--quick]`.
 
 Clients that train nothing answer three rounds in plain float32, each with an answer of its own. Measured: the anonymous
-resident memory of the coordinator's process, its highest value over the whole run (start, broadcast, intake, closing,
-final model) looked at every 10 ms, above its value before the run; the bytes of answers taken per second, from the
-first byte sent until the last answer is checked, stored and summed; the disk its folder takes at most. The same bytes
-go to a bare uvicorn endpoint that streams to disk with SHA-256, right before.
+resident memory of the coordinator's process: with no client, idle with all of them connected and waiting for a task,
+and its highest value over the whole run (start, broadcast, intake, closing, final model) looked at every 10 ms; the
+bytes of answers taken per second, from the first byte sent until the last answer is checked, stored and summed; the
+disk its folder takes at most. The same bytes go to a bare uvicorn endpoint that streams to disk with SHA-256, right
+before.
 
 Limits: at the largest number of clients at most 1.1 times the memory at 10 (200 MB: 1.5 times that at 1); never more
 than idle plus five models; at least half the speed of the bare endpoint.
@@ -47,6 +48,7 @@ class Measured:
 
     model_bytes: int
     clients: int
+    alone_bytes: int
     idle_bytes: int
     peak_bytes: int
     disk_bytes: int
@@ -55,7 +57,7 @@ class Measured:
 
     @property
     def models(self) -> float:
-        """Memory above idle, in models."""
+        """Memory above that of waiting clients, in models."""
         return (self.peak_bytes - self.idle_bytes) / self.model_bytes
 
     @property
@@ -69,11 +71,14 @@ def _model(path: Path, size: int) -> None:
     save_file({f"layer{n}.weight": random.standard_normal(each, np.float32) for n in range(ARRAYS)}, path)
 
 
-def _load(children: Children, name: str, arguments: list[str]) -> float:
-    """Seconds of the faster round."""
-    child: Child = children.start(name, "benchmarks.intake.load", arguments, os.environ)
-    finish(child, END_S)
-    return float(min(json.loads(child.log.read_text().splitlines()[-1])))
+def _load(children: Children, name: str, arguments: list[str]) -> Child:
+    return children.start(name, "benchmarks.intake.load", arguments, os.environ)
+
+
+def _seconds(load: Child) -> float:
+    """Of the faster round, when all have ended."""
+    finish(load, END_S)
+    return float(min(json.loads(load.log.read_text().splitlines()[-1])))
 
 
 def _wait_for(path: Path, children: Children) -> None:
@@ -82,20 +87,27 @@ def _wait_for(path: Path, children: Children) -> None:
         time.sleep(0.02)
 
 
-def _run(children: Children, operator: Operator, root: Path, name: str, size: int, clients: int) -> float:
-    """A whole run with clients of its own; seconds of its faster intake."""
+def _run(
+    children: Children, operator: Operator, root: Path, name: str, size: int, clients: int, pid: int
+) -> tuple[float, int]:
+    """A whole run with clients of its own: seconds of its faster intake, and memory when all clients wait for it."""
     invite, model = root / f"{name}.invite", root / f"{name}.safetensors"
     request = InviteRequest(group=name, uses=clients, expires_in_s=None)
     invite.write_text(operator.ask("POST", "/v1/invites", Invite, request).invite)
+    wanted = ["--clients", str(clients), "--rounds", str(ROUNDS), "--invite", str(invite), "--name", name]
+    load = _load(children, f"load-{name}", [operator.url, *wanted])
+    while f"\nthinwire_parked_clients {clients:.1f}\n" not in operator.text("/metrics", "text/plain"):
+        children.check()
+        time.sleep(0.05)
+    idle = anonymous_bytes(pid)
     _model(model, size)
     stored = operator.send_file("/v1/models", model, StoredModel)
     settings = RunSettings(name=name, group=name, rounds=ROUNDS, cohort=clients, chains="plain", evaluate=False)
     run = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest))
-    wanted = ["--clients", str(clients), "--rounds", str(ROUNDS), "--invite", str(invite), "--name", name]
-    seconds = _load(children, f"load-{name}", [operator.url, *wanted])
+    seconds = _seconds(load)
     while operator.ask("GET", f"/v1/runs/{run.id}", RunView).state != "finished":
         time.sleep(0.05)
-    return seconds
+    return seconds, idle
 
 
 def measure(size: int, clients: int, root: Path) -> Measured:
@@ -105,7 +117,7 @@ def measure(size: int, clients: int, root: Path) -> Measured:
         _wait_for(root / "bare" / "url", children)
         url = (root / "bare" / "url").read_text()
         wanted = ["--clients", str(clients), "--rounds", str(ROUNDS), "--bare-bytes", str(size)]
-        bare_s = _load(children, "bare-load", [url, *wanted])
+        bare_s = _seconds(_load(children, "bare-load", [url, *wanted]))
     with Children(root / "logs") as children:
         place = root / "coordinator"
         served = children.start(
@@ -115,14 +127,15 @@ def measure(size: int, clients: int, root: Path) -> Measured:
         pid, url = served.process.pid, json.loads((place / ADDRESS_FILE).read_text())["url"]
         with closing(Operator(url, find_token(place))) as operator:
             # What is loaded and opened with the first run of all is no memory of this one.
-            _run(children, operator, root, "first", 1000 * 4 * ARRAYS, 1)
-            idle = anonymous_bytes(pid)
+            _run(children, operator, root, "first", 1000 * 4 * ARRAYS, 1, pid)
+            alone = anonymous_bytes(pid)
             with (
                 Peak(lambda: anonymous_bytes(pid)) as memory,
                 Peak(lambda: folder_bytes(place), every_s=0.1) as disk,
             ):
-                seconds = _run(children, operator, root, "intake", size, clients)
-    return Measured(size, clients, idle, memory.value, disk.value, clients * size / seconds, clients * size / bare_s)
+                seconds, idle = _run(children, operator, root, "intake", size, clients, pid)
+    total = clients * size
+    return Measured(size, clients, alone, idle, memory.value, disk.value, total / seconds, total / bare_s)
 
 
 def verdicts(found: list[Measured]) -> list[tuple[Measured, float | None, list[str]]]:
@@ -160,11 +173,15 @@ def main() -> None:
                 continue
             with tempfile.TemporaryDirectory() as root:
                 found.append(measure(size, clients, Path(root)))
-    columns = ("answer", "clients", "idle", "peak", "models", "growth", "disk", "MB/s", "bare MB/s", "share", "verdict")
+    columns = (
+        "answer", "clients", "no client", "idle", "peak", "models", "growth", "disk", "MB/s", "bare MB/s", "share",
+        "verdict",
+    )  # fmt: skip
     shown = table("the coordinator's anonymous memory and its intake", columns, text=("verdict",))
     for one, growth, broken in verdicts(found):
         shown.add_row(
-            in_bytes(one.model_bytes), str(one.clients), in_bytes(one.idle_bytes), in_bytes(one.peak_bytes),
+            in_bytes(one.model_bytes), str(one.clients), in_bytes(one.alone_bytes), in_bytes(one.idle_bytes),
+            in_bytes(one.peak_bytes),
             f"{one.models:.2f}", "-" if growth is None else f"{growth:.2f}x", in_bytes(one.disk_bytes),
             f"{one.rate / 1e6:.0f}", f"{one.bare_rate / 1e6:.0f}", f"{one.share:.0%}",
             f"breaks {', '.join(broken)}" if broken else "holds",

@@ -21,4 +21,5 @@ def give_back_large_memory() -> None:
         mallopt(_MMAP_THRESHOLD, LARGE_BYTES)
         # Temporaries below the threshold are used again at once: not worth going back to the kernel each time.
         mallopt(_TRIM_THRESHOLD, 2 * LARGE_BYTES)
-        mallopt(_ARENA_MAX, 2)
+        # One heap for all threads: measured with models of 1.6 MB, two of them hold 4 MB more in holes, no faster.
+        mallopt(_ARENA_MAX, 1)
