@@ -27,7 +27,7 @@ LIMIT = "4138/4000"
 
 
 def cells(given: argparse.Namespace) -> list[Cell]:
-    """Tau by kind, training alone, and three architectures in one run."""
+    """Tau by kind, training alone, labels of the surer half, and three architectures in one run."""
     file = file_of(given.data_folder, "fashion_mnist.npz")
     rounds = 8 if given.quick else 40
 
@@ -41,6 +41,9 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         taus = (1, 4) if given.quick else TAUS if seed == 0 else (1, 5)
         found += [Cell(f"{kind}, tau {tau}", fleet, run(tau, knowledge=kind)) for kind in KINDS for tau in taus]
         found.append(Cell("alone", fleet, run(rounds, beta=0.0)))
+        if not given.quick:
+            surer: dict[str, Any] = {"knowledge": "proxy", "confident-share": 0.5}
+            found.append(Cell("proxy, tau 5, the surer half", fleet, run(5, **surer)))
     if not given.quick:
         mixed = Fleet(20, "fashion_mnist", "dirichlet:1.0", 0, None, file, "cifar_convnet,emnist_convnet,mlp", LIMIT)
         found.append(Cell("class, tau 5, three architectures", mixed, run(5)))

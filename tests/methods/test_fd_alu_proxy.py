@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,8 +22,10 @@ from tests.methods.fd_alu_runs import (
     server_of,
 )
 from tests.methods.fleet import learners
+from thinwire.codecs import Arrays, CodecError
 from thinwire.methods.fd_alu.proxy_labels import drawn
 from thinwire.methods.fd_alu.server import Server
+from thinwire.methods.fd_alu.teachers import outputs_on
 from thinwire.methods.interface import Contribution, TaskRefusedError
 from thinwire.methods.payloads import same_bits
 
@@ -57,6 +61,62 @@ def test_labels_on_the_wire_are_distributions_and_one_bit_is_the_arg_max(bits: i
         np.testing.assert_array_equal(decoded, np.eye(CLASSES)[sent.argmax(1)])
     else:
         assert np.abs(decoded - sent).max() <= 1 / (2**bits - 1) + 1e-6
+
+
+def test_only_the_surest_labels_are_sent() -> None:
+    """DS-FL+: those of the lowest energy, -log sum exp of the scores."""
+    learner, given_ = FLEET["client-00"], {"knowledge": "proxy"}
+    server = server_of(**SMALL, **given_)
+    every = block(learner, server.start(MODEL, 0), server, {}, **given_).answer.arrays
+    some = server_of(**SMALL, **given_, **{"confident-share": 0.4})
+    found = block(learner, some.start(MODEL, 0), some, {}, **given_, **{"confident-share": 0.4}).answer.arrays
+    assert learner.proxy is not None
+    scores = outputs_on(learner, learner.proxy.inputs[torch.from_numpy(drawn(10, 8, 7, 1))]).astype(np.float64)
+    surest = np.argsort(-np.log(np.exp(scores).sum(1)))[:3]
+    np.testing.assert_array_equal(np.flatnonzero(found["sent"]), np.sort(surest))
+    np.testing.assert_array_equal(found["labels"], every["labels"][found["sent"]])
+
+
+def test_of_some_labels_each_is_the_average_of_whoever_sent_it() -> None:
+    server = proxy_server(sharpening="none", **{"proxy-samples": 4, "confident-share": 0.5})
+    state = server.start({"w": np.zeros((3, 2), np.float32)}, 0)
+    assert known_of(server, state) == ([False] * 4, [])
+    answers = {
+        "a": some_answer([[1.0, 0, 0], [0, 0.5, 0.5]], [True, True, False, False]),
+        "b": some_answer([[0, 0, 1.0], [0.25, 0.25, 0.5]], [True, False, False, True]),
+    }
+    state = after(server, answers)
+    assert known_of(server, state) == ([True, True, False, True], [[0.5, 0, 0.5], [0, 0.5, 0.5], [0.25, 0.25, 0.5]])
+    with pytest.raises(CodecError, match=r"out-of-range.*names 3 of 2 labels"):
+        after(server, {"a": some_answer([[1.0, 0, 0]] * 2, [True, True, True, False])})
+
+
+def test_a_client_learns_from_the_labels_that_are_known_alone() -> None:
+    given_ = {"knowledge": "proxy", "confident-share": 0.5}
+    server = server_of(**SMALL, **given_)
+    first = {name: block(one, server.start(MODEL, 0), server, {}, **given_) for name, one in FLEET.items()}
+    state = after(server, {name: outcome.answer.arrays for name, outcome in first.items()}, MODEL)
+    assert 4 <= sum(known_of(server, state)[0]) < 8
+    memory = first["client-00"].memory_if_accepted
+    taught = block(FLEET["client-00"], state, server, memory, **given_)
+    others = {**state.arrays, "labels": np.roll(state.arrays["labels"], 1, 1)}
+    otherwise = block(FLEET["client-00"], replace(state, arrays=others), server, memory, **given_)
+    assert not same_bits(taught.memory_if_accepted, otherwise.memory_if_accepted)
+    nothing = {**state.arrays, "labels": np.zeros_like(state.arrays["labels"])}
+    untaught = block(FLEET["client-00"], replace(state, arrays=nothing), server, memory, **given_)
+    alone = block(FLEET["client-00"], state, server, memory, beta=0, **given_)
+    assert same_bits(untaught.memory_if_accepted, alone.memory_if_accepted)
+
+
+def known_of(server: Server, state: Any) -> tuple[list[bool], list[list[float]]]:
+    """What everybody is told: which labels are known, and those."""
+    task = server.task(state)
+    assert task is not None
+    return task.arrays["known"].tolist(), task.arrays["labels"].tolist()
+
+
+def some_answer(rows: list[list[float]], sent: list[bool]) -> Arrays:
+    return {**label_answer(rows), "sent": np.array(sent)}
 
 
 def test_the_proxy_set_of_most_clients_is_the_runs_and_others_do_not_count() -> None:

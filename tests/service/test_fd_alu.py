@@ -35,9 +35,11 @@ def test_three_architectures_and_three_kinds_of_knowledge_in_one_fleet(service: 
     models on the clients.
     """
     runs = {}
-    for kind in ("class", "proxy", "sample"):
-        given = {"knowledge": kind, "proxy-samples": 8, "batch-size": 32}
-        settings = RunSettings(name=kind, method="fd_alu", settings=given, rounds=2, cohort=3, seed=4)
+    kinds: dict[str, dict[str, Any]] = {name: {"knowledge": name} for name in ("class", "proxy", "sample")}
+    kinds["confident"] = {"knowledge": "proxy", "confident-share": 0.5}
+    for name, kind in kinds.items():
+        given = {"proxy-samples": 8, "batch-size": 32, **kind}
+        settings = RunSettings(name=name, method="fd_alu", settings=given, rounds=2, cohort=3, seed=4)
         runs[service.start_run(digits_model, settings).id] = settings
     for index, architecture in enumerate(ARCHITECTURES):
         options = ("--architecture", architecture, "--limit", f"{LIMIT}/60", "--allow", CONSENT)

@@ -8,7 +8,9 @@ updates before it transfers knowledge, so that bytes fall by that factor. Base m
   under Non-IID Private Data", arXiv 1811.11479 (2018): mean logits per class, without one's own part.
 - `proxy`: D. Li, J. Wang, "FedMD", arXiv 1910.03581 (2019); S. Itahara et al., "Distillation-Based Semi-Supervised
   Federated Learning" (DS-FL), arXiv 2008.06180, entropy-reduced averages; F. Sattler et al. (CFD), arXiv 2012.00632,
-  quantised soft labels; enhanced averages: "SCARLET", arXiv 2504.19602.
+  quantised soft labels; enhanced averages: "SCARLET", arXiv 2504.19602; only the more confident labels (DS-FL+): K.
+  Azuma, T. Miyazaki, S. Omachi, "Energy-based Knowledge Distillation for Communication-Efficient Federated Learning",
+  IEICE General Conference 2024.
 - `sample`: Z. Wu et al., "FedCache: A Knowledge Cache-driven Federated Learning Architecture for Personalized Edge
   Intelligence", arXiv 2308.07816 (2023).
 
@@ -23,7 +25,9 @@ model would, made from its own seed and architecture. Two more under each kind:
   hundredth gives no term: the rounding of a broadcast in 16 bits would outweigh their part. Classes with fewer than
   `min-count` examples are not sent: a mean over few examples shows them.
 - proxy: every local round distils over the proxy examples, then trains. The average counts every client the same. The
-  proxy set is that of most clients in the first exchange; others are then told that theirs is another.
+  proxy set is that of most clients in the first exchange; others are then told that theirs is another. Of the more
+  confident labels each client sends the same number, those of the lowest energy -log sum exp of its scores (DS-FL+:
+  those below a threshold), so that an answer's size is known before.
 - sample: the encoder of the hashes is a random projection to `hash-dims` numbers (FedCache: a pretrained network of
   576), since nothing else is known of a user's inputs; a task file may define `encode`. Hashes travel with a client's
   first logits, not before. A client's own other examples may be related. Examples of classes with fewer than
@@ -76,6 +80,9 @@ class FdAluSettings(MethodSettings):
     )  # fmt: skip
 
     proxy_samples: int = Field(100, ge=1, le=1 << 20, description="proxy examples drawn per exchange")
+    confident_share: float = Field(
+        1.0, gt=0, le=1, description="of the proxy labels: a client sends those of which its model is surest"
+    )  # fmt: skip
     sharpening: Sharpening = Field("era", description="of the average: softmax(p / T), p**a / sum p**a, or as it is")
     era_temperature: float = Field(0.1, ge=0.01, le=100, description="T of era")
     era_exponent: float = Field(1.5, gt=0, le=100, description="a of enhanced-era")
@@ -90,6 +97,16 @@ class FdAluSettings(MethodSettings):
         """The temperature in force."""
         usual = 3.0 if self.knowledge == "sample" else 1.0
         return usual if self.temperature is None else self.temperature
+
+    @property
+    def labels_sent(self) -> int:
+        """By one client in one exchange."""
+        return max(1, round(self.confident_share * self.proxy_samples))
+
+    @property
+    def sends_some(self) -> bool:
+        """Whether an answer says which labels it holds."""
+        return self.labels_sent < self.proxy_samples
 
     def local_rounds(self, round_: int) -> range:
         """The local rounds of the block that ends with this one, counted from 1."""

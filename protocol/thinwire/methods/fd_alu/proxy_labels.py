@@ -53,7 +53,8 @@ def sharpened(labels: NDArray[np.float64], settings: FdAluSettings) -> NDArray[n
 class LabelSum:
     """Sums of soft labels, one for each proxy set that answers name: those of another set are of no use.
 
-    Answers: `labels`, floating (n, C), rows of probabilities; `set`, u64 (4,), in a client's first answer.
+    Answers: `labels`, floating (n, C), rows of probabilities; `set`, u64 (4,), in a client's first answer. Where only
+    some are sent, `labels` (m, C) are theirs and `sent`, bool (n,), tells which. Summed: `labels` (n, C), and `sent`.
     """
 
     keeps = False
@@ -62,8 +63,10 @@ class LabelSum:
         self.of_labels = ExactSum(Bounds(bounds.clients, 1, 1.0), "uniform")
 
     def check(self, contribution: Contribution) -> Contribution:
-        """Raises: `out-of-range` (rows that are no distributions)."""
-        labels = contribution.arrays["labels"]
+        """Raises: `out-of-range` (rows that are no distributions, or of other examples than are named)."""
+        labels, sent = contribution.arrays["labels"], contribution.arrays.get("sent")
+        if sent is not None and np.count_nonzero(sent) != len(labels):
+            raise CodecError("out-of-range", f"array 'sent' names {np.count_nonzero(sent)} of {len(labels)} labels")
         if not ((labels >= 0).all() and (np.abs(labels.sum(1, dtype=np.float64) - 1) < 1e-2).all()):
             raise CodecError("out-of-range", "array 'labels' has a row that is no distribution")
         return contribution
@@ -74,7 +77,11 @@ class LabelSum:
     def add(self, total: Totals, contribution: Contribution) -> Totals:
         arrays = contribution.arrays
         key = arrays["set"].tobytes() if "set" in arrays else b""
-        labels = Contribution(contribution.slot, contribution.client, 1, {"labels": arrays["labels"]})
+        held = {name: arrays[name] for name in ("labels", "sent") if name in arrays}
+        if "sent" in held:
+            held["labels"] = np.zeros((len(held["sent"]), arrays["labels"].shape[1]), arrays["labels"].dtype)
+            held["labels"][held["sent"]] = arrays["labels"]
+        labels = Contribution(contribution.slot, contribution.client, 1, held)
         total[key] = self.of_labels.add(total.get(key, self.of_labels.zero()), labels)
         return total
 
@@ -85,8 +92,8 @@ class LabelSum:
 
 
 class ProxyLabels(Knowledge):
-    """State: `labels`, f32 (n, C), the sharpened average of the last exchange; `proxy_set`, u64 (4,), which proxy set
-    they are of, zeros as long as nothing is known.
+    """State: `labels`, f32 (n, C), the sharpened average of the last exchange, zeros where nobody sent one;
+    `proxy_set`, u64 (4,), which proxy set they are of, zeros as long as nothing is known.
     """
 
     reducer: LabelSum
@@ -96,17 +103,25 @@ class ProxyLabels(Knowledge):
         self.reducer = LabelSum(facts.bounds)
 
     def first(self, classes: int) -> Arrays:
-        shape = (self.settings.proxy_samples, classes)
-        return {"labels": np.full(shape, 1 / classes, np.float32), "proxy_set": np.zeros(4, np.uint64)}
+        shape, nothing = (self.settings.proxy_samples, classes), 0 if self.settings.sends_some else 1 / classes
+        return {"labels": np.full(shape, nothing, np.float32), "proxy_set": np.zeros(4, np.uint64)}
 
     def parts(self, arrays: Arrays) -> Mapping[str, Arrays]:
         """Two, so that the one which never changes is sent once."""
-        return {"knowledge": {"labels": arrays["labels"]}, "proxy": {"proxy_set": arrays["proxy_set"]}}
+        labels = arrays["labels"]
+        knowledge = {"labels": labels}
+        if self.settings.sends_some:
+            known: NDArray[np.bool_] = np.any(labels, axis=1)
+            knowledge = {"labels": labels[known], "known": known}
+        return {"knowledge": knowledge, "proxy": {"proxy_set": arrays["proxy_set"]}}
 
     def reply(self, arrays: Arrays) -> Spec:
+        count, classes = arrays["labels"].shape
+        some = {"sent": ArraySpec("bool", (count,))} if self.settings.sends_some else {}
         return Spec(
             {
-                "labels": ArraySpec("f32", arrays["labels"].shape),
+                "labels": ArraySpec("f32", (self.settings.labels_sent, classes)),
+                **some,
                 "set": ArraySpec("u64", (4,), optional=True),
             }
         )
@@ -127,5 +142,8 @@ class ProxyLabels(Knowledge):
                 summed = self.reducer.of_labels.merge(summed, total[key])
         if not summed.count:
             return arrays
-        labels = sharpened(summed.mean("labels"), self.settings)
+        labels = summed.sum("labels")
+        sent = summed.sum("sent") if self.settings.sends_some else np.full(len(labels), summed.count)
+        known = sent > 0
+        labels[known] = sharpened(labels[known] / sent[known, None], self.settings)
         return {"labels": labels.astype(np.float32), "proxy_set": proxy_set}

@@ -147,6 +147,8 @@ class ProxyTeacher(Teacher):
         if not self._known or not self.settings.beta:
             return
         inputs = self._drawn(self.settings.local_rounds(self.task.round).start - 1)
+        if "known" in self.task.arrays:
+            inputs = inputs[torch.from_numpy(self.task.arrays["known"].copy()).to(inputs.device)]
         for rows in shuffled(len(inputs), self.settings.batch_size, seed, inputs.device):
             optimiser.zero_grad()
             outputs = self.learner.model(inputs[rows])
@@ -157,8 +159,16 @@ class ProxyTeacher(Teacher):
 
     def knowledge(self) -> tuple[dict[str, Array], dict[str, Array]]:
         scores = outputs_on(self.learner, self._drawn(self.task.round)).astype(np.float64)
-        powers = np.exp(scores - scores.max(1, keepdims=True))
-        answer: dict[str, Array] = {"labels": (powers / powers.sum(1, keepdims=True)).astype(np.float32)}
+        most = scores.max(1, keepdims=True)
+        powers = np.exp(scores - most)
+        sums = powers.sum(1, keepdims=True)
+        labels = (powers / sums).astype(np.float32)
+        answer: dict[str, Array] = {"labels": labels}
+        if self.settings.sends_some:
+            energies = -(most + np.log(sums)).reshape(-1)
+            sent = np.zeros(len(labels), np.bool_)
+            sent[np.argsort(energies, kind="stable")[: self.settings.labels_sent]] = True
+            answer = {"labels": labels[sent], "sent": sent}
         if not self._known:
             answer["set"] = self._digest
         return answer, {}
