@@ -16,7 +16,7 @@ from thinwire.codecs import Array, Arrays
 
 from .local_training import headed, is_statistic, under
 
-_BLOCK: Final = 1 << 17
+_BLOCK: Final = 1 << 14
 Rule = Literal["sgd", "momentum", "adam", "yogi"]
 
 
@@ -99,7 +99,7 @@ class ServerOptimiser:
 
 
 def blocks_of(array: Array) -> Iterator[slice]:
-    """Slices of the flat array that are small enough for temporaries to cost nothing."""
+    """Slices of the flat array: four temporaries of 128 KiB stay in cache, and memory does not grow with the array."""
     for start in range(0, array.size, _BLOCK):
         yield slice(start, start + _BLOCK)
 
