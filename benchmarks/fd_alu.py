@@ -41,7 +41,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         taus = (1, 4) if given.quick else TAUS if seed == 0 else (1, 5)
         found += [Cell(f"{kind}, tau {tau}", fleet, run(tau, knowledge=kind)) for kind in KINDS for tau in taus]
         found.append(Cell("alone", fleet, run(rounds, beta=0.0)))
-        if not given.quick:
+        if seed == 0 and not given.quick:
             surer: dict[str, Any] = {"knowledge": "proxy", "confident-share": 0.5}
             found.append(Cell("proxy, tau 5, the surer half", fleet, run(5, **surer)))
     if not given.quick:

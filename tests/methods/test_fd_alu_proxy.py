@@ -80,13 +80,15 @@ def test_only_the_surest_labels_are_sent() -> None:
 def test_of_some_labels_each_is_the_average_of_whoever_sent_it() -> None:
     server = proxy_server(sharpening="none", **{"proxy-samples": 4, "confident-share": 0.5})
     state = server.start({"w": np.zeros((3, 2), np.float32)}, 0)
-    assert known_of(server, state) == ([False] * 4, [])
+    third = np.float32(1 / 3).item()
+    assert known_of(server, state) == ([False] * 4, [[third] * 3] * 4)
     answers = {
         "a": some_answer([[1.0, 0, 0], [0, 0.5, 0.5]], [True, True, False, False]),
         "b": some_answer([[0, 0, 1.0], [0.25, 0.25, 0.5]], [True, False, False, True]),
     }
     state = after(server, answers)
-    assert known_of(server, state) == ([True, True, False, True], [[0.5, 0, 0.5], [0, 0.5, 0.5], [0.25, 0.25, 0.5]])
+    labels = [[0.5, 0, 0.5], [0, 0.5, 0.5], [third] * 3, [0.25, 0.25, 0.5]]
+    assert known_of(server, state) == ([True, True, False, True], labels)
     with pytest.raises(CodecError, match=r"out-of-range.*names 3 of 2 labels"):
         after(server, {"a": some_answer([[1.0, 0, 0]] * 2, [True, True, True, False])})
 
@@ -109,7 +111,7 @@ def test_a_client_learns_from_the_labels_that_are_known_alone() -> None:
 
 
 def known_of(server: Server, state: Any) -> tuple[list[bool], list[list[float]]]:
-    """What everybody is told: which labels are known, and those."""
+    """What everybody is told: which labels are known, and all of them, uniform where they are not."""
     task = server.task(state)
     assert task is not None
     return task.arrays["known"].tolist(), task.arrays["labels"].tolist()

@@ -107,12 +107,15 @@ class ProxyLabels(Knowledge):
         return {"labels": np.full(shape, nothing, np.float32), "proxy_set": np.zeros(4, np.uint64)}
 
     def parts(self, arrays: Arrays) -> Mapping[str, Arrays]:
-        """Two, so that the one which never changes is sent once."""
+        """Two, so that the one which never changes is sent once. Labels that nobody sent travel too, as uniform ones:
+        with the shape the plan would change, which all would fetch.
+        """
         labels = arrays["labels"]
         knowledge = {"labels": labels}
         if self.settings.sends_some:
             known: NDArray[np.bool_] = np.any(labels, axis=1)
-            knowledge = {"labels": labels[known], "known": known}
+            uniform = np.float32(1 / labels.shape[1])
+            knowledge = {"labels": np.where(known[:, None], labels, uniform), "known": known}
         return {"knowledge": knowledge, "proxy": {"proxy_set": arrays["proxy_set"]}}
 
     def reply(self, arrays: Arrays) -> Spec:

@@ -146,14 +146,15 @@ class ProxyTeacher(Teacher):
     def lesson(self, optimiser: Optimizer, seed: int) -> None:
         if not self._known or not self.settings.beta:
             return
-        inputs = self._drawn(self.settings.local_rounds(self.task.round).start - 1)
+        inputs, labels = self._drawn(self.settings.local_rounds(self.task.round).start - 1), self._labels
         if "known" in self.task.arrays:
-            inputs = inputs[torch.from_numpy(self.task.arrays["known"].copy()).to(inputs.device)]
+            known = torch.from_numpy(self.task.arrays["known"].copy()).to(inputs.device)
+            inputs, labels = inputs[known], labels[known]
         for rows in shuffled(len(inputs), self.settings.batch_size, seed, inputs.device):
             optimiser.zero_grad()
             outputs = self.learner.model(inputs[rows])
-            labels = self._labels[rows].to(outputs.dtype)
-            value = functional.kl_div(functional.log_softmax(outputs, 1), labels, reduction="batchmean")
+            wanted = labels[rows].to(outputs.dtype)
+            value = functional.kl_div(functional.log_softmax(outputs, 1), wanted, reduction="batchmean")
             (self.settings.beta * value).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
 
