@@ -118,15 +118,15 @@ def _reached(found: Sequence[Outcome], accuracy: float) -> int | None:
 
 
 REMARKS = """What the figures say. The chain decides more than the method: two bits up and four down reach what raw
-float32 reaches with an eighteenth of its bytes, and no feedback of errors is needed, since rounding is
-unbiased. The rate comes next, and costs nothing: one that begins higher and falls to nothing over the run ends
-nearly two points above a constant one and is at .80 after two thirds of the bytes. With it fedavg and progfed are
-alike; progfed's clients compute less. Low rank with five-bit factors is cheap to .80 at a constant rate and
-ends a point or two lower; with error feedback it ends near fedavg, for as many bytes. The top 5 % need error
-feedback too. Masks are far ahead below 2.5 MB, where fedavg at two bits has not finished its first
-round, and come to .798 at best in thirty rounds of this small model. Distillation at 8 bits costs as
-much as raw fedavg here: a Dirichlet split of .3 is not skewed enough for it. The personal models of fd_alu stand
-apart: .878 on data like their clients' own."""
+float32 reaches with an eighteenth of its bytes, under each of three seeds, and no feedback of errors is needed, since
+rounding is unbiased. The rate comes next, and costs nothing: one that begins higher and falls to nothing over the run
+ends a point and a half above a constant one and is at .80 after three quarters of the bytes. With it fedavg and
+progfed are alike in bytes; progfed ends a point lower and its clients compute less. Low rank with five-bit factors is
+cheap to .80 at a constant rate and ends one and a half points lower; with error feedback it ends near fedavg, for as
+many bytes. The top 5 % need error feedback too. Masks are far ahead below 2.5 MB, where fedavg at two bits has not
+finished its first round, and come to .798 at best in thirty rounds of this small model. Distillation at 8 bits costs
+more than half of raw fedavg and ends two points lower: a Dirichlet split of .3 is not skewed enough for it. The
+personal models of fd_alu stand apart: .878 on data like their clients' own."""
 
 EXPERIMENT = Experiment("front", __doc__ or "", cells, tables, pictures, remarks=REMARKS)
 

@@ -1,11 +1,11 @@
 """Memory and speed of the coordinator while it takes answers: `python -m benchmarks.intake [--quick]`.
 
-Clients that train nothing answer three rounds in plain float32, each with an answer of its own. Measured: the anonymous
-resident memory of the coordinator's process: with no client, idle with all of them connected and waiting for a task,
-and its highest value over the whole run (start, broadcast, intake, closing, final model) looked at every 10 ms; the
-bytes of answers taken per second, from the first byte sent until the last answer is checked, stored and summed; the
-disk its folder takes at most. The same bytes go to a bare uvicorn endpoint that streams to disk with SHA-256, right
-before.
+Clients that train nothing answer three rounds in plain float32 (twelve where a round is milliseconds), each with an
+answer of its own. Measured: the anonymous resident memory of the coordinator's process: with no client, idle with all
+of them connected and waiting for a task, and its highest value over the whole run (start, broadcast, intake, closing,
+final model) looked at every 10 ms; the bytes of answers taken per second, from the first byte sent until the last
+answer is checked, stored and summed; the disk its folder takes at most. The same bytes go to a bare uvicorn endpoint
+that streams to disk with SHA-256, right before.
 
 Limits: at the largest number of clients at most 1.1 times the memory at 10 (200 MB: 1.5 times that at 1); never more
 than idle plus five models; at least half the speed of the bare endpoint.
@@ -33,7 +33,6 @@ from thinwire.coordinator.processes import Child, Children, finish
 from thinwire.protocol.messages import Invite, InviteRequest, RunRequest, RunView, StoredModel
 from thinwire.protocol.settings import RunSettings
 
-ROUNDS: Final = 3
 ARRAYS: Final = 10
 END_S: Final = 300.0
 CASES: Final = {1_600_000: (1, 10, 100), 40_000_000: (1, 10, 100), 200_000_000: (1, 10)}
@@ -44,7 +43,7 @@ SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One size and number of clients. Bytes; bytes per second of the faster round."""
+    """One size and number of clients. Bytes; bytes per second of the fastest round."""
 
     model_bytes: int
     clients: int
@@ -65,6 +64,10 @@ class Measured:
         return self.rate / self.bare_rate
 
 
+def _rounds(size: int, clients: int) -> int:
+    return 3 if size * clients > 100_000_000 else 12
+
+
 def _model(path: Path, size: int) -> None:
     random = np.random.default_rng(0)
     each = size // 4 // ARRAYS
@@ -76,7 +79,7 @@ def _load(children: Children, name: str, arguments: list[str]) -> Child:
 
 
 def _seconds(load: Child) -> float:
-    """Of the faster round, when all have ended."""
+    """Of the fastest round, when all have ended."""
     finish(load, END_S)
     return float(min(json.loads(load.log.read_text().splitlines()[-1])))
 
@@ -90,11 +93,12 @@ def _wait_for(path: Path, children: Children) -> None:
 def _run(
     children: Children, operator: Operator, root: Path, name: str, size: int, clients: int, pid: int
 ) -> tuple[float, int]:
-    """A whole run with clients of its own: seconds of its faster intake, and memory when all clients wait for it."""
+    """A whole run with clients of its own: seconds of its fastest intake, and memory when all clients wait for it."""
     invite, model = root / f"{name}.invite", root / f"{name}.safetensors"
     request = InviteRequest(group=name, uses=clients, expires_in_s=None)
     invite.write_text(operator.ask("POST", "/v1/invites", Invite, request).invite)
-    wanted = ["--clients", str(clients), "--rounds", str(ROUNDS), "--invite", str(invite), "--name", name]
+    rounds = _rounds(size, clients)
+    wanted = ["--clients", str(clients), "--rounds", str(rounds), "--invite", str(invite), "--name", name]
     load = _load(children, f"load-{name}", [operator.url, *wanted])
     while f"\nthinwire_parked_clients {clients:.1f}\n" not in operator.text("/metrics", "text/plain"):
         children.check()
@@ -102,7 +106,7 @@ def _run(
     idle = anonymous_bytes(pid)
     _model(model, size)
     stored = operator.send_file("/v1/models", model, StoredModel)
-    settings = RunSettings(name=name, group=name, rounds=ROUNDS, cohort=clients, chains="plain", evaluate=False)
+    settings = RunSettings(name=name, group=name, rounds=rounds, cohort=clients, chains="plain", evaluate=False)
     run = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest))
     seconds = _seconds(load)
     while operator.ask("GET", f"/v1/runs/{run.id}", RunView).state != "finished":
@@ -116,7 +120,8 @@ def measure(size: int, clients: int, root: Path) -> Measured:
         children.start("bare", "benchmarks.intake.bare", [str(root / "bare")], os.environ)
         _wait_for(root / "bare" / "url", children)
         url = (root / "bare" / "url").read_text()
-        wanted = ["--clients", str(clients), "--rounds", str(ROUNDS), "--bare-bytes", str(size)]
+        rounds = str(_rounds(size, clients))
+        wanted = ["--clients", str(clients), "--rounds", rounds, "--bare-bytes", str(size)]
         bare_s = _seconds(_load(children, "bare-load", [url, *wanted]))
     with Children(root / "logs") as children:
         place = root / "coordinator"
