@@ -25,7 +25,7 @@ def give_back_large_memory() -> None:
         mallopt(_ARENA_MAX, 1)
 
 
-def give_back_holes() -> None:
+def give_back_freed_memory() -> None:
     """Freed blocks of any size go back, also those between others: what a run took, when it has ended."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -22,7 +22,7 @@ from thinwire.protocol.messages import ExchangeMetrics
 from thinwire.protocol.reasons import ProblemError
 
 from . import rows, tables
-from .allocator import give_back_holes
+from .allocator import give_back_freed_memory
 from .broadcast import publish_task
 from .budget import beyond_budget
 from .exchange import again, begin, close, due, lose, offer
@@ -296,7 +296,7 @@ class Driver:
         run = self._run
         opened = run.open
         arrays = None if run.damaged else run.definition.server.model(run.at)
-        await self._coordinator.compute(give_back_holes)
+        await self._coordinator.compute(give_back_freed_memory)
         async with self._coordinator.publishing:
             if arrays is not None:
                 data = await self._coordinator.compute(model_bytes, arrays)
