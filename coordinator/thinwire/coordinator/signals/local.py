@@ -69,6 +69,12 @@ class LocalSubscription:
             self._topics.add(topic)
             self._signals.begin(self, topic)
 
+    def drop(self, topic: str) -> None:
+        self._check()
+        if topic in self._topics:
+            self._topics.remove(topic)
+            self._signals.end(self, topic)
+
     def hear(self, hint: Hint) -> None:
         """Keeps the hint for the next `wait`."""
         self._heard.add(hint)

@@ -34,6 +34,10 @@ class Subscription(Protocol):
         """Hears this topic too from now on."""
         ...
 
+    def drop(self, topic: str) -> None:
+        """No longer hears this topic; what has been heard of it is still told."""
+        ...
+
     async def wait(self, timeout_s: float | None = None) -> set[Hint]:
         """What has been published since the last call, each hint once; without any, the first to come.
 
