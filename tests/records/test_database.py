@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, create_engine, insert, select, text
 
 from tests.coordinator.faults import filled, small_disk
 from thinwire.coordinator.records import tables
@@ -176,12 +176,10 @@ def test_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> None:
 
     for _ in range(2):  # the second time there is nothing to do
         opened(tmp_path / "db", use)
+    engine = create_engine(f"sqlite:///{tmp_path / 'made'}")
+    tables.metadata.create_all(engine)
+    engine.dispose()
     with sqlite3.connect(tmp_path / "db") as migrated, sqlite3.connect(tmp_path / "made") as made:
-        from sqlalchemy import create_engine
-
-        engine = create_engine(f"sqlite:///{tmp_path / 'made'}")
-        tables.metadata.create_all(engine)
-        engine.dispose()
         for table in tables.metadata.sorted_tables:
             for pragma in ("table_info", "index_list"):
                 found = [
@@ -265,19 +263,19 @@ def test_a_full_disk_is_a_reason_and_passes(tmp_path: Path) -> None:
         opened(disk / "db", write)
 
 
-def test_a_read_only_database_is_a_reason_and_passes(tmp_path: Path) -> None:
+def test_a_read_only_database_is_a_reason(tmp_path: Path) -> None:
     async def write(database: Database) -> None:
-        def forbid(connection: Connection) -> None:
-            connection.execute(text("PRAGMA query_only = ON"))
-
-        def allow(connection: Connection) -> None:
-            connection.execute(text("PRAGMA query_only = OFF"))
-
-        await database.transaction(forbid)
+        await database.transaction(lambda connection: connection.execute(text("PRAGMA query_only = ON")) and None)
         told = await asyncio.gather(*(database.transaction(adding(name)) for name in "ab"), return_exceptions=True)
         assert [one.reason for one in told if isinstance(one, ProblemError)] == ["storage-failed"] * 2
-        await database.transaction(allow)
-        await database.transaction(adding("c"))
-        assert await database.read(names) == {"c"}
+        assert await database.read(names) == set()
 
     opened(tmp_path / "db", write)
+
+
+def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    async def open_it() -> None:
+        await Database(tmp_path / "nowhere" / "db").open()
+
+    with pytest.raises(ProblemError, match=r"storage-failed: the database .*nowhere"):
+        asyncio.run(open_it())
