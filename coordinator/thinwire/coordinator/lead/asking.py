@@ -64,11 +64,13 @@ class Asking:
         try:
             if current.exchange.wanted:
                 there = await self.present(led, names)
-                current.exchange.offer(there - await self._tasks.busy(led.id, there))
-            slots = [slot for slot in current.exchange.slots if slot.state == "open"]
-            await self._offer(led, current, [slot for slot in slots if current.id_of(slot) not in current.slot_by_task])
+                added = current.exchange.offer(there - await self._tasks.busy(led.id, there))
+                current.unasked += [slot.index for slot in added]
+            slots = [current.exchange.slots[index] for index in current.unasked]
+            await self._offer(led, current, [slot for slot in slots if slot.state == "open"])
+            current.unasked.clear()
         except BaseException:
-            led.newcomers = None
+            led.newcomers = None  # some of them may have been considered, others not
             raise
 
     async def _offer(self, led: Led, current: Current, slots: list[Slot]) -> None:

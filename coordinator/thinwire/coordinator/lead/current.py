@@ -22,8 +22,9 @@ from thinwire.protocol.fields import RunState
 @dataclass(slots=True)
 class Current:
     """The exchange that is open. `total` grows as answers are accepted, and becomes the state `after`; `adding` counts
-    those that are accepted but not in it yet. `metrics_by_slot`: what accepted answers told. `declined`: who gave its
-    task up, and why. `opened_at`: monotonic seconds.
+    those that are accepted but not in it yet. `metrics_by_slot`: what accepted answers told. `unasked`: slots whose tasks
+    the database does not have yet, so that they are not told. `declined`: who gave its task up, and why. `opened_at`:
+    monotonic seconds.
     """
 
     run: str
@@ -41,6 +42,7 @@ class Current:
     summing: asyncio.Lock = field(default_factory=asyncio.Lock)
     metrics_by_slot: dict[int, Told] = field(default_factory=dict)
     slot_by_task: dict[str, int] = field(default_factory=dict)
+    unasked: list[int] = field(default_factory=list)
     declined: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -75,8 +77,7 @@ class Led:
 
     `previous`: the broadcast of the exchange before, `previous_contributors` whose answers counted in it, `closed` all
     that are closed. `command`: of the operator, not yet carried out; `resumed`: it has just been told to go on.
-    `newcomers`: the clients to consider for the open exchange, None for all there are. `damaged`: what it needs on the
-    disk cannot be read; it waits, paused.
+    `newcomers`: the clients to consider for the open exchange, None for all there are.
     """
 
     definition: Definition
@@ -86,7 +87,6 @@ class Led:
     state: RunState
     command: str | None = None
     resumed: bool = False
-    damaged: bool = False
     reason: str | None = None
     current: Current | None = None
     previous: Broadcast | None = None

@@ -59,13 +59,47 @@ class Opening:
         now = self._clock.monotonic()
         policy = Policy.from_settings(definition.run, same=task.cohort == "same")
         exchange = Exchange.begin(policy, definition.run.seed, task.round, now, led.previous_contributors)
-        current = Current(
-            led.id, led.index, task, chains, plan, broadcast, exchange, now, Spool(self._spool)
-        )  # fmt: skip
-        await self._exchanges.open(led.lease, opened_row(current, self._clock), [plan, *broadcast.digests()])
-        if not current.is_evaluation:
-            current.total = definition.server.reducer.zero()
+        current = self.current(led, task, plan, broadcast, exchange, now)
+        current.unasked = [slot.index for slot in exchange.slots]
+        await self._exchanges.open(led.lease, self.row(current), [plan, *broadcast.digests()])
         led.current, led.newcomers = current, None
+
+    def current(
+        self, led: Led, task: Task, plan: bytes, broadcast: Broadcast, exchange: Exchange, opened_at: float
+    ) -> Current:
+        """The exchange the run stands at, as its leader holds it, without any answer yet."""
+        chains = led.definition.chains(task.kind)
+        spool = Spool(self._spool)
+        current = Current(led.id, led.index, task, chains, plan, broadcast, exchange, opened_at, spool)
+        if not current.is_evaluation:
+            current.total = led.definition.server.reducer.zero()
+        return current
+
+    def row(self, current: Current) -> ExchangeRow:
+        """The row of an exchange that has just been opened, or that an older version opened."""
+        task, wall = current.task, self._clock.wall()
+        return ExchangeRow(
+            run=current.run,
+            exchange=current.index,
+            round=task.round,
+            step=task.step,
+            kind=task.kind,
+            plan=current.plan,
+            parts=current.broadcast.to_plain(),
+            options=dict(task.options) or None,
+            max_payload_bytes=current.max_payload_bytes,
+            cohort=task.cohort,
+            size=current.exchange.policy.cohort,
+            offers=current.exchange.offers,
+            seconds=0.0,
+            left_s=current.exchange.policy.deadline_s,
+            clock_at=wall,
+            closed=False,
+            answers=0,
+            metrics={},
+            opened_at=wall,
+            closed_at=None,
+        )
 
     def _publish(self, led: Led, task: Task, base: Broadcast | None) -> tuple[Broadcast, bytes]:
         """In a thread: the parts of the task and its plan, as objects; the plan's digest."""
@@ -78,33 +112,6 @@ class Opening:
         return broadcast, Form.of(encode_message(led.definition.plan(task, specs)), keep).digest
 
 
-def opened_row(current: Current, clock: Clock) -> ExchangeRow:
-    """The row of an exchange that has just been opened, or that an older version opened."""
-    task, wall = current.task, clock.wall()
-    return ExchangeRow(
-        run=current.run,
-        exchange=current.index,
-        round=task.round,
-        step=task.step,
-        kind=task.kind,
-        plan=current.plan,
-        parts=current.broadcast.to_plain(),
-        options=dict(task.options) or None,
-        max_payload_bytes=current.max_payload_bytes,
-        cohort=task.cohort,
-        size=current.exchange.policy.cohort,
-        offers=current.exchange.offers,
-        seconds=0.0,
-        left_s=current.exchange.policy.deadline_s,
-        clock_at=wall,
-        closed=False,
-        answers=0,
-        metrics={},
-        opened_at=wall,
-        closed_at=None,
-    )
-
-
 def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:
     server = led.definition.server
     task, reason = server.task(led.at), None
@@ -113,5 +120,3 @@ def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:
     if task is None and led.definition.run.evaluate and led.last_kind != EVALUATE:
         task = server.evaluation(led.at)
     return task, reason
-
-

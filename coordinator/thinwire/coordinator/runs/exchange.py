@@ -118,9 +118,11 @@ class Exchange:
             self._add(slot)
         return added
 
-    def accept(self, index: int) -> Literal["accepted", "duplicate", "late", "refused"]:
-        """A checked answer has arrived for this slot."""
+    def accept(self, index: int, offer: int) -> Literal["accepted", "duplicate", "late", "refused"]:
+        """A checked answer has arrived for this slot, to the task of this offer."""
         slot = self._slots[index]
+        if slot.offer != offer:
+            return "late"
         if slot.state == "accepted":
             return "duplicate"
         if slot.state == "refused":
@@ -131,11 +133,13 @@ class Exchange:
         self._set(index, "accepted")
         return "accepted"
 
-    def retract(self, index: int) -> None:
-        """An answer that could not be noted is asked for again."""
-        if self.closed or self._slots[index].state != "accepted":
-            raise ValueError(f"slot {index} holds no answer that could be retracted")
-        self._set(index, "open")
+    def retract(self, index: int, offer: int) -> bool:
+        """An answer that could not be noted is asked for again; whether the slot still held it."""
+        slot = self._slots[index]
+        held = not self.closed and slot.offer == offer and slot.state == "accepted"
+        if held:
+            self._set(index, "open")
+        return held
 
     def refuse(self, index: int) -> None:
         """The slot's answer was invalid. A slot that is no longer open stays as it is."""
@@ -148,12 +152,16 @@ class Exchange:
         if slot is not None:
             self._set(slot.index, "late")
 
-    def again(self, now: float, *, drop: bool = False) -> list[Slot]:
+    def unanswered(self, *, drop: bool = False) -> list[Slot]:
+        """The slots that `again` closes."""
+        return [slot for slot in self._slots if slot.state == "open" or (drop and slot.state == "accepted")]
+
+    def again(self, now: float, *, drop: bool = False) -> None:
         """The next offer: unanswered slots are closed and others asked; a cohort "same" is asked again.
 
-        `drop`: answers that were accepted do not count either. Returns the slots, as they were, that this closed.
+        `drop`: answers that were accepted do not count either.
         """
-        unanswered = [slot for slot in self._slots if slot.state == "open" or (drop and slot.state == "accepted")]
+        unanswered = self.unanswered(drop=drop)
         self.offers += 1
         self.due_at = _due_at(self.policy, now)
         if self.policy.same:
@@ -164,7 +172,6 @@ class Exchange:
             for slot in unanswered:
                 self._set(slot.index, "late")
             self._tried = {slot.client for slot in self._slots if slot.state == "accepted"}
-        return unanswered
 
     def close(self) -> None:
         """What is still open is late."""

@@ -46,8 +46,8 @@ class People:
 class Standing:
     """`command`: of the operator, not yet carried out; `drop`: at once, without the open exchange. `resumed`: it has
     just been told to go on. `present`: how many clients are there, None where nobody has looked; `needed`: how many it
-    waits for before it begins. `adding`: answers are being added to the sum. `newcomers`: clients that have not been
-    considered in this offer. `people`: None where nobody has looked.
+    waits for before it begins. `adding`: answers are being added to the sum. `newcomers`: there are clients to consider, or
+    slots whose clients have not been told. `people`: None where nobody has looked.
     """
 
     state: RunState
@@ -80,7 +80,7 @@ def next_move(standing: Standing, now: float) -> tuple[Move, float]:
         exchange.offers >= exchange.policy.max_offers or (exchange.due_at is not None and exchange.due_at <= now)
     ):
         return Move.OFFER_AGAIN, 0.0
-    if standing.newcomers and exchange.wanted:
+    if standing.newcomers:
         return Move.OFFER, 0.0
     return _due(standing, exchange, now)
 
