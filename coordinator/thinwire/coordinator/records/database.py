@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -136,7 +137,7 @@ class Database:
                         last = True
                         break
                     group.append(following)
-                await _in(self._writing, lambda group=group: self._commit(connection, group))
+                await _in(self._writing, partial(self._commit, connection, group))
                 for transaction in group:
                     transaction.finish()
                 if last:
