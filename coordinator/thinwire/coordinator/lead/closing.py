@@ -11,6 +11,7 @@ from thinwire.coordinator.objects.objects import Objects, answer, payload
 from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.objects.states import keep_states, put_state
 from thinwire.coordinator.plans import model_bytes
+from thinwire.coordinator.records.exchanges import Closing as Figures
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.payloads import Payloads
@@ -89,23 +90,20 @@ class Closing:
         await self.close(led, current, current.after)
 
     async def close(self, led: Led, current: Current, state: State) -> None:
-        """The exchange is closed, and the run stands at this state. Raises: `storage-failed`, `storage-full`, `OSError`;
-        then it can be tried again.
+        """The exchange is closed, and the run stands at this state. Raises: `storage-failed`, `storage-full`,
+        `OSError`; then it can be tried again.
         """
         exchange, settings = current.exchange, led.definition.run
         exchange.close()
         state = await self._workers.run(put_state, self._objects, led.id, current.index + 1, state)
-        await self._exchanges.close(
-            led.lease,
-            current.index,
+        figures = Figures(
+            exchange=current.index,
+            seconds=self._clock.monotonic() - current.opened_at,
             answers=len(current.metrics_by_slot),
             offers=exchange.offers,
-            seconds=self._clock.monotonic() - current.opened_at,
             metrics=weighted_metrics(current.metrics_by_slot.values(), settings.max_examples),
-            round_=state.round,
-            step=state.step,
-            now=self._clock.wall(),
         )
+        await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall())
         led.at, led.index, led.current, led.reason = state, current.index + 1, None, None
         builds_on = led.definition.builds_on_broadcasts
         led.previous = current.broadcast if builds_on else current.broadcast.without_arrays()

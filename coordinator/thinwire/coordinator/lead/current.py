@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from thinwire.codecs import Arrays
 from thinwire.coordinator.objects.spool import Spool
@@ -15,16 +15,20 @@ from thinwire.coordinator.runs.budget import Past
 from thinwire.coordinator.runs.exchange import Exchange, Slot
 from thinwire.coordinator.runs.identity import task_id
 from thinwire.coordinator.runs.metrics import Told
+from thinwire.coordinator.runs.rows import RunCommand
 from thinwire.methods.interface import EVALUATE, Chains, State, Task
-from thinwire.protocol.fields import RunState
+from thinwire.protocol.fields import Role, RunState
+
+_TRAINING: Final = frozenset[Role]({"client"})
+_EVALUATING: Final = frozenset[Role]({"client", "evaluator"})
 
 
 @dataclass(slots=True)
 class Current:
     """The exchange that is open. `total` grows as answers are accepted, and becomes the state `after`; `adding` counts
-    those that are accepted but not in it yet. `metrics_by_slot`: what accepted answers told. `unasked`: slots whose tasks
-    the database does not have yet, so that they are not told. `declined`: who gave its task up, and why. `opened_at`:
-    monotonic seconds.
+    those that are accepted but not in it yet. `metrics_by_slot`: what accepted answers told. `unasked`: slots whose
+    tasks the database does not have yet, so that they are not told. `declined`: who gave its task up, and why.
+    `opened_at`: monotonic seconds.
     """
 
     run: str
@@ -85,7 +89,7 @@ class Led:
     at: State
     index: int
     state: RunState
-    command: str | None = None
+    command: RunCommand | None = None
     resumed: bool = False
     reason: str | None = None
     current: Current | None = None
@@ -100,12 +104,17 @@ class Led:
         return self.definition.id
 
     @property
+    def finished(self) -> bool:
+        """Whether the run is over."""
+        return self.state == "finished"
+
+    @property
     def last_kind(self) -> str | None:
         """The kind of the exchange that was closed last."""
         return self.closed[-1].kind if self.closed else None
 
     @property
-    def roles(self) -> frozenset[str]:
+    def roles(self) -> frozenset[Role]:
         """Whom the run could ask now: evaluators only evaluate."""
         evaluates = self.current is not None and self.current.is_evaluation
-        return frozenset({"client", "evaluator"}) if evaluates else frozenset({"client"})
+        return _EVALUATING if evaluates else _TRAINING

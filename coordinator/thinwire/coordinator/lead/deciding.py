@@ -19,6 +19,7 @@ from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.records.answers import Answers
 from thinwire.coordinator.records.tasks import Tasks
 from thinwire.coordinator.records.troubles import Troubles
+from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.metrics import Told
 from thinwire.coordinator.runs.rows import AnswerRow
 from thinwire.coordinator.signals.signals import Signals
@@ -28,6 +29,7 @@ from thinwire.methods.interface import Contribution
 from thinwire.methods.payloads import decode_answer
 from thinwire.protocol.identity import client_seed
 
+from .clock import Clock
 from .current import Current, Led
 
 _LONGEST_DETAIL = 1000
@@ -36,7 +38,7 @@ _log = structlog.get_logger("thinwire.coordinator")
 
 class Deciding:
     """For all runs that this process leads. One answer per thread is decoded at a time, so memory does not grow with
-    the clients.
+    the clients. `durable`: an accepted answer outlives the machine, not only the process.
     """
 
     def __init__(
@@ -47,6 +49,9 @@ class Deciding:
         objects: Objects,
         signals: Signals,
         workers: Workers,
+        clock: Clock,
+        *,
+        durable: bool,
     ) -> None:
         self._tasks = tasks
         self._answers = answers
@@ -54,6 +59,8 @@ class Deciding:
         self._objects = objects
         self._signals = signals
         self._workers = workers
+        self._clock = clock
+        self._durable = durable
         self._decoding = asyncio.Semaphore(workers.threads)
 
     async def decide(self, led: Led, current: Current, row: AnswerRow, *, verify: bool) -> None:
@@ -77,7 +84,7 @@ class Deciding:
             if current.exchange.accept(row.slot, row.offer) == "accepted":
                 await self._accept(led, current, row, contribution)
             elif current is led.current and not current.exchange.closed:
-                await self._tasks.verdict(led.lease, row.task, "late")
+                await self._decide(led, current, row, "late")
         self._told(led, row)
 
     async def _accept(self, led: Led, current: Current, row: AnswerRow, contribution: Contribution) -> None:
@@ -85,7 +92,7 @@ class Deciding:
         current.adding += 1
         try:
             try:
-                changed = await self._tasks.verdict(led.lease, row.task, "accepted", answers=exchange.count("accepted"))
+                changed = await self._decide(led, current, row, "accepted")
             except BaseException:
                 exchange.retract(row.slot, row.offer)
                 raise
@@ -136,10 +143,24 @@ class Deciding:
     async def _refuse(self, led: Led, current: Current, row: AnswerRow, reason: str, detail: str) -> None:
         """Closes the slot of an invalid answer; the same answer is refused with the same words again."""
         detail = detail[:_LONGEST_DETAIL]
-        if await self._tasks.verdict(led.lease, row.task, "refused", reason=reason, detail=detail):
+        if await self._decide(led, current, row, "refused", reason, detail):
             current.exchange.refuse(row.slot)
             _log.warning("answer refused", run=led.id, client=row.client, reason=reason, detail=detail)
         self._told(led, row)
+
+    async def _decide(
+        self,
+        led: Led,
+        current: Current,
+        row: AnswerRow,
+        state: SlotState,
+        reason: str | None = None,
+        detail: str | None = None,
+    ) -> bool:
+        count, now = current.exchange.count("accepted"), self._clock.wall()
+        return await self._tasks.verdict(
+            led.lease, row.task, state, reason, detail, count, now, durable=self._durable and state == "accepted"
+        )
 
     def _told(self, led: Led, row: AnswerRow) -> None:
         self._signals.publish(f"task:{row.task}")

@@ -63,10 +63,10 @@ class Leader:
         with self._signals.subscribe(f"run:{self.run}") as heard:
             try:
                 led = self.led = await self._take_up(heard)
-                while led is not None and led.state != "finished":
+                while led is not None and not led.finished:
                     self._hearing.listen_for_people(led, heard)
                     wait_s = await self._go_on(led)
-                    if wait_s > 0 and led.state != "finished":
+                    if wait_s > 0 and not led.finished:
                         self._hearing.note(await heard.wait(wait_s), led)
             except LeaseLostError as error:
                 _log.warning("the run is led elsewhere", run=self.run, why=str(error))
@@ -99,7 +99,7 @@ class Leader:
         now, due_at = self._clock.monotonic(), current.exchange.due_at
         left_s = None if due_at is None else max(0.0, due_at - now)
         wall = self._clock.wall()
-        await self._exchanges.save_clock(self._lease, current.index, now - current.opened_at, left_s, wall)
+        await self._exchanges.save_clocks(self._lease, current.index, now - current.opened_at, left_s, wall)
 
     async def _go_on(self, led: Led) -> float:
         """Looks; a failed write is tried again, a failed computation ends the run."""
@@ -132,8 +132,8 @@ class Leader:
     # -- taking it up -----------------------------------------------------------------------------------------
 
     async def _take_up(self, heard: Subscription) -> Led | None:
-        """The run as it was left. Where something of it is damaged it is paused, with what is wrong as its reason, until
-        `resume` finds it whole; None where it is stopped instead.
+        """The run as it was left. Where something of it is damaged it is paused, with what is wrong as its reason,
+        until `resume` finds it whole; None where it is stopped instead.
         """
         while True:
             try:

@@ -41,15 +41,13 @@ class Moving:
 
     def standing(self, led: Led, present: int | None, people: People | None) -> Standing:
         """Where the run stands. `present`, `people`: where somebody has looked since anything changed."""
-        command, _, drop = (led.command or "").partition("-")
         current = led.current
         newcomers = current is not None and (
             led.newcomers is None or bool(current.unasked) or bool(led.newcomers and current.exchange.wanted)
         )
         return Standing(
             state=led.state,
-            command=command or None,  # type: ignore[arg-type] (nothing else is written there)
-            drop=bool(drop),
+            command=led.command,
             resumed=led.resumed,
             present=present,
             needed=led.definition.run.present,

@@ -61,7 +61,8 @@ class Opening:
         exchange = Exchange.begin(policy, definition.run.seed, task.round, now, led.previous_contributors)
         current = self.current(led, task, plan, broadcast, exchange, now)
         current.unasked = [slot.index for slot in exchange.slots]
-        await self._exchanges.open(led.lease, self.row(current), [plan, *broadcast.digests()])
+        wall = self._clock.wall()
+        await self._exchanges.open(led.lease, _row(current, wall), [*broadcast.digests()], wall)
         led.current, led.newcomers = current, None
 
     def current(
@@ -74,32 +75,6 @@ class Opening:
         if not current.is_evaluation:
             current.total = led.definition.server.reducer.zero()
         return current
-
-    def row(self, current: Current) -> ExchangeRow:
-        """The row of an exchange that has just been opened, or that an older version opened."""
-        task, wall = current.task, self._clock.wall()
-        return ExchangeRow(
-            run=current.run,
-            exchange=current.index,
-            round=task.round,
-            step=task.step,
-            kind=task.kind,
-            plan=current.plan,
-            parts=current.broadcast.to_plain(),
-            options=dict(task.options) or None,
-            max_payload_bytes=current.max_payload_bytes,
-            cohort=task.cohort,
-            size=current.exchange.policy.cohort,
-            offers=current.exchange.offers,
-            seconds=0.0,
-            left_s=current.exchange.policy.deadline_s,
-            clock_at=wall,
-            closed=False,
-            answers=0,
-            metrics={},
-            opened_at=wall,
-            closed_at=None,
-        )
 
     def _publish(self, led: Led, task: Task, base: Broadcast | None) -> tuple[Broadcast, bytes]:
         """In a thread: the parts of the task and its plan, as objects; the plan's digest."""
@@ -120,3 +95,30 @@ def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:
     if task is None and led.definition.run.evaluate and led.last_kind != EVALUATE:
         task = server.evaluation(led.at)
     return task, reason
+
+
+def _row(current: Current, wall: float) -> ExchangeRow:
+    """The row of an exchange that is opened now; `wall`: Unix seconds."""
+    task = current.task
+    return ExchangeRow(
+        run=current.run,
+        exchange=current.index,
+        round=task.round,
+        step=task.step,
+        kind=task.kind,
+        plan=current.plan,
+        parts=current.broadcast.to_plain(),
+        options=dict(task.options) or None,
+        max_payload_bytes=current.max_payload_bytes,
+        cohort=task.cohort,
+        size=current.exchange.policy.cohort,
+        offers=current.exchange.offers,
+        seconds=0.0,
+        left_s=current.exchange.policy.deadline_s,
+        clock_at=wall,
+        closed=False,
+        answers=0,
+        metrics={},
+        opened_at=wall,
+        closed_at=None,
+    )

@@ -40,8 +40,8 @@ class Repairing:
         return read_state(self._objects, run, exchange)
 
     def broadcast_before(self, led: Led, row: ExchangeRow) -> Broadcast:
-        """The broadcast of the exchange before the one that is open or comes next; what is damaged is made again from the
-        checkpoint before it, if no base was lost in it. Raises: `storage-failed`, `CodecError`, `OSError`.
+        """The broadcast of the exchange before the one that is open or comes next; what is damaged is made again from
+        the checkpoint before it, if no base was lost in it. Raises: `storage-failed`, `CodecError`, `OSError`.
         """
         try:
             return self._stored(led, row)

@@ -5,6 +5,8 @@ The same for a new run and for one that has gone on for a year.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from thinwire.codecs import CodecError
@@ -101,7 +103,7 @@ class Restoring:
         led.current = current
         if row.max_payload_bytes != current.max_payload_bytes:
             # Written by a version whose rows did not say this yet.
-            await self._exchanges.describe(led.lease, self._opening.row(current))
+            await self._describe(led, current, row)
         for one in known:
             if one.state == "open":
                 current.know(current.exchange.slots[one.slot])
@@ -110,6 +112,13 @@ class Restoring:
         for answer in await self._answers.accepted(row.run, row.exchange):
             await self._count(led, current, answer)
 
+    async def _describe(self, led: Led, current: Current, row: ExchangeRow) -> None:
+        """Notes what the exchange's tasks say, and what is for one client alone."""
+        options = dict(current.task.options) or None
+        full = replace(row, options=options, max_payload_bytes=current.max_payload_bytes)
+        await self._exchanges.open(led.lease, full, [*current.broadcast.digests()], self._clock.wall())
+        current.unasked = [slot.index for slot in current.exchange.slots if slot.state == "open"]
+
     async def _count(self, led: Led, current: Current, row: AnswerRow) -> None:
         """Adds a stored answer again; one that the machine lost is asked for again."""
         try:
@@ -117,8 +126,8 @@ class Restoring:
         except (OSError, CodecError) as error:
             _log.warning("a stored answer is lost; it is asked for again", task=row.task, error=str(error))
             current.exchange.retract(row.slot, row.offer)
-            await self._answers.withdraw(row.task)
-            await self._tasks.verdict(led.lease, row.task, "open", answers=current.exchange.count("accepted"))
+            count = current.exchange.count("accepted")
+            await self._tasks.verdict(led.lease, row.task, "open", None, None, count, self._clock.wall())
             current.know(current.exchange.slots[row.slot])
             return
         current.metrics_by_slot[row.slot] = Told(contribution.examples, row.metrics)

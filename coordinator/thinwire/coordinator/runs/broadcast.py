@@ -137,10 +137,10 @@ def part_messages(
             messages.append(PartMessage(form="held"))
             continue
         delta = Form.from_plain(delta_plain) if delta_plain is not None and is_previous and name in held else None
-        form, kind = (full, "full") if delta is None else (delta, "delta")
+        form = delta or full
         if form.size <= room:
             room -= form.size
-            messages.append(PartMessage(form=kind, inline=content(form.digest)))
+            messages.append(PartMessage(form="delta" if delta else "full", inline=content(form.digest)))
         else:
-            messages.append(PartMessage(form=kind, digest=form.digest, size=form.size))
+            messages.append(PartMessage(form="delta" if delta else "full", digest=form.digest, size=form.size))
     return messages

@@ -188,8 +188,8 @@ class Exchange:
         return bool(self._slots) and not self.count("open")
 
     def due(self, now: float, *, askable: bool = False, reachable: bool = False) -> Due:
-        """What is to be done. `askable`: somebody who is present may still be asked; `reachable`: somebody may who could
-        ever come. Both matter only where `depends_on_people`.
+        """What is to be done. `askable`: somebody who is present may still be asked; `reachable`: somebody may who
+        could ever come. Both matter only where `depends_on_people`.
         """
         accepted = self.count("accepted")
         enough = accepted >= self.policy.quorum and accepted > 0

@@ -16,8 +16,9 @@ RunCommand = Literal["pause", "pause-drop", "stop", "stop-drop", "resume"]
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """`exchange`: the one that is open or comes next; `round`, `step`: of the state before it. `command`: not yet carried
-    out. `damaged`: what the run needs on the disk cannot be read. `spec`: digest of the model that clients must have.
+    """`exchange`: the one that is open or comes next; `round`, `step`: of the state before it. `command`: not yet
+    carried out. `damaged`: what the run needs on the disk cannot be read. `spec`: digest of the model that clients must
+    have.
     """
 
     id: str
@@ -47,7 +48,8 @@ class RunRow:
 @dataclass(frozen=True, slots=True)
 class ExchangeRow:
     """`parts`: name, spec, full form, delta form of each part. `size`: the answers it closes at; `answers`: those that
-    count so far. `seconds`: how long it has been open, `left_s`: what is left of its present offer, both as of `clock_at`.
+    count so far. `seconds`: how long it has been open, `left_s`: what is left of its present offer, both as of
+    `clock_at`.
     """
 
     run: str
@@ -74,8 +76,8 @@ class ExchangeRow:
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """A slot of an exchange, as its client was asked. `private`: digest in hex, size in bytes and spec of the part for it
-    alone. `reason`, `detail`: why it was refused or declined.
+    """A slot of an exchange, as its client was asked. `private`: digest in hex, size in bytes and spec of the part for
+    it alone. `reason`, `detail`: why it was refused or declined.
     """
 
     id: str

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Literal
+from typing import Final
 
 from thinwire.protocol.fields import RunState
 
 from .exchange import Exchange
+from .rows import RunCommand
 
 LOOK_S: Final = 30.0
 """Nothing else happening, a run is looked at this often."""
 SOONEST_S: Final = 0.01
-Command = Literal["pause", "stop", "resume"]
 
 
 class Move(Enum):
@@ -44,15 +44,14 @@ class People:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`command`: of the operator, not yet carried out; `drop`: at once, without the open exchange. `resumed`: it has
+    """`command`: of the operator, not yet carried out. `resumed`: it has
     just been told to go on. `present`: how many clients are there, None where nobody has looked; `needed`: how many it
-    waits for before it begins. `adding`: answers are being added to the sum. `newcomers`: there are clients to consider, or
-    slots whose clients have not been told. `people`: None where nobody has looked.
+    waits for before it begins. `adding`: answers are being added to the sum. `newcomers`: there are clients to
+    consider, or slots whose clients have not been told. `people`: None where nobody has looked.
     """
 
     state: RunState
-    command: Command | None = None
-    drop: bool = False
+    command: RunCommand | None = None
     resumed: bool = False
     present: int | None = None
     needed: int = 1
@@ -87,9 +86,8 @@ def next_move(standing: Standing, now: float) -> tuple[Move, float]:
 
 def _obeys_now(standing: Standing) -> bool:
     """Pause and stop wait for the open exchange, unless it is dropped or stands still."""
-    if standing.command is None:
-        return False
-    return standing.command == "resume" or standing.drop or standing.exchange is None or standing.state == "paused"
+    at_once = standing.command in ("resume", "pause-drop", "stop-drop")
+    return standing.command is not None and (at_once or standing.exchange is None or standing.state == "paused")
 
 
 def _due(standing: Standing, exchange: Exchange, now: float) -> tuple[Move, float]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from thinwire.coordinator.plans import Definition
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import ExchangeMetrics, RunView
 
-from .definitions import Definition
 from .rows import ExchangeRow, RunRow
 
 
