@@ -12,8 +12,8 @@ from thinwire.coordinator.folder import Folder
 from thinwire.coordinator.quotas import Quotas
 from thinwire.coordinator.settings import ServeSettings
 from thinwire.coordinator.store import Store
-from thinwire.coordinator.throttle import WINDOW_S, Throttle
 from thinwire.coordinator.uploads import Uploads
+from thinwire.coordinator.wire.throttle import WINDOW_S, Rates, Throttle
 from thinwire.protocol.reasons import ProblemError
 
 YEARS_S = 1e8
@@ -43,7 +43,7 @@ def test_an_upload_expires_by_the_time_that_passes(
 
 @pytest.mark.parametrize("jump_s", [YEARS_S, -YEARS_S])
 def test_a_rate_is_of_the_time_that_passes(monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
-    throttle = Throttle(ServeSettings(max_requests_per_client=1))
+    throttle = Throttle(Rates(per_client=1, per_address=1, failures=1))
     for _ in range(WINDOW_S):
         throttle.client("client")
     wall = time.time() + jump_s

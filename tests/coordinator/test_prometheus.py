@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from thinwire.coordinator.ledger import Account, Ledger
+from thinwire.coordinator.ledger import Ledger
 from thinwire.coordinator.prometheus import Gauges, exposition
+from thinwire.coordinator.wire.accounting import Account
 from thinwire.protocol.messages import LEDGER_KINDS
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastapi import Request
 from sqlalchemy import delete, insert, select, update
 
 from thinwire.protocol.fields import Role
@@ -20,6 +18,7 @@ from . import tables
 from .invites import Invites, Issued
 from .secret_files import OPERATOR_TOKEN, fresh_secret, operator_token, write_secret
 from .store import Statement, Store
+from .wire.identity import Asker, Caller, hash_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +42,13 @@ class Client:
         return not self.seen and not self.revoked and secret_hash == asked_with
 
 
-def hash_of(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
-
-
 class Access:
     """Tokens in memory, so that checking one waits for nothing."""
 
-    def __init__(self, store: Store, data_dir: Path, *, open_reads: bool, max_clients: int) -> None:
+    def __init__(self, store: Store, data_dir: Path, *, max_clients: int) -> None:
         self._store = store
         self._data_dir = data_dir
         self._operator = hash_of(operator_token(data_dir))
-        self._open_reads = open_reads
         self._max_clients = max_clients
         self.invites = Invites(store)
         self.clients: dict[str, Client] = {}
@@ -78,48 +72,26 @@ class Access:
 
     # -- who asks ---------------------------------------------------------------------------------------------
 
-    def known(self, request: Request) -> Client | None:
-        """The client whose token came with the request, if one did."""
-        presented = _presented(request)
-        name = None if presented is None else self._by_token.get(presented)
+    def find(self, token_hash: bytes) -> Client | None:
+        """The client whose token this is."""
+        name = self._by_token.get(token_hash)
         return None if name is None else self.clients[name]
 
-    def client(self, request: Request) -> Client:
-        """The same; its token counts as used. Raises: `token-missing`, `token-invalid`."""
-        client = self.known(request)
-        if client is None:
-            raise ProblemError("token-missing" if _presented(request) is None else "token-invalid")
-        if not client.seen:
-            client = replace(client, seen=True)
-            self._remember(client)
-            self._newly_seen.add(client.name)
-        return client
+    def is_owner(self, token_hash: bytes) -> bool:
+        """Whether it is the token of the data folder."""
+        return hmac.compare_digest(token_hash, self._operator)
 
-    def is_current(self, client: Client) -> bool:
+    def used(self, caller: Caller) -> None:
+        """The client has used its token; `save` stores that it has."""
+        client = self.clients[caller.name]
+        if client.token_hash == caller.token_hash and not client.seen:
+            self._remember(replace(client, seen=True))
+            self._newly_seen.add(client.name)
+
+    def is_current(self, client: Caller) -> bool:
         """Whether the token that was shown is still in force."""
         now = self.clients[client.name]
         return now.token_hash == client.token_hash and not now.revoked
-
-    def is_owner(self, request: Request) -> bool:
-        """Whether the token of the data folder came with the request."""
-        presented = _presented(request)
-        return presented is not None and hmac.compare_digest(presented, self._operator)
-
-    def is_operator(self, request: Request) -> bool:
-        client = self.known(request)
-        return self.is_owner(request) if client is None else client.role == "operator"
-
-    def operator(self, request: Request) -> None:
-        """Raises: `token-missing`, `token-invalid`, `not-allowed` unless an operator asks."""
-        if self.is_owner(request):
-            return
-        if self.client(request).role != "operator":
-            raise ProblemError("not-allowed", "only an operator may do this")
-
-    def reader(self, request: Request) -> None:
-        """Raises as `operator`, unless reading is open."""
-        if not self._open_reads:
-            self.operator(request)
 
     async def save(self) -> None:
         """Stores whose tokens have been used for the first time. Raises: `storage-failed`, `storage-full`."""
@@ -170,20 +142,19 @@ class Access:
             raise
         return Enrolled(client=name, token=token, group=client.group, role=client.role)
 
-    async def rotate(self, request: Request, name: str) -> Enrolled:
+    async def rotate(self, asker: Asker, name: str) -> Enrolled:
         """Another token for the client that asks; the one it has is worth nothing from now on, but to ask for this
         again until the new one has been used. Raises: `token-missing`, `token-invalid`, `not-allowed`.
         """
-        if self.is_owner(request):
+        if asker.owner:
             raise ProblemError("not-allowed", "a client asks for its own token")
-        presented = _presented(request)
         before = self.clients.get(name)
-        if before is None or not before.asks_again(presented):
-            before = self.client(request)
-            if before.name != name:
+        if before is None or not before.asks_again(asker.presented):
+            if asker.client().name != name:
                 raise ProblemError("not-allowed", "a client asks for its own token")
+            before = self.clients[name]
         token = fresh_secret()
-        client = replace(before, token_hash=hash_of(token), replaced_hash=presented, seen=False)
+        client = replace(before, token_hash=hash_of(token), replaced_hash=asker.presented, seen=False)
         await self._replace(before, client)
         return Enrolled(client=name, token=token, group=client.group, role=client.role)
 
@@ -235,9 +206,3 @@ class Access:
         write_secret(self._data_dir / OPERATOR_TOKEN, token)
         self._operator = hash_of(token)
         return OperatorToken(token=token)
-
-
-def _presented(request: Request) -> bytes | None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    token = token.strip()
-    return hash_of(token) if scheme.lower() == "bearer" and token else None

@@ -11,12 +11,15 @@ from fastapi import FastAPI
 
 from thinwire.protocol.reasons import ProblemError
 
-from . import documentation, page, problems
-from .accounting import Accounting
+from . import page
 from .api import enrolment, exchanges, health, payloads, runs, uploads
 from .coordinator import Coordinator
+from .objects.problems import storage_problem
 from .settings import ServeSettings
-from .throttle import Throttle, Throttling
+from .wire import documentation, problems
+from .wire.charging import Charging
+from .wire.identity import Identity
+from .wire.throttle import Rates, Throttle, Throttling
 
 DESCRIPTION = """Federated learning over thin wires. Clients enrol, register for tasks, fetch payloads, answer.
 Control messages are JSON or msgpack (`Content-Type`, `Accept`); arrays travel as bytes. Every error is a `Problem`."""
@@ -52,12 +55,17 @@ def create_app(settings: ServeSettings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.coordinator = coordinator
-    app.state.throttle = throttle = Throttle(settings)
+    rates = settings.max_requests_per_client, settings.max_requests_per_address, settings.max_failures_per_address
+    throttle, access = Throttle(Rates(*rates)), coordinator.access
     # Routes are tried in this order: what clients ask again and again comes first.
     for router in (exchanges, uploads, payloads, enrolment, runs, health, page):
         app.include_router(router.router)
-    problems.install(app)
+    problems.install(app, guessed=throttle.failed, failed=storage_problem)
     documentation.install(app)
-    app.add_middleware(Throttling, throttle=throttle, access=coordinator.access)
-    app.add_middleware(Accounting, ledger=coordinator.ledger)
+    # The last one is the outermost.
+    app.add_middleware(Throttling, throttle=throttle)
+    app.add_middleware(
+        Identity, find=access.find, is_owner=access.is_owner, used=access.used, open_reads=settings.open_reads
+    )
+    app.add_middleware(Charging)
     return app

@@ -19,22 +19,22 @@ from thinwire.protocol.reasons import ProblemError
 from . import tables
 from .access import Access
 from .dispatch import Dispatch
-from .downloads import Downloads
 from .driver import Driver
 from .exchange import lose
 from .folder import Folder
 from .intake import Intake
 from .ledger import Ledger
 from .ledger_store import load_ledger, save_ledger
+from .objects.problems import storage_problem
 from .plans import define, first_state, model_facts, read_model
 from .presence import Presence, serves
-from .problems import storage_problem
 from .quotas import Quotas
 from .restore import restore_damaged, restore_runs
 from .runs import OpenExchange, Run
 from .settings import ServeSettings
 from .store import Store
 from .uploads import Uploads, fresh_id
+from .wire.downloads import Downloads
 
 SAVE_S = 2.0
 """Between two writes of the ledger and of the time that open exchanges have left."""
@@ -59,7 +59,6 @@ class Coordinator:
         self.access = Access(
             self.store,
             settings.data_dir,
-            open_reads=settings.open_reads,
             max_clients=settings.max_clients,
         )
         self.ledger = Ledger()

@@ -26,8 +26,8 @@ from .allocator import give_back_freed_memory
 from .broadcast import publish_task
 from .budget import beyond_budget
 from .exchange import again, begin, close, due, lose, offer
+from .objects.problems import storage_problem
 from .plans import model_bytes
-from .problems import storage_problem
 from .runs import OpenExchange, Run, is_evaluation, weighted_metrics
 from .spool import Spool
 

@@ -24,9 +24,9 @@ from . import tables
 from .access import Client
 from .exchange import Slot, accept, lose, refuse, retract
 from .folder import read_mapped
-from .problems import noted
 from .runs import OpenExchange, Run, Told, admitted, is_evaluation
 from .store import Statement
+from .troubles import noted
 
 if TYPE_CHECKING:
     from .coordinator import Coordinator

@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +22,11 @@ import uvicorn
 
 from .allocator import give_back_large_memory
 from .app import create_app
-from .connections import Connections, guarded
 from .coordinator import Coordinator
-from .metering import metered_protocol
 from .operate import ADDRESS_FILE
-from .reading import Pieces, in_pieces
 from .settings import ServeSettings
+from .wire.connection import Terms, accept
+from .wire.guard import Crowd, most_connections
 
 KEEP_ALIVE_S: Final = 660
 """Longer than any poll: a new connection costs a handshake, under TLS of 2 kB or more."""
@@ -101,7 +101,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
 
         config = uvicorn.Config(
             app,
-            http=_protocol(coordinator, settings),  # type: ignore[arg-type]
+            http=partial(accept, _terms(coordinator, settings)),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             log_config=None,
@@ -135,10 +135,10 @@ def _log_from(level: str) -> None:
     logging.basicConfig(level=logging.DEBUG if level == "debug" else logging.WARNING)
 
 
-def _protocol(coordinator: Coordinator, settings: ServeSettings) -> Callable[..., Pieces]:
-    """What uvicorn makes of each connection, inside out: it is counted, guarded, and read in pieces."""
-    metered = metered_protocol(coordinator.ledger, settings.stalled_after_s)
-    return in_pieces(guarded(metered, Connections(settings)))
+def _terms(coordinator: Coordinator, settings: ServeSettings) -> Terms:
+    per_address, proxies = settings.max_connections_per_address, settings.proxies
+    crowd = Crowd(most=most_connections(), per_address=per_address, trusted=proxies)
+    return Terms(coordinator.ledger, crowd, settings.stalled_after_s)
 
 
 @contextlib.contextmanager

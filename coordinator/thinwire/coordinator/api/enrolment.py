@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from thinwire.coordinator.accounting import account_of
-from thinwire.coordinator.documentation import describe
-from thinwire.coordinator.negotiation import empty, read_message, respond
+from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.documentation import describe
+from thinwire.coordinator.wire.identity import asker, require_operator
+from thinwire.coordinator.wire.negotiation import empty, read_message, respond
 from thinwire.protocol.messages import (
     ClientList,
     ClientView,
@@ -48,7 +49,7 @@ async def enrol(request: Request) -> Response:
 @router.get("/v1/clients", **describe("All clients, by name", gives=ClientList, problems=("not-allowed",)))
 async def clients(request: Request) -> Response:
     coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
+    require_operator(request)
     views = []
     for name, client in sorted(coordinator.access.clients.items()):
         seen = coordinator.presence.find(name)
@@ -76,7 +77,7 @@ async def revoke(
     invite: Annotated[bool, Query(description="the invite it came with is worth nothing either")] = False,
 ) -> Response:
     coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
+    require_operator(request)
     await coordinator.revoke(name, invite=invite)
     return empty(204)
 
@@ -94,7 +95,7 @@ async def rotate(request: Request, name: ClientName) -> Response:
     account = account_of(request)
     account.kind = "enrol"
     coordinator = coordinator_of(request)
-    enrolled = await coordinator.access.rotate(request, name)
+    enrolled = await coordinator.access.rotate(asker(request), name)
     account.client = name
     coordinator.presence.wake(name)  # a poll that was parked with the old token ends
     coordinator.uploads.stop(name)
@@ -113,8 +114,8 @@ async def rotate(request: Request, name: ClientName) -> Response:
 )
 async def rotate_operator(request: Request) -> Response:
     coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
-    if not coordinator.access.is_owner(request):
+    require_operator(request)
+    if not asker(request).owner:
         raise ProblemError("not-allowed", "only the operator of the data folder may replace its token")
     return respond(request, coordinator.access.rotate_operator(), 201)
 
@@ -131,5 +132,5 @@ async def rotate_operator(request: Request) -> Response:
 )
 async def invite(request: Request) -> Response:
     coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
+    require_operator(request)
     return respond(request, await coordinator.access.invite(await read_message(request, InviteRequest)), 201)

@@ -9,15 +9,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from thinwire.coordinator.access import Client
-from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.coordinator import Coordinator
 from thinwire.coordinator.dispatch import FinishedError
-from thinwire.coordinator.documentation import describe
-from thinwire.coordinator.ledger import Account, Share
-from thinwire.coordinator.negotiation import empty, read_message, respond, response_type
-from thinwire.coordinator.problems import problem_response
 from thinwire.coordinator.runs import OpenExchange, Run
-from thinwire.protocol.encoding import MSGPACK, encode_message
+from thinwire.coordinator.wire.accounting import Account, Share, account_of
+from thinwire.coordinator.wire.documentation import describe
+from thinwire.coordinator.wire.negotiation import empty, read_message, respond, response_type
+from thinwire.coordinator.wire.problems import problem_response
+from thinwire.protocol.encoding import MSGPACK
 from thinwire.protocol.messages import AnswerMessage, DeclineMessage, Registration, TaskMessage, VerdictMessage
 
 from .parts import TaskId, client_of, coordinator_of
@@ -77,8 +76,12 @@ def _kind(
 def _attribute(coordinator: Coordinator, request: Request, task: TaskMessage) -> None:
     account = account_of(request)
     account.kind = _kind(coordinator, task, "register")
-    account.run, account.exchange, account.round, account.step = task.run, task.exchange, task.round, task.step
-    account.downlink_payload = sum(len(part.inline or b"") for part in task.parts)
+    account.run, account.exchange = task.run, task.exchange
+    account.downlink_payload = _inline_bytes(task)
+
+
+def _inline_bytes(task: TaskMessage) -> int:
+    return sum(len(part.inline or b"") for part in task.parts)
 
 
 @router.post(
@@ -114,24 +117,14 @@ async def answer(request: Request, task: TaskId, inline: Inline = True) -> Respo
     if verdict is None:
         return empty(202, {"retry-after": "1"})
     following = await _next(coordinator, client, found, inline=inline and response_type(request) == MSGPACK)
-    body = VerdictMessage(verdict=verdict, next=following)
-    if following is not None:
-        payload = sum(len(part.inline or b"") for part in following.parts)
-        size = len(encode_message(body, response_type(request))) - len(
-            encode_message(VerdictMessage(verdict=verdict), response_type(request))
-        )
-        account.also.append(
-            Share(
-                _kind(coordinator, following, "register"),
-                following.run,
-                following.exchange,
-                following.round,
-                following.step,
-                payload,
-                size - payload,
-            )
-        )
-    return respond(request, body)
+    alone = respond(request, VerdictMessage(verdict=verdict))
+    if following is None:
+        return alone
+    both, payload = respond(request, VerdictMessage(verdict=verdict, next=following)), _inline_bytes(following)
+    framing = len(both.body) - len(alone.body) - payload
+    kind = _kind(coordinator, following, "register")
+    account.also.append(Share(kind, following.run, following.exchange, payload, framing))
+    return both
 
 
 def _found(
@@ -143,7 +136,6 @@ def _found(
         return None
     run, opened, _ = found
     account.run, account.exchange = run.id, opened.index
-    account.round, account.step = opened.task.round, opened.task.step
     if opened.task.kind == "evaluate":
         account.kind = "evaluate"
     return found

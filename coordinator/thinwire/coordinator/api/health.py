@@ -6,9 +6,10 @@ from collections import Counter
 
 from fastapi import APIRouter, Request, Response
 
-from thinwire.coordinator.documentation import describe
-from thinwire.coordinator.negotiation import empty
 from thinwire.coordinator.prometheus import CONTENT_TYPE, Gauges, exposition
+from thinwire.coordinator.wire.documentation import describe
+from thinwire.coordinator.wire.identity import require_reader
+from thinwire.coordinator.wire.negotiation import empty
 
 from .parts import coordinator_of
 
@@ -29,7 +30,7 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics", **describe("Prometheus' text format", gives="text/plain"))
 async def metrics(request: Request) -> Response:
     coordinator = coordinator_of(request)
-    coordinator.access.reader(request)
+    require_reader(request)
     states = Counter[str](run.state for run in coordinator.runs.values())
     gauges = Gauges(
         runs={state: states[state] for state in ("pending", "running", "paused", "finished")},

@@ -9,8 +9,9 @@ from typing import Annotated
 from fastapi import Path, Request
 
 from thinwire.coordinator.access import Client
-from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.coordinator import Coordinator
+from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.identity import require_client
 from thinwire.protocol.messages import LedgerKind
 from thinwire.protocol.reasons import ProblemError
 
@@ -37,7 +38,7 @@ def client_of(request: Request, kind: LedgerKind) -> Client:
     account = account_of(request)
     account.kind = kind
     coordinator = coordinator_of(request)
-    client = coordinator.access.client(request)
+    client = coordinator.access.clients[require_client(request).name]
     account.client = client.name
     coordinator.presence.touch(client, time.monotonic(), time.time())
     return client

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.coordinator import Coordinator
-from thinwire.coordinator.documentation import BYTES, describe, header
-from thinwire.coordinator.negotiation import empty, respond, response_type
 from thinwire.coordinator.repair import final_model
 from thinwire.coordinator.runs import Run
+from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.documentation import BYTES, describe, header
+from thinwire.coordinator.wire.files import is_unchanged, serve_file
+from thinwire.coordinator.wire.negotiation import empty, respond, response_type
 from thinwire.protocol.encoding import JSON, MSGPACK, decode_message
 from thinwire.protocol.messages import Plan
 from thinwire.protocol.reasons import ProblemError
 
-from .files import is_unchanged, serve_file
 from .parts import DigestHex, client_of, coordinator_of, digest_from
 
 router = APIRouter(tags=["payloads"])
@@ -47,7 +47,9 @@ async def plan(request: Request, digest: DigestHex) -> Response:
             return empty(304, {"etag": tag})
         headers = {"etag": tag, "cache-control": "private, max-age=31536000, immutable"}
         return respond(request, decode_message(Plan, path.read_bytes()), 200, headers)
-    return serve_file(request, path, name, private=True, media_type=MSGPACK, framing=True)
+    return serve_file(
+        request, path, name, coordinator.downloads, account_of(request), private=True, media_type=MSGPACK, framing=True
+    )
 
 
 @router.get(
@@ -71,12 +73,13 @@ async def payload(request: Request, digest: DigestHex) -> Response:
     if run is None:
         raise ProblemError("payload-not-found")
     _attribute(request, run, name)
+    coordinator = coordinator_of(request)
     if name == run.model:
-        await final_model(coordinator_of(request), run, name)
-    path = coordinator_of(request).folder.payload(name)
+        await final_model(coordinator, run, name)
+    path = coordinator.folder.payload(name)
     if not path.exists():
         raise ProblemError("payload-not-found")
-    return serve_file(request, path, name, private=run is not public)
+    return serve_file(request, path, name, coordinator.downloads, account_of(request), private=run is not public)
 
 
 def _is_public(run: Run, digest: bytes) -> bool:
@@ -101,6 +104,6 @@ def _attribute(request: Request, run: Run, digest: bytes) -> None:
     account.run = run.id
     opened = run.open
     if opened is not None and digest != run.model:
-        account.exchange, account.round, account.step = opened.index, opened.task.round, opened.task.step
+        account.exchange = opened.index
         if opened.task.kind == "evaluate" and account.kind == "payload":
             account.kind = "evaluate"

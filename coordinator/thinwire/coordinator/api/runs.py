@@ -15,13 +15,16 @@ from safetensors.numpy import save
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
-from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.coordinator import Coordinator
-from thinwire.coordinator.documentation import BYTES, describe, header
-from thinwire.coordinator.negotiation import empty, read_message, respond, take_body
+from thinwire.coordinator.ledger_store import load_places
 from thinwire.coordinator.plans import read_model
 from thinwire.coordinator.repair import final_model
 from thinwire.coordinator.runs import Run
+from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.documentation import BYTES, describe, header
+from thinwire.coordinator.wire.files import is_unchanged, serve_file
+from thinwire.coordinator.wire.identity import ask_again, require_client, require_operator, require_reader
+from thinwire.coordinator.wire.negotiation import empty, read_message, respond, take_body
 from thinwire.protocol.messages import (
     Ledger,
     LedgerRow,
@@ -35,7 +38,6 @@ from thinwire.protocol.messages import (
 )
 from thinwire.protocol.reasons import ProblemError
 
-from .files import is_unchanged, serve_file
 from .parts import RunKey, coordinator_of
 
 EVENTS = "text/event-stream"
@@ -56,7 +58,7 @@ router = APIRouter(tags=["runs"])
 )
 async def store_model(request: Request) -> Response:
     coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
+    require_operator(request)
     most = coordinator.settings.max_model_bytes
     await coordinator.measure_disk()
     promised = coordinator.uploads.promised_bytes
@@ -99,7 +101,7 @@ async def store_model(request: Request) -> Response:
 )
 async def create(request: Request) -> Response:
     coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
+    require_operator(request)
     run = await coordinator.create_run(await read_message(request, RunRequest))
     return respond(request, run.view(), 201)
 
@@ -107,14 +109,14 @@ async def create(request: Request) -> Response:
 @router.get("/v1/runs", **describe("All runs, the newest first", gives=RunList))
 async def runs(request: Request) -> Response:
     coordinator = coordinator_of(request)
-    coordinator.access.reader(request)
+    require_reader(request)
     newest = sorted(coordinator.runs.values(), key=lambda run: run.created_at, reverse=True)
     return respond(request, RunList(runs=[run.view() for run in newest]))
 
 
 def _read(request: Request, key: str) -> tuple[Coordinator, Run]:
     coordinator = coordinator_of(request)
-    coordinator.access.reader(request)
+    require_reader(request)
     run = coordinator.run(key)
     return coordinator, run
 
@@ -126,7 +128,7 @@ async def show(request: Request, run: RunKey) -> Response:
 
 async def _command(request: Request, key: str, command: str) -> Response:
     coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
+    require_operator(request)
     run = coordinator.run(key)
     body = await read_message(request, RunCommand)
     await coordinator.command(run, command, drop=body.open == "drop")
@@ -184,7 +186,8 @@ async def _events(request: Request, coordinator: Coordinator, run: Run) -> Async
             except TimeoutError:
                 event, data = "", ""
             try:
-                coordinator.access.reader(request)
+                ask_again(request)
+                require_reader(request)
             except ProblemError:  # the reader's token has been revoked or replaced
                 return
             if not event:
@@ -203,7 +206,7 @@ async def _events(request: Request, coordinator: Coordinator, run: Run) -> Async
 )
 async def ledger(request: Request, run: RunKey) -> Response:
     coordinator, found = _read(request, run)
-    rows = coordinator.ledger.rows(found.id)
+    rows = coordinator.ledger.rows(found.id, await load_places(coordinator.store, found.id))
     if "text/csv" in request.headers.get("accept", ""):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -249,11 +252,11 @@ async def model(request: Request, run: RunKey) -> Response:
     coordinator = coordinator_of(request)
     found = coordinator.run(run)
     with contextlib.suppress(ProblemError):
-        client = coordinator.access.client(request)
+        client = require_client(request)
         account_of(request).client = client.name
         if client.group == found.definition.run.group:
             return await _model(request, coordinator, found)
-    coordinator.access.reader(request)
+    require_reader(request)
     return await _model(request, coordinator, found)
 
 
@@ -262,7 +265,8 @@ async def _model(request: Request, coordinator: Coordinator, run: Run) -> Respon
     account.run, account.kind = run.id, "other"
     if run.model is not None:
         await final_model(coordinator, run, run.model)
-        return serve_file(request, coordinator.folder.payload(run.model), run.model, private=True)
+        path = coordinator.folder.payload(run.model)
+        return serve_file(request, path, run.model, coordinator.downloads, account, private=True)
     if run.damaged:
         raise ProblemError("storage-failed", run.reason or "")
     arrays = None if run.finished else await coordinator.compute(run.definition.server.model, run.at)

@@ -15,11 +15,12 @@ from email.utils import formatdate
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from thinwire.coordinator.accounting import account_of
-from thinwire.coordinator.documentation import describe, header
-from thinwire.coordinator.negotiation import empty, take_body
-from thinwire.coordinator.problems import noted, problem_response
+from thinwire.coordinator.troubles import noted
 from thinwire.coordinator.uploads import Upload
+from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.documentation import describe, header
+from thinwire.coordinator.wire.negotiation import empty, take_body
+from thinwire.coordinator.wire.problems import problem_response
 from thinwire.protocol.identity import DIGEST_BYTES
 from thinwire.protocol.reasons import ProblemError
 
@@ -90,7 +91,6 @@ def _attribute(request: Request, upload_task: str) -> None:
     if found is not None:
         run, opened, _ = found
         account.run, account.exchange = run.id, opened.index
-        account.round, account.step = opened.task.round, opened.task.step
 
 
 @router.options("/v1/uploads", **describe("What of tus is spoken", status=204, token=False))

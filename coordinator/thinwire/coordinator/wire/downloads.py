@@ -6,7 +6,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
 
-from .metering import Meter
+from .meter import Meter
 
 
 class Downloads:

@@ -1,30 +1,24 @@
-"""The ASGI middleware between meter and ledger: opens an `Account` for a request and charges it at its end."""
+"""The ASGI middleware above the meter: opens an `Account` for each request and charges it at its end."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
 
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .ledger import Account, Ledger
-from .metering import METER, Meter
-
-ACCOUNT: Final = "thinwire.account"
-"""The key of the request's `Account` in the ASGI scope."""
+from .accounting import ACCOUNT, Account
+from .meter import METER, Meter
 
 
-class Accounting:
+class Charging:
     """Outermost middleware: everything inside it is charged, errors included.
 
     Without a meter in the scope (an application that is called without a socket) nothing is charged.
     """
 
-    def __init__(self, app: ASGIApp, ledger: Ledger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app
-        self._ledger = ledger
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,17 +38,11 @@ class Accounting:
             # At once: what an application does after its last byte may overlap with the connection's next request.
             if not charged and message["type"] == "http.response.body" and not message.get("more_body", False):
                 charged = True
-                meter.charge(self._ledger, account, self._clock() - began)
+                meter.charge(account, self._clock() - began)
 
-        with meter.request(self._ledger), self._ledger.while_open(account, meter.uncharged):
+        with meter.request(account):
             try:
                 await self._app(scope, receive, send_and_charge)
             finally:
                 if not charged:
-                    meter.charge(self._ledger, account, self._clock() - began)
-
-
-def account_of(request: HTTPConnection) -> Account:
-    """The account of this request, for its endpoint to fill in."""
-    account: Account = request.scope[ACCOUNT]
-    return account
+                    meter.charge(account, self._clock() - began)

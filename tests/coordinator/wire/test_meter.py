@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import uvicorn
@@ -16,10 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from thinwire.coordinator.accounting import Accounting, account_of
 from thinwire.coordinator.ledger import Ledger
-from thinwire.coordinator.metering import metered_protocol
-from thinwire.protocol.messages import LedgerRow
+from thinwire.coordinator.wire.accounting import Key, account_of
+from thinwire.coordinator.wire.charging import Charging
+from thinwire.coordinator.wire.connection import Terms, accept
+from thinwire.coordinator.wire.guard import Crowd
+from thinwire.protocol.bytes import Bytes
 
 BODY = b"y" * 70_000
 
@@ -89,8 +92,9 @@ def metered() -> Iterator[Metered]:
         ]
     )
     app.state.answered = asyncio.Event()
+    terms = Terms(ledger, Crowd(most=100, per_address=100), stalled_after_s=60.0)
     config = uvicorn.Config(
-        Accounting(app, ledger), http=metered_protocol(ledger, 60.0), ws="none", lifespan="off", log_config=None,
+        Charging(app), http=partial(accept, terms), ws="none", lifespan="off", log_config=None,  # type: ignore[arg-type]
         server_header=False, date_header=False, access_log=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
@@ -114,9 +118,9 @@ def _post(path: str, body: bytes, *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-def _sum(rows: list[LedgerRow]) -> tuple[int, int]:
-    uplink = sum(row.uplink_payload_bytes + row.uplink_framing_bytes for row in rows)
-    return uplink, sum(row.downlink_payload_bytes + row.downlink_framing_bytes for row in rows)
+def _sum(rows: list[tuple[Key, Bytes]]) -> tuple[int, int]:
+    total = Bytes.sum(value for _, value in rows)
+    return total.uplink, total.downlink
 
 
 CONVERSATIONS = {
@@ -146,10 +150,10 @@ def test_payload_and_framing_apart(metered: Metered) -> None:
     request = _post("/echo", b"x" * 1000)
     _, received = metered.talk(request)
     metered.closed()
-    (row,) = metered.ledger.drain()
-    assert (row.client, row.kind, row.requests) == ("ann", "answer", 1)
-    assert (row.uplink_payload_bytes, row.uplink_framing_bytes) == (1000, len(request) - 1000)
-    assert (row.downlink_payload_bytes, row.downlink_framing_bytes) == (len(BODY), received - len(BODY))
+    ((key, value),) = metered.ledger.drain()
+    assert (key, value.requests) == (("", "ann", None, "answer"), 1)
+    assert (value.uplink_payload, value.uplink_framing) == (1000, len(request) - 1000)
+    assert (value.downlink_payload, value.downlink_framing) == (len(BODY), received - len(BODY))
 
 
 def test_what_follows_the_last_request_belongs_to_its_client(metered: Metered) -> None:
@@ -160,9 +164,8 @@ def test_what_follows_the_last_request_belongs_to_its_client(metered: Metered) -
             received += peer.recv(1 << 16)
         peer.sendall(b"POST /echo HTT")
     metered.closed()
-    rows = {row.kind: row for row in metered.ledger.drain()}
-    assert rows["other"].client == "ann"
-    assert rows["other"].uplink_framing_bytes == len(b"POST /echo HTT")
+    rows = dict(metered.ledger.drain())
+    assert rows["", "ann", None, "other"].uplink_framing == len(b"POST /echo HTT")
 
 
 def test_a_reset_connection_charges_all_that_arrived(metered: Metered) -> None:
@@ -182,7 +185,7 @@ def test_each_request_keeps_its_bytes_where_its_end_overlaps_with_the_next(meter
             peer.sendall(request)
             assert peer.recv(1 << 16).startswith(b"HTTP/1.1 200")
     metered.closed()
-    rows = {row.kind: row for row in metered.ledger.drain()}
-    assert rows["register"].uplink_framing_bytes == len(first)
-    assert rows["answer"].uplink_framing_bytes == len(second)
-    assert rows["register"].downlink_framing_bytes == rows["answer"].downlink_framing_bytes > 0
+    rows = {key[3]: value for key, value in metered.ledger.drain()}
+    assert rows["register"].uplink_framing == len(first)
+    assert rows["answer"].uplink_framing == len(second)
+    assert rows["register"].downlink_framing == rows["answer"].downlink_framing > 0

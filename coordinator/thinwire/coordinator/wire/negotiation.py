@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel
@@ -14,9 +15,11 @@ from thinwire.protocol.encoding import JSON, MSGPACK, decode_message, encode_mes
 from thinwire.protocol.messages import MAX_MESSAGE_BYTES
 from thinwire.protocol.reasons import ProblemError
 
-from .reading import SINK, Sink
+from .sink import SINK, Sink
 
 MessageT = TypeVar("MessageT", bound=BaseModel)
+_RANGES: Final = ("application/*", "*/*")
+_WEIGHT: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 
 def request_type(request: Request) -> str:
@@ -28,16 +31,38 @@ def request_type(request: Request) -> str:
 
 
 def response_type(request: Request) -> str:
-    """What the peer accepts; without a preference, what it sent. Raises: `not-acceptable`."""
-    accept = request.headers.get("accept", "*/*").lower()
-    ranges = {part.split(";")[0].strip() for part in accept.split(",") if not part.replace(" ", "").endswith(";q=0")}
-    for media_type in (MSGPACK, JSON):
-        if media_type in ranges:
-            return media_type
-    if ranges & {"*/*", "application/*"}:
-        sent = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        return MSGPACK if sent == MSGPACK else JSON
-    raise ProblemError("not-acceptable")
+    """What the peer wants most of what we write (RFC 9110, section 12.5.1). Among what it wants alike: what it names,
+    msgpack before JSON; where it names neither, what it sent. Raises: `not-acceptable`.
+    """
+    weights = _weights(request)
+    sent = request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+    def liking(media_type: str) -> tuple[float, bool, bool]:
+        ranges = (media_type, *_RANGES)
+        weight = next((weights[one] for one in ranges if one in weights), 0.0)  # the most specific one counts
+        named = media_type in weights
+        return weight, named, media_type == (MSGPACK if named or sent == MSGPACK else JSON)
+
+    best = max((MSGPACK, JSON), key=liking)
+    if not liking(best)[0]:
+        raise ProblemError("not-acceptable")
+    return best
+
+
+def _weights(request: Request) -> dict[str, float]:
+    """Media range -> weight, 0 for what is not accepted. What is no weight counts as none given, which is 1."""
+    found: dict[str, float] = {}
+    for part in ",".join(request.headers.getlist("accept")).lower().split(","):
+        media_range, *parameters = (piece.strip() for piece in part.split(";"))
+        if media_range:
+            given = next((value for name, _, value in map(_parameter, parameters) if name == "q"), "1")
+            found[media_range] = float(given) if _WEIGHT.fullmatch(given) else 1.0
+    return found or {"*/*": 1.0}
+
+
+def _parameter(text: str) -> tuple[str, str, str]:
+    name, equals, value = text.partition("=")
+    return name.strip(), equals, value.strip()
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -61,9 +86,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 async def take_body(request: Request, take: Callable[[bytes], None]) -> None:
     """Hands each piece of the body to `take` as soon as it has been read. Raises: ClientDisconnect; TimeoutError where
-    no byte comes for `stalled_after_s`; what `take` raises.
+    no byte comes for the sink's `stalled_after_s`; what `take` raises.
     """
-    stalled_after_s: float = request.app.state.coordinator.settings.stalled_after_s
     loop = asyncio.get_running_loop()
     sink: Sink = request.scope.get(SINK) or Sink()
     sink.moved_at, sink.take = loop.time(), take
@@ -71,10 +95,10 @@ async def take_body(request: Request, take: Callable[[bytes], None]) -> None:
     try:
         while more:
             try:
-                async with asyncio.timeout_at(sink.moved_at + stalled_after_s):
+                async with asyncio.timeout_at(sink.stalls_at):
                     message = await request.receive()
             except TimeoutError:
-                if sink.moved_at + stalled_after_s > loop.time():
+                if sink.stalls_at is None or sink.stalls_at > loop.time():
                     continue
                 raise
             if sink.error is not None:

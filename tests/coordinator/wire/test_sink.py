@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,8 +20,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from thinwire.coordinator.negotiation import take_body
-from thinwire.coordinator.reading import KEPT_BYTES, TAKEN_BYTES, SinkProtocol, in_pieces
+from thinwire.coordinator.ledger import Ledger
+from thinwire.coordinator.wire.connection import Terms, accept
+from thinwire.coordinator.wire.guard import Crowd
+from thinwire.coordinator.wire.negotiation import take_body
+from thinwire.coordinator.wire.sink import KEPT_BYTES, TAKEN_BYTES
 
 STALLED_AFTER_S = 1.0
 
@@ -59,11 +62,11 @@ async def _late(request: Request) -> Response:
 @pytest.fixture
 def server() -> Iterator[tuple[int, Any]]:
     app = Starlette(routes=[Route("/", _taken, methods=["POST"]), Route("/late", _late, methods=["POST"])])
-    app.state.coordinator = SimpleNamespace(settings=SimpleNamespace(stalled_after_s=STALLED_AFTER_S))
     app.state.begun, app.state.ended, app.state.go_on = threading.Event(), threading.Event(), threading.Event()
     app.state.sizes = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, http=in_pieces(SinkProtocol), lifespan="off", log_config=None)  # type: ignore[arg-type]
+        terms = Terms(Ledger(), Crowd(most=100, per_address=100), STALLED_AFTER_S)
+        config = uvicorn.Config(app, http=partial(accept, terms), lifespan="off", log_config=None)  # type: ignore[arg-type]
         served = uvicorn.Server(config)
         thread = threading.Thread(target=served.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -14,7 +14,7 @@ import pytest
 
 from tests.coordinator.served import Served, free_port, model
 from tests.coordinator.test_endpoints import enrolled
-from thinwire.coordinator.connections import MAX_HEAD_BYTES, MAX_REST_BYTES
+from thinwire.coordinator.wire.guard import MAX_HEAD_BYTES, MAX_REST_BYTES
 
 HEAD = b"POST /v1/clients HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 PATIENCE_S = 90

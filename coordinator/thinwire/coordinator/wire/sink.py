@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 SINK: Final = "thinwire.sink"
 """The key of the request's `Sink` in the ASGI scope."""
 TAKEN_BYTES: Final = 256 << 10
@@ -22,15 +20,21 @@ KEPT_BYTES: Final = 16 << 10
 
 class Sink:
     """Where one request's body goes. `take`: gets each piece, or None; `error`: what it raised, which was its end;
-    `moved_at`: the loop's time of the last piece.
+    `moved_at`: the loop's time of the last piece; `stalled_after_s`: how long a body may stand still, None for ever.
     """
 
-    __slots__ = ("error", "moved_at", "take")
+    __slots__ = ("error", "moved_at", "stalled_after_s", "take")
 
-    def __init__(self) -> None:
+    def __init__(self, stalled_after_s: float | None = None) -> None:
         self.take: Callable[[bytes], None] | None = None
         self.error: Exception | None = None
         self.moved_at = 0.0
+        self.stalled_after_s = stalled_after_s
+
+    @property
+    def stalls_at(self) -> float | None:
+        """The loop's time at which the body has stood still for too long, should nothing come until then."""
+        return None if self.stalled_after_s is None else self.moved_at + self.stalled_after_s
 
     def put(self, piece: bytes) -> bool:
         """Whether it was taken."""
@@ -45,43 +49,23 @@ class Sink:
         return True
 
 
-class SinkProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a `Sink` in the scope of each request."""
-
-    sink = Sink()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.sink = Sink()
-        self.scope[SINK] = self.sink  # type: ignore[typeddict-unknown-key]
-
-    def on_body(self, body: bytes) -> None:
-        if not self.sink.put(body):
-            # Without a byte it wakes who waits for more, and finds the error.
-            super().on_body(b"" if self.sink.error else body)
-
-
 class Pieces(asyncio.BufferedProtocol):
-    """Hands on to another protocol what arrives, a piece at a time."""
+    """Hands on to another protocol what arrives, a piece at a time. `takes`: whether somebody takes what comes."""
 
     # A read ends in `buffer_updated` before the next one begins, of whichever connection.
     _buffer = memoryview(bytearray(TAKEN_BYTES))
 
-    def __init__(self, protocol: SinkProtocol) -> None:
+    def __init__(self, protocol: asyncio.Protocol, takes: Callable[[], bool]) -> None:
         self._protocol = protocol
-        self.connection_made = protocol.connection_made  # type: ignore[method-assign,assignment]
+        self._takes = takes
+        self.connection_made = protocol.connection_made  # type: ignore[method-assign]
         self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
         self.eof_received = protocol.eof_received  # type: ignore[method-assign]
         self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
         self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer[: KEPT_BYTES if self._protocol.sink.take is None else TAKEN_BYTES]
+        return self._buffer[: TAKEN_BYTES if self._takes() else KEPT_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._protocol.data_received(bytes(self._buffer[:nbytes]))
-
-
-def in_pieces(base: type[SinkProtocol]) -> Callable[..., Pieces]:
-    """What makes a server's protocols, each behind `Pieces`."""
-    return lambda **given: Pieces(base(**given))

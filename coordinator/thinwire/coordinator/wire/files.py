@@ -11,14 +11,13 @@ from fastapi import Request, Response
 from starlette.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from thinwire.coordinator.accounting import account_of
-from thinwire.coordinator.ledger import Account
-from thinwire.coordinator.metering import METER, Meter
-from thinwire.coordinator.negotiation import empty
-from thinwire.coordinator.problems import problem_response
 from thinwire.protocol.reasons import ProblemError
 
-from .parts import coordinator_of
+from .accounting import Account
+from .downloads import Downloads
+from .meter import METER, Meter
+from .negotiation import empty
+from .problems import problem_response
 
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{1,18})?|-(\d{1,18}))", re.ASCII)
 
@@ -42,7 +41,16 @@ class Counted(FileResponse):
     chunk_size = 1 << 18
 
     def __init__(
-        self, request: Request, path: Path, digest: bytes, media_type: str, *, private: bool, framing: bool
+        self,
+        path: Path,
+        digest: bytes,
+        media_type: str,
+        downloads: Downloads,
+        account: Account,
+        meter: Meter | None,
+        *,
+        private: bool,
+        framing: bool,
     ) -> None:
         cache = "private" if private else "public"
         super().__init__(
@@ -51,10 +59,10 @@ class Counted(FileResponse):
             media_type=media_type,
             stat_result=os.stat(path),
         )
-        self._account = Account() if framing else account_of(request)
-        self._client = account_of(request).client
-        self._downloads = coordinator_of(request).downloads
-        self._meter: Meter | None = request.scope.get(METER)
+        self._account = Account() if framing else account
+        self._client = account.client
+        self._downloads = downloads
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counting(message: Message) -> None:
@@ -83,17 +91,24 @@ def serve_file(
     request: Request,
     path: Path,
     digest: bytes,
+    downloads: Downloads,
+    account: Account,
     *,
     private: bool,
     media_type: str = "application/octet-stream",
     framing: bool = False,
 ) -> Response:
-    """The file, a range of it, or 304. `framing`: its bytes are no payload."""
+    """The file, a range of it, or 304. `account`: whom its bytes belong to, as payload or, with `framing`, as none;
+    `downloads` knows of it while it is sent to a client.
+    """
     tag = f'"{digest.hex()}"'
     if is_unchanged(request, tag):
         return empty(304, {"etag": tag})
     refused = _check_range(request, path.stat().st_size, tag)
-    return refused or Counted(request, path, digest, media_type, private=private, framing=framing)
+    if refused is not None:
+        return refused
+    meter = request.scope.get(METER)
+    return Counted(path, digest, media_type, downloads, account, meter, private=private, framing=framing)
 
 
 def _check_range(request: Request, size: int, tag: str) -> Response | None:

@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from tests.coordinator.served import Served
 from tests.coordinator.test_endpoints import enrolled, problem_of
-from thinwire.coordinator.addresses import address_of
-from thinwire.coordinator.settings import ServeSettings
-from thinwire.coordinator.throttle import WINDOW_S, Counters, Throttle
+from thinwire.coordinator.wire.addresses import address_of
+from thinwire.coordinator.wire.throttle import WINDOW_S, Counters, Rates, Throttle
 from thinwire.protocol.reasons import ProblemError
 
 
 def test_a_rate_is_kept_per_client_and_per_address() -> None:
-    throttle = Throttle(ServeSettings(max_requests_per_client=1, max_requests_per_address=2))
+    throttle = Throttle(Rates(per_client=1, per_address=2, failures=1))
     for name in ("one", "two"):
         for _ in range(WINDOW_S):
             throttle.client(name)
@@ -34,7 +33,7 @@ def test_a_rate_is_kept_per_client_and_per_address() -> None:
 
 
 def test_guesses_are_heard_until_enough_have_failed() -> None:
-    throttle = Throttle(ServeSettings(max_failures_per_address=3))
+    throttle = Throttle(Rates(per_client=1, per_address=1, failures=3))
     for _ in range(3):
         throttle.guess("192.0.2.1")
         throttle.failed("192.0.2.1")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -21,10 +18,6 @@ from thinwire.protocol.reasons import ProblemError
 from .addresses import address_of
 from .negotiation import response_type
 
-if TYPE_CHECKING:
-    from .runs import Run
-
-STORAGE: Final = ("storage-full", "storage-failed")
 _BY_STATUS = {
     HTTPStatus.NOT_FOUND: "not-found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
@@ -32,8 +25,7 @@ _BY_STATUS = {
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "range-not-satisfiable",
 }
 GUESSES: Final = frozenset({"token-invalid", "invite-invalid"})
-"""Problems of those who do not belong here; `Throttle` counts them."""
-_log = structlog.get_logger("thinwire.coordinator")
+"""Problems of those who do not belong here: they have shown a token or an invite that is none."""
 
 
 def problem_response(request: Request, error: ProblemError, *, model: bytes | None = None) -> Response:
@@ -55,41 +47,16 @@ def problem_response(request: Request, error: ProblemError, *, model: bytes | No
     return Response(encode_message(problem, media_type), error.status, headers, media_type)
 
 
-def storage_problem(error: OSError) -> ProblemError:
-    """A failed write, as its peer sees it; the operator's log has the rest."""
-    reason = "storage-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "storage-failed"
-    _log.error("storage", reason=reason, error=str(error))
-    return ProblemError(reason, retry_after_s=5)
-
-
-@contextmanager
-def noted(run: Run | None, what: str) -> Iterator[None]:
-    """What the storage refuses is the run's trouble until it has been done; an `OSError` leaves as a `ProblemError`."""
-    try:
-        yield
-    except TimeoutError:
-        raise  # of a transfer that stands still; an `OSError` only by its name
-    except OSError as error:
-        problem = storage_problem(error)
-        if run is not None:
-            run.trouble(what, problem)
-        raise problem from None
-    except ProblemError as problem:
-        if run is not None and problem.reason in STORAGE:
-            run.trouble(what, problem)
-        raise
-    if run is not None:
-        run.trouble(what, None)
-
-
-def install(app: FastAPI) -> None:
-    """Makes every error of this application a `Problem`."""
+def install(app: FastAPI, *, guessed: Callable[[str], None], failed: Callable[[OSError], ProblemError]) -> None:
+    """Makes every error of this application a `Problem`. `guessed`: is told the address that one of `GUESSES` came
+    from; `failed`: the problem of an `OSError`.
+    """
 
     @app.exception_handler(ProblemError)
     async def _problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)  # noqa: S101 (Starlette calls with what is registered)
         if error.reason in GUESSES:
-            request.app.state.throttle.failed(address_of(request.scope))
+            guessed(address_of(request.scope))
         return problem_response(request, error)
 
     @app.exception_handler(RequestValidationError)
@@ -111,7 +78,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     async def _storage(request: Request, error: Exception) -> Response:
         assert isinstance(error, OSError)  # noqa: S101
-        return problem_response(request, storage_problem(error))
+        return problem_response(request, failed(error))
 
     @app.exception_handler(Exception)
     async def _internal(request: Request, error: Exception) -> Response:

@@ -6,20 +6,20 @@ Counted in fixed windows by the library `limits`, in memory, and checked before 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Final
 
-from fastapi import Request
 from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from thinwire.protocol.reasons import ProblemError
 
-from .access import Access
 from .addresses import address_of
+from .identity import asker
 from .problems import problem_response
-from .settings import ServeSettings
 
 WINDOW_S: Final = 10
 """Of requests: a short burst may exceed the rate. Of failures it is a minute."""
@@ -75,15 +75,23 @@ class Counters(Storage):
         return len(self._counters)
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Requests a second, per client and per address; failures a minute, per address."""
+
+    per_client: int
+    per_address: int
+    failures: int
+
+
 class Throttle:
     """Raises `too-many-requests` with the seconds until the window ends."""
 
-    def __init__(self, settings: ServeSettings) -> None:
-        self.counters = Counters()
-        self._windows = FixedWindowRateLimiter(self.counters)
-        self._per_client = RateLimitItemPerSecond(settings.max_requests_per_client * WINDOW_S, WINDOW_S, "client")
-        self._per_address = RateLimitItemPerSecond(settings.max_requests_per_address * WINDOW_S, WINDOW_S, "address")
-        self._failures = RateLimitItemPerMinute(settings.max_failures_per_address, 1, "failures")
+    def __init__(self, rates: Rates) -> None:
+        self._windows = FixedWindowRateLimiter(Counters())
+        self._per_client = RateLimitItemPerSecond(rates.per_client * WINDOW_S, WINDOW_S, "client")
+        self._per_address = RateLimitItemPerSecond(rates.per_address * WINDOW_S, WINDOW_S, "address")
+        self._failures = RateLimitItemPerMinute(rates.failures, 1, "failures")
 
     def client(self, name: str) -> None:
         self._hit(self._per_client, name, "requests of this client")
@@ -110,12 +118,13 @@ class Throttle:
 
 
 class Throttling:
-    """The ASGI middleware. The operator is never shut out; who has a token pays for nobody else's wrong guesses."""
+    """The ASGI middleware, inside `Identity`. The operator is never shut out; who has a token pays for nobody else's
+    wrong guesses.
+    """
 
-    def __init__(self, app: ASGIApp, throttle: Throttle, access: Access) -> None:
+    def __init__(self, app: ASGIApp, throttle: Throttle) -> None:
         self._app = app
         self._throttle = throttle
-        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -128,12 +137,12 @@ class Throttling:
         await self._app(scope, receive, send)
 
     def _check(self, request: Request) -> None:
-        client = self._access.known(request)
-        if client is None and self._access.is_operator(request):
+        who = asker(request)
+        if who.owner:
             return
         address = address_of(request.scope)
         self._throttle.address(address)
-        if client is not None:
-            self._throttle.client(client.name)
+        if who.caller is not None:
+            self._throttle.client(who.caller.name)
         elif "authorization" in request.headers or (request.method, request.url.path) == ("POST", "/v1/clients"):
             self._throttle.guess(address)
