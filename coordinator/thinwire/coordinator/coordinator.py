@@ -12,6 +12,8 @@ from typing import ParamSpec, TypeVar
 import structlog
 from sqlalchemy import insert, update
 
+from thinwire.methods.definition import define
+from thinwire.methods.model_file import read_model
 from thinwire.protocol.fields import RunState
 from thinwire.protocol.messages import ExchangeMetrics, RunRequest
 from thinwire.protocol.reasons import ProblemError
@@ -26,7 +28,6 @@ from .folder import Folder
 from .intake import Intake
 from .ledger import Ledger
 from .ledger_store import load_ledger, save_ledger
-from .plans import define, first_state, model_facts, read_model
 from .presence import Presence, serves
 from .problems import storage_problem
 from .quotas import Quotas
@@ -234,10 +235,8 @@ class Coordinator:
     def _make_run(self, request: RunRequest) -> Run:
         model = read_model(self.folder.model(request.model))
         run_id = fresh_id()
-        method = define(run_id, request.settings).method
-        spec, parameters = model_facts(method, model)
-        definition = define(run_id, request.settings, spec=spec, parameters=parameters)
-        state = self.folder.put_state(run_id, 0, first_state(definition, model))
+        definition = define(run_id, request.settings).for_model(model)
+        state = self.folder.put_state(run_id, 0, definition.first_state(model))
         return Run(definition, state, created_at=time.time())
 
     async def command(self, run: Run, command: str, *, drop: bool) -> None:

@@ -11,7 +11,6 @@ import os
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
-from safetensors.numpy import save
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
@@ -19,9 +18,9 @@ from thinwire.coordinator.accounting import account_of
 from thinwire.coordinator.coordinator import Coordinator
 from thinwire.coordinator.documentation import BYTES, describe, header
 from thinwire.coordinator.negotiation import empty, read_message, respond, take_body
-from thinwire.coordinator.plans import read_model
 from thinwire.coordinator.repair import final_model
 from thinwire.coordinator.runs import Run
+from thinwire.methods.model_file import model_bytes, read_model
 from thinwire.protocol.messages import (
     Ledger,
     LedgerRow,
@@ -268,7 +267,7 @@ async def _model(request: Request, coordinator: Coordinator, run: Run) -> Respon
     arrays = None if run.finished else await coordinator.compute(run.definition.server.model, run.at)
     if arrays is None:
         raise ProblemError("no-global-model")
-    data = await coordinator.compute(save, dict(arrays))
+    data = await coordinator.compute(model_bytes, arrays)
     tag = f'"{(await coordinator.compute(hashlib.sha256, data)).hexdigest()}"'
     if is_unchanged(request, tag):
         return empty(304, {"etag": tag})
