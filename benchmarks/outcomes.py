@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from thinwire.coordinator.console import in_bytes
 from thinwire.coordinator.rounds import Round, accuracy_of, evaluation_of, rounds_of
-from thinwire.methods.interface import EVALUATE
+from thinwire.methods.values import EVALUATE
 from thinwire.protocol.messages import ExchangeMetrics
 
 

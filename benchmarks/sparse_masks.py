@@ -19,7 +19,7 @@ from benchmarks.outcomes import Mean, Outcome, difference
 from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
 from thinwire.coordinator.demo import Fleet
-from thinwire.methods.interface import EVALUATE
+from thinwire.methods.values import EVALUATE
 
 CODINGS = {
     "per array": "entropy",

@@ -153,6 +153,15 @@ _EXTRAS_OF = {
 }
 
 
+def test_every_module_of_the_methods_is_on_one_side(root: Path) -> None:
+    """Of the learner, where torch may be imported, or of the contract that forbids it."""
+    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (without_torch,) = (contract["source_modules"] for contract in contracts if contract["id"] == "methods")
+    learner = {"client_half", "error_feedback", "learner", "samples", "simulation", "tensors", "training"}
+    modules = {path.stem for path in (root / "protocol" / "thinwire" / "methods").glob("[a-z]*.py")}
+    assert {name.removeprefix("thinwire.methods.") for name in without_torch} - {"*.server"} == modules - learner
+
+
 def test_the_machine_needs_the_standard_library_alone(root: Path) -> None:
     for path in (root / "protocol" / "thinwire" / "machine").rglob("*.py"):
         assert _imports(path) <= sys.stdlib_module_names, path

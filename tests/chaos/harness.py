@@ -25,8 +25,9 @@ from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.memory import RunMemory
 from thinwire.edge_client.model import first_model, model_bytes, read_model
 from thinwire.edge_client.tasks import load_task_file
-from thinwire.methods.payloads import same_bits
-from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.arrays import same_bits
+from thinwire.methods.client_half import client_half
+from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, Simulated, simulate
 from thinwire.protocol.messages import Invite, InviteRequest, RunMetrics, RunRequest, RunView, StoredModel
 from thinwire.protocol.reasons import ProblemError

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinwire.codecs import CODECS, ArrayCodec, Arrays, BytesCodec, Chain, CodecError, Context, Spec
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.arrays import same_bits
 
 ARRAY_CODECS = sorted(name for name, codec in CODECS.items() if issubclass(codec, ArrayCodec))
 BYTES_CODECS = sorted(name for name, codec in CODECS.items() if issubclass(codec, BytesCodec))

@@ -19,7 +19,7 @@ from thinwire.codecs.golomb import Golomb
 from thinwire.codecs.grouping import gather, key_sizes, scatter
 from thinwire.codecs.quantise import Quantise
 from thinwire.codecs.rans import TOTAL, decode_symbols, encode_symbols, log2_fixed
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.arrays import same_bits
 
 SIZES = [10**5, 10**6, pytest.param(10**7, marks=pytest.mark.long)]
 

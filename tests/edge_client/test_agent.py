@@ -22,7 +22,7 @@ from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.memory import Credentials, Folder
 from thinwire.edge_client.performer import Limits, TaskTooLongError
 from thinwire.edge_client.tasks import LearningTask
-from thinwire.methods.interface import TaskRefusedError
+from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message, spec_digest
 from thinwire.protocol.identity import digest_of
 from thinwire.protocol.messages import (

@@ -24,7 +24,7 @@ from thinwire.codecs import Arrays
 from thinwire.edge_client.join import JoinOptions, serve
 from thinwire.edge_client.model import export_state, first_model, model_bytes, read_model
 from thinwire.edge_client.tasks import TaskOptions, find_task
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.arrays import same_bits
 from thinwire.protocol.exit_codes import Exit
 
 ROUNDS = 4

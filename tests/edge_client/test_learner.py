@@ -14,8 +14,8 @@ from thinwire.codecs import Chain, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.tasks import LearningTask, TaskFileError, find_task, load_task_file
-from thinwire.methods.learning import Sgd, train_epochs
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.arrays import same_bits
+from thinwire.methods.training import Sgd, train_epochs
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,12 @@ from thinwire.codecs import Array, Arrays, Chain, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.tasks import LearningTask
+from thinwire.methods.arrays import under
 from thinwire.methods.checkpoint import pack_state
+from thinwire.methods.definition import define
 from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.feddkd.divergence import divergence, gradient
-from thinwire.methods.interface import Contribution, Outcome, State, Task
-from thinwire.methods.local_training import under
-from thinwire.methods.simulation import build_server
+from thinwire.methods.values import Contribution, Outcome, State, Task
 
 FLEET = learners(3, split="dirichlet:1")
 MODEL = first_model(FLEET)
@@ -227,7 +227,7 @@ def test_which_rounds_distil_and_in_how_many_exchanges(given: dict[str, Any], ex
 
 def states(given: dict[str, Any]) -> tuple[Any, State]:
     """A server after the training exchange of its first round."""
-    server = build_server(run_settings("feddkd", given))
+    server = define("run", run_settings("feddkd", given)).server
     state = server.start({"w": np.zeros(2, np.float32), "n.running_var": np.ones(2, np.float32)}, 0)
     update = {"w": np.full(2, 1, np.float32), "n.running_var": np.full(2, 0.5, np.float32)}
     return server, server.advance(state, server.reducer.add(server.reducer.zero(), Contribution(0, "c", 1, update)))
@@ -254,7 +254,7 @@ def test_the_moments_last_for_the_steps_of_a_round_and_no_longer() -> None:
 
 def test_a_step_is_weighted_over_those_who_answered_it() -> None:
     """Trained by two with 1 and 3 examples; the step is answered by one, then by both."""
-    server = build_server(run_settings("feddkd", {"distil_optimizer": "sgd", "distil_lr": 0.5}))
+    server = define("run", run_settings("feddkd", {"distil_optimizer": "sgd", "distil_lr": 0.5})).server
     state = server.start({"w": np.zeros(1, np.float32)}, 0)
 
     def after(answers: list[tuple[int, float]]) -> State:

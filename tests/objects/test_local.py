@@ -16,7 +16,7 @@ from thinwire.coordinator.objects.migration import move_payloads
 from thinwire.coordinator.objects.objects import KINDS, answer, checkpoint, payload
 from thinwire.coordinator.objects.partial import Partials
 from thinwire.coordinator.objects.states import keep_states, put_state, read_state
-from thinwire.methods.interface import State
+from thinwire.methods.values import State
 
 
 @pytest.fixture

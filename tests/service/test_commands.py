@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from thinwire.coordinator.operate import TOKEN_VARIABLE, URL_VARIABLE
 from thinwire.coordinator.processes import Children
-from thinwire.methods import interface
+from thinwire.methods import registry
 from thinwire.protocol.exit_codes import Exit
 
 from .conftest import DEADLINE_S, ENVIRONMENT, Service, until
@@ -124,7 +124,7 @@ def test_what_a_finished_run_shows(coordinator: Service, thinwire: Run, digits_m
 def test_methods_are_listed_with_every_setting() -> None:
     listed = json.loads(_command("methods", "--format", "json").stdout)["methods"]
     # Not `method_ids()`: this process has toys of other tests on its path.
-    folders = pkgutil.iter_modules([str(Path(interface.__file__).parent)])
+    folders = pkgutil.iter_modules([str(Path(registry.__file__).parent)])
     assert [method["id"] for method in listed] == sorted(folder.name for folder in folders if folder.ispkg)
     fedavg = next(method for method in listed if method["id"] == "fedavg")
     assert {"lr", "epochs", "proximal-mu"} <= {setting["name"] for setting in fedavg["settings"]}

@@ -15,9 +15,10 @@ from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
 from thinwire.edge_client.tasks import TaskOptions, find_task
+from thinwire.methods.arrays import under
 from thinwire.methods.checkpoint import pack_state
-from thinwire.methods.local_training import under
-from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.client_half import client_half
+from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, simulate
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.settings import RunSettings

@@ -21,7 +21,8 @@ from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
 from thinwire.edge_client.tasks import find_task
 from thinwire.methods.checkpoint import pack_state
-from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.client_half import client_half
+from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, Simulated, simulate
 from thinwire.protocol.settings import RunSettings
 

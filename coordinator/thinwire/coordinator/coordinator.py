@@ -12,6 +12,8 @@ from typing import ParamSpec, TypeVar
 import structlog
 from sqlalchemy import insert, update
 
+from thinwire.methods.definition import define
+from thinwire.methods.model_file import read_model
 from thinwire.protocol.fields import RunState
 from thinwire.protocol.messages import ExchangeMetrics, RunRequest
 from thinwire.protocol.reasons import ProblemError
@@ -19,22 +21,21 @@ from thinwire.protocol.reasons import ProblemError
 from . import tables
 from .access import Access
 from .dispatch import Dispatch
+from .downloads import Downloads
 from .driver import Driver
 from .exchange import lose
 from .folder import Folder
 from .intake import Intake
 from .ledger import Ledger
 from .ledger_store import load_ledger, save_ledger
-from .objects.problems import storage_problem
-from .plans import define, first_state, model_facts, read_model
 from .presence import Presence, serves
+from .problems import storage_problem
 from .quotas import Quotas
 from .restore import restore_damaged, restore_runs
 from .runs import OpenExchange, Run
 from .settings import ServeSettings
 from .store import Store
 from .uploads import Uploads, fresh_id
-from .wire.downloads import Downloads
 
 SAVE_S = 2.0
 """Between two writes of the ledger and of the time that open exchanges have left."""
@@ -59,6 +60,7 @@ class Coordinator:
         self.access = Access(
             self.store,
             settings.data_dir,
+            open_reads=settings.open_reads,
             max_clients=settings.max_clients,
         )
         self.ledger = Ledger()
@@ -233,10 +235,8 @@ class Coordinator:
     def _make_run(self, request: RunRequest) -> Run:
         model = read_model(self.folder.model(request.model))
         run_id = fresh_id()
-        method = define(run_id, request.settings).method
-        spec, parameters = model_facts(method, model)
-        definition = define(run_id, request.settings, spec=spec, parameters=parameters)
-        state = self.folder.put_state(run_id, 0, first_state(definition, model))
+        definition = define(run_id, request.settings).for_model(model)
+        state = self.folder.put_state(run_id, 0, definition.first_state(model))
         return Run(definition, state, created_at=time.time())
 
     async def command(self, run: Run, command: str, *, drop: bool) -> None:

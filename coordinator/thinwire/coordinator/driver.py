@@ -15,7 +15,8 @@ import structlog
 from sqlalchemy import update
 
 from thinwire.codecs import CodecError
-from thinwire.methods.interface import State, Task
+from thinwire.methods.model_file import model_bytes
+from thinwire.methods.values import State, Task
 from thinwire.protocol.encoding import encode_message
 from thinwire.protocol.fields import RunOutcome
 from thinwire.protocol.messages import ExchangeMetrics
@@ -26,8 +27,7 @@ from .allocator import give_back_freed_memory
 from .broadcast import publish_task
 from .budget import beyond_budget
 from .exchange import again, begin, close, due, lose, offer
-from .objects.problems import storage_problem
-from .plans import model_bytes
+from .problems import storage_problem
 from .runs import OpenExchange, Run, is_evaluation, weighted_metrics
 from .spool import Spool
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from thinwire.methods.checkpoint import state_pieces, unpack_state
-from thinwire.methods.interface import State
+from thinwire.methods.values import State
 
 FOLDERS: Final = ("payloads", "answers", "uploads", "checkpoints", "models")
 _BLOCK: Final = 1 << 20

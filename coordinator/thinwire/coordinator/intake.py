@@ -13,8 +13,8 @@ import structlog
 from sqlalchemy import Row, select, update
 
 from thinwire.codecs import CodecError
-from thinwire.methods.interface import Contribution
 from thinwire.methods.payloads import decode_answer
+from thinwire.methods.values import Contribution
 from thinwire.protocol.fields import Verdict
 from thinwire.protocol.identity import client_seed
 from thinwire.protocol.messages import AnswerMessage

@@ -13,14 +13,14 @@ from sqlalchemy import Row
 
 from thinwire.codecs import CodecError
 from thinwire.methods.checkpoint import unpack_state
-from thinwire.methods.interface import EVALUATE, Task
+from thinwire.methods.model_file import model_bytes
+from thinwire.methods.values import EVALUATE, Task
 from thinwire.protocol.encoding import encode_message
 from thinwire.protocol.identity import broadcast_seed
 from thinwire.protocol.reasons import ProblemError
 
 from .broadcast import Broadcast, digests_of, names_of, publish_task, reload_broadcast
 from .folder import Folder
-from .plans import model_bytes
 from .runs import Run
 
 if TYPE_CHECKING:

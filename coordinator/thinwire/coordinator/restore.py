@@ -15,8 +15,9 @@ from sqlalchemy import Row, select, update
 
 from thinwire.codecs import CodecError
 from thinwire.methods.checkpoint import unpack_state
-from thinwire.methods.interface import EVALUATE, Contribution, State
+from thinwire.methods.definition import Definition, define
 from thinwire.methods.payloads import decode_answer
+from thinwire.methods.values import EVALUATE, Contribution, State
 from thinwire.protocol.identity import client_seed
 from thinwire.protocol.messages import ExchangeMetrics
 from thinwire.protocol.reasons import ProblemError
@@ -26,7 +27,6 @@ from . import tables
 from .broadcast import digests_of, names_of
 from .exchange import Exchange, Slot
 from .folder import read_mapped
-from .plans import Definition, define
 from .repair import broadcast_before, opened_broadcast
 from .runs import OpenExchange, Run, Told, admitted
 from .spool import Spool

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from thinwire.methods.interface import EVALUATE
+from thinwire.methods.values import EVALUATE
 from thinwire.protocol.messages import ExchangeMetrics
 
 from .console import in_bytes, in_figure, in_percent, table

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from thinwire.methods.interface import EVALUATE
+from thinwire.methods.values import EVALUATE
 from thinwire.protocol.messages import ExchangeMetrics
 
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from thinwire.codecs import Arrays, Spec
-from thinwire.methods.interface import EVALUATE, Chains, Contribution, State, Task
+from thinwire.methods.chains import Chains
+from thinwire.methods.definition import Definition
+from thinwire.methods.values import EVALUATE, Contribution, State, Task
 from thinwire.protocol.fields import RunOutcome, RunState
 from thinwire.protocol.messages import ExchangeMetrics, RunView
 from thinwire.protocol.reasons import ProblemError
 
 from .broadcast import Broadcast, Form
 from .exchange import Exchange, Policy, Slot
-from .plans import Definition
 from .spool import Spool
 
 TASK_ID_LENGTH = 10

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import httpcore
 
 from thinwire.codecs import CodecError
-from thinwire.methods.interface import TaskRefusedError
+from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.messages import (
     MAX_INLINE_BYTES,

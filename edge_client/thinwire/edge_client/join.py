@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 import torch
 
 from thinwire.codecs import CodecError
-from thinwire.methods.interface import TaskRefusedError
+from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 

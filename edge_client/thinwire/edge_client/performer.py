@@ -11,8 +11,8 @@ from types import FrameType
 from typing import Any, Final
 
 from thinwire.codecs import Array, Arrays, CodecError, Spec
-from thinwire.methods.interface import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
+from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.identity import broadcast_seed, client_seed, digest_of
 from thinwire.protocol.messages import PartMessage, TaskMessage

@@ -11,13 +11,11 @@ import os
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
-from safetensors.numpy import save
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
 from thinwire.coordinator.coordinator import Coordinator
 from thinwire.coordinator.ledger_store import load_places
-from thinwire.coordinator.plans import read_model
 from thinwire.coordinator.repair import final_model
 from thinwire.coordinator.runs import Run
 from thinwire.coordinator.wire.accounting import account_of
@@ -25,6 +23,7 @@ from thinwire.coordinator.wire.documentation import BYTES, describe, header
 from thinwire.coordinator.wire.files import is_unchanged, serve_file
 from thinwire.coordinator.wire.identity import ask_again, require_client, require_operator, require_reader
 from thinwire.coordinator.wire.negotiation import empty, read_message, respond, take_body
+from thinwire.methods.model_file import model_bytes, read_model
 from thinwire.protocol.messages import (
     Ledger,
     LedgerRow,
@@ -272,7 +271,7 @@ async def _model(request: Request, coordinator: Coordinator, run: Run) -> Respon
     arrays = None if run.finished else await coordinator.compute(run.definition.server.model, run.at)
     if arrays is None:
         raise ProblemError("no-global-model")
-    data = await coordinator.compute(save, dict(arrays))
+    data = await coordinator.compute(model_bytes, arrays)
     tag = f'"{(await coordinator.compute(hashlib.sha256, data)).hexdigest()}"'
     if is_unchanged(request, tag):
         return empty(304, {"etag": tag})

@@ -10,7 +10,6 @@ from thinwire.codecs import Arrays
 from thinwire.coordinator.objects.objects import Objects, answer, payload
 from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.objects.states import keep_states, put_state
-from thinwire.coordinator.plans import model_bytes
 from thinwire.coordinator.records.exchanges import Closing as Figures
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.ledger import Ledger
@@ -21,7 +20,8 @@ from thinwire.coordinator.runs.metrics import weighted_metrics
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.workers import Workers
-from thinwire.methods.interface import State
+from thinwire.methods.model_file import model_bytes
+from thinwire.methods.values import State
 from thinwire.protocol.fields import RunOutcome
 from thinwire.protocol.reasons import ProblemError
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from thinwire.codecs import Arrays
 from thinwire.coordinator.objects.spool import Spool
-from thinwire.coordinator.plans import Definition
 from thinwire.coordinator.records.leases import Lease
 from thinwire.coordinator.runs.broadcast import Broadcast
 from thinwire.coordinator.runs.budget import Past
@@ -16,7 +15,9 @@ from thinwire.coordinator.runs.exchange import Exchange, Slot
 from thinwire.coordinator.runs.identity import task_id
 from thinwire.coordinator.runs.metrics import Told
 from thinwire.coordinator.runs.rows import RunCommand
-from thinwire.methods.interface import EVALUATE, Chains, State, Task
+from thinwire.methods.chains import Chains
+from thinwire.methods.definition import Definition
+from thinwire.methods.values import EVALUATE, State, Task
 from thinwire.protocol.fields import Role, RunState
 
 _TRAINING: Final = frozenset[Role]({"client"})

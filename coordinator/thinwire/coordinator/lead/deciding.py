@@ -25,8 +25,8 @@ from thinwire.coordinator.runs.rows import AnswerRow
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.files import read_mapped
 from thinwire.machine.workers import Workers
-from thinwire.methods.interface import Contribution
 from thinwire.methods.payloads import decode_answer
+from thinwire.methods.values import Contribution
 from thinwire.protocol.identity import client_seed
 
 from .clock import Clock

@@ -14,7 +14,7 @@ from thinwire.coordinator.runs.exchange import Exchange
 from thinwire.coordinator.runs.policy import Policy
 from thinwire.coordinator.runs.rows import ExchangeRow
 from thinwire.machine.workers import Workers
-from thinwire.methods.interface import EVALUATE, Task
+from thinwire.methods.values import EVALUATE, Task
 from thinwire.protocol.encoding import encode_message
 
 from .clock import Clock

@@ -19,7 +19,7 @@ from thinwire.coordinator.runs.broadcast import (
 )
 from thinwire.coordinator.runs.rows import ExchangeRow
 from thinwire.machine.files import file_digest, read_mapped
-from thinwire.methods.interface import EVALUATE, State, Task
+from thinwire.methods.values import EVALUATE, State, Task
 from thinwire.protocol.encoding import encode_message
 from thinwire.protocol.identity import broadcast_seed
 from thinwire.protocol.reasons import ProblemError

@@ -22,7 +22,7 @@ from thinwire.coordinator.runs.metrics import Told
 from thinwire.coordinator.runs.policy import Policy
 from thinwire.coordinator.runs.rows import AnswerRow, ExchangeRow, RunRow, TaskRow
 from thinwire.machine.workers import Workers
-from thinwire.methods.interface import EVALUATE
+from thinwire.methods.values import EVALUATE
 from thinwire.protocol.reasons import ProblemError
 
 from .clock import Clock

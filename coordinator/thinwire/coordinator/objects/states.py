@@ -7,7 +7,7 @@ from typing import cast
 
 from thinwire.machine.files import read_mapped
 from thinwire.methods.checkpoint import state_pieces, unpack_state
-from thinwire.methods.interface import State
+from thinwire.methods.values import State
 
 from .objects import Objects, checkpoint
 

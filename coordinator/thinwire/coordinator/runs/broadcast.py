@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from thinwire.codecs import Arrays, Spec
-from thinwire.methods.interface import Chains, Task
+from thinwire.methods.chains import Chains
 from thinwire.methods.payloads import Part, merge_parts, publish, receive
+from thinwire.methods.values import Task
 from thinwire.protocol.identity import broadcast_seed
 from thinwire.protocol.messages import MAX_INLINE_BYTES, PartMessage
 

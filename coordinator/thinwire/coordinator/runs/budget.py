@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from thinwire.methods.interface import EVALUATE
+from thinwire.methods.values import EVALUATE
 from thinwire.protocol.bytes import Bytes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thinwire.coordinator.plans import Definition, define
+from thinwire.methods.definition import Definition, define
 
 from .rows import RunRow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from thinwire.coordinator.plans import Definition
+from thinwire.methods.definition import Definition
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import ExchangeMetrics, RunView
 

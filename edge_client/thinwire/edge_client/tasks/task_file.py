@@ -24,7 +24,7 @@ Encoder = Callable[[torch.Tensor], torch.Tensor]
 class LearningTask:
     """`model()`: a fresh model; `data(client)`: what this client may use; `loss`: mean over the examples of a batch.
 
-    `encode(inputs)`: (n, ...) -> (n, d), what makes examples similar; see `thinwire.methods.interface.Learner`.
+    `encode(inputs)`: (n, ...) -> (n, d), what makes examples similar; see `thinwire.methods.learner.Learner`.
     """
 
     model: Callable[[], nn.Module]

@@ -1,88 +1,23 @@
-"""What client halves share in torch: samples, a model's arrays, a loop of local epochs."""
+"""Local training: an optimiser, a loop of epochs, what may be added to the loss, and the change that comes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim.sgd import sgd
 
-from thinwire.codecs import Array, Arrays, CodecError, Spec
+from thinwire.codecs import Array, Arrays
 
-from .interface import Learner, Task
-from .local_training import LocalTraining
+from .learner import Learner
+from .samples import Samples
+from .settings import LocalTraining
+from .values import Task
 
 Penalty = Callable[[nn.Module], torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """Examples on one device. `inputs`: (n, ...) float or integer tensor; `targets`: (n, ...) or None (a proxy set)."""
-
-    inputs: torch.Tensor
-    targets: torch.Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def batches(self, size: int, seed: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        """One pass over all examples, at most `size` at a time; shuffled by `seed`, in order without one."""
-        order = None if seed is None else torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
-        for start in range(0, len(self), size):
-            chosen: Any = slice(start, start + size)
-            if order is not None:
-                chosen = order[chosen].to(self.inputs.device)
-            yield self.inputs[chosen], None if self.targets is None else self.targets[chosen]
-
-
-def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What travels of a model: parameters with requires_grad, then floating buffers, by name.
-
-    Frozen parameters and integer buffers stay where they are. A tensor with two names travels once.
-    """
-    found: dict[str, torch.Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    kept = model.state_dict(keep_vars=True)
-    for name, buffer in model.named_buffers():
-        if name in kept and buffer.is_floating_point():
-            found[name] = buffer
-    return found
-
-
-def model_arrays(model: nn.Module) -> dict[str, Array]:
-    """Copies of `model_tensors` as numpy arrays."""
-    return {name: t.detach().cpu().numpy().copy() for name, t in model_tensors(model).items()}
-
-
-def model_spec(model: nn.Module) -> Spec:
-    """The spec of `model_arrays`. Raises: `bad-spec` (a dtype that cannot travel, bfloat16 for one)."""
-    try:
-        return Spec.of(model_arrays(model))
-    except TypeError as error:
-        raise CodecError("bad-spec", f"the model holds a dtype that cannot travel: {error}") from None
-
-
-def load_arrays(model: nn.Module, arrays: Arrays) -> None:
-    """Sets these tensors of the model. Raises: `does-not-fit`."""
-    tensors = model_tensors(model)
-    with torch.no_grad():
-        for name, array in arrays.items():
-            tensor = tensors.get(name)
-            if tensor is None or tuple(tensor.shape) != array.shape:
-                raise CodecError("does-not-fit", f"the model has no tensor {name!r} of shape {array.shape}")
-            tensor.copy_(torch.from_numpy(np.array(array)))
-
-
-def laid_out(tensor: torch.Tensor) -> torch.Tensor:
-    """The same numbers with the channels of a kernel, (out, in, h, w), last in memory; other tensors as they are.
-
-    Convolutions and pooling are faster so on a CPU, with the same results to rounding.
-    """
-    # Kernels of three dimensions have another such format, and nothing to gain from it.
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 class Optimizer(Protocol):

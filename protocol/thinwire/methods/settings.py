@@ -1,17 +1,24 @@
-"""Settings of local training that several methods share, and the arrays of a state under their headings."""
+"""What a person configures of a method: the base of every method's settings, and those of local training, which several
+methods share.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Final, Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
-from thinwire.codecs import Array, Arrays, CodecError, Spec
+from thinwire.protocol.settings import Settings
 
-from .interface import MethodSettings
+from .values import Scalar
 
-_STATISTICS: Final = ("running_mean", "running_var")
+
+class MethodSettings(Settings):
+    """Base of every method's settings: kebab-case outside, unknown keys are errors, immutable."""
+
+
+SettingsT = TypeVar("SettingsT", bound=MethodSettings)
 
 
 class LocalTraining(MethodSettings):
@@ -34,33 +41,7 @@ class LocalTraining(MethodSettings):
         decayed = self.lr * self.lr_decay ** (round_ - 1)
         return decayed * wave
 
-    def lr_options(self, round_: int, rounds: int) -> dict[str, bool | int | float | str]:
+    def lr_options(self, round_: int, rounds: int) -> dict[str, Scalar]:
         """The task's options that carry this round's rate; none where it never changes."""
         changes = self.lr_decay != 1 or self.lr_schedule == "cosine"
         return {"lr": self.rate(round_, rounds)} if changes else {}
-
-
-def under(heading: str, arrays: Arrays) -> dict[str, Array]:
-    """The arrays of a state that stand under this heading, `heading/NAME`, by NAME."""
-    start = f"{heading}/"
-    return {name[len(start) :]: array for name, array in arrays.items() if name.startswith(start)}
-
-
-def headed(heading: str, arrays: Arrays) -> dict[str, Array]:
-    """The inverse of `under`."""
-    return {f"{heading}/{name}": array for name, array in arrays.items()}
-
-
-def check_floating(model: Arrays) -> None:
-    """Raises `bad-spec` unless the model is made of floating arrays, at least one."""
-    spec = Spec.of(model)
-    if not len(spec):
-        raise CodecError("bad-spec", "the model has no arrays")
-    for name, item in spec.items():
-        if not item.is_floating:
-            raise CodecError("bad-spec", f"array {name!r} of the model is {item.dtype}; this method averages floats")
-
-
-def is_statistic(name: str) -> bool:
-    """Whether an array is a running statistic of a normalisation layer: averaged, never optimised."""
-    return name.rpartition(".")[2] in _STATISTICS

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from thinwire.methods.learning import Sgd
+from thinwire.methods.training import Sgd
 
 
 def _model() -> nn.Sequential:
