@@ -66,6 +66,10 @@ class Hearing:
                     self._arrived.add(name)
             elif kind == "task":
                 self._changed.add(name)
+            elif kind == "client" and led.current is not None:
+                slot = led.current.exchange.open_slot(name)
+                if slot is not None:
+                    self._changed.add(led.current.id_of(slot))
 
     def listen_for_people(self, led: Led, heard: Subscription) -> None:
         """A poll wakes a leader only while its run could use it."""

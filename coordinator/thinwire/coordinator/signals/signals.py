@@ -1,7 +1,7 @@
 """What everything that waits for a change waits by.
 
 runs              RUN: it was created
-run:RUN           command; answer:TASK; task:TASK of a decline or a revocation
+run:RUN           command; answer:TASK; task:TASK was declined; client:CLIENT is shut out
 polls:GROUP       CLIENT: it waits for a task
 client:CLIENT     there may be something for it, or it is shut out
 group:GROUP       a run of the group was created, resumed or finished
