@@ -69,9 +69,11 @@ class Exchanges:
         """The next offer, with so many seconds left; of the tasks `late`, those still open are. `drop`: accepted ones
         too, and what arrived for any of them is forgotten.
         """
-        undone = ["open", "accepted"] if drop else ["open"]
+        undone = tasks.c.state == "open"
+        if drop:
+            undone = undone | (tasks.c.state == "accepted")
         asked = [{"task": task} for task in late]
-        going = update(tasks).where(tasks.c.id == bindparam("task"), tasks.c.state.in_(undone))
+        going = update(tasks).where(tasks.c.id == bindparam("task"), undone)
         renewed: dict[str, Any] = {
             "offers": offers,
             "left_s": left_s,

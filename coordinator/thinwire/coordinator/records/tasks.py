@@ -43,6 +43,7 @@ _DECIDE: Final = {
 _COUNT = update(exchanges).where(
     exchanges.c.run == bindparam("lease_run"), exchanges.c.exchange == bindparam("index")
 ).values(answers=bindparam("count"))  # fmt: skip
+_FORGET = delete(answers).where(answers.c.task == bindparam("name"))
 _OPEN_OF = (
     select(
         tasks.c.id, tasks.c.run, tasks.c.exchange, tasks.c.slot, tasks.c.offer, tasks.c.private, exchanges.c.round,
@@ -136,13 +137,13 @@ class Tasks:
         state: SlotState,
         reason: str | None,
         detail: str | None,
-        count: int,
+        answers: int,
         now: float,
         *,
         durable: bool = False,
     ) -> bool:
         """Decides an open task: accepted (its answer has arrived), refused, late; or opens again an accepted one whose
-        answer is lost. Whether it did: what has been decided meanwhile stays. `count`: how many count then.
+        answer is lost. Whether it did: what has been decided meanwhile stays. `answers`: how many count then.
 
         Raises: `LeaseLostError`.
         """
@@ -154,11 +155,11 @@ class Tasks:
             if exchange is None:
                 return False
             if state in ("accepted", "open"):
-                connection.execute(_COUNT, {"lease_run": lease.run, "index": exchange, "count": count})
+                connection.execute(_COUNT, {"lease_run": lease.run, "index": exchange, "count": answers})
             if state == "open":
-                connection.execute(delete(answers).where(answers.c.task == task))
+                connection.execute(_FORGET, {"name": task})
             if state != "late":
-                add_event(connection, lease.run, "answer", now, exchange=exchange, answers=count)
+                add_event(connection, lease.run, "answer", now, exchange=exchange, answers=answers)
             return True
 
         return await self._database.transaction(work, durable=durable)
