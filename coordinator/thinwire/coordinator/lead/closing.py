@@ -143,13 +143,21 @@ class Closing:
         try:
             await self._workers.run(self._objects.delete, [answer(task) for task in tasks])
             await self._workers.run(keep_states, self._objects, led.id, {led.index, led.index - 1})
-            await self.sweep(led)
+            await self._sweep(led)
             await self._ledger.flush()
         except (OSError, ProblemError) as error:
             problem = error if isinstance(error, ProblemError) else storage_problem(error)
             _log.error("not released", run=led.id, reason=problem.reason)
 
-    async def sweep(self, led: Led) -> None:
+    async def tidy(self, led: Led) -> None:
+        """Deletes what a process that died has left of this run. A failure costs disk, nothing else."""
+        try:
+            await self._workers.run(keep_states, self._objects, led.id, {led.index, led.index - 1})
+            await self._sweep(led)
+        except (OSError, ProblemError) as error:
+            _log.error("not tidied", run=led.id, why=str(error))
+
+    async def _sweep(self, led: Led) -> None:
         """Deletes the payloads of the run that nothing names any more. Raises: `storage-failed`, `OSError`."""
         needed = {payload(led.id, digest) for digest in await self._payloads.needed(led.id)}
         await self._workers.run(self._drop_all_but, led.id, needed)

@@ -63,6 +63,8 @@ class Leader:
         with self._signals.subscribe(f"run:{self.run}") as heard:
             try:
                 led = self.led = await self._take_up(heard)
+                if led is not None:
+                    await self._moving.tidy(led)
                 while led is not None and not led.finished:
                     self._hearing.listen_for_people(led, heard)
                     wait_s = await self._go_on(led)

@@ -87,6 +87,10 @@ class Moving:
         """Whether anybody could still be asked, or come."""
         return await self._asking.people(led, current)
 
+    async def tidy(self, led: Led) -> None:
+        """Deletes what a process that died has left of this run."""
+        await self._closing.tidy(led)
+
     async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
         """The run is over. Raises as `make`."""
         await self._closing.finish(led, outcome, reason)
