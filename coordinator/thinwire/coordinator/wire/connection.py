@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from thinwire.machine.tcp import TcpInfo, tcp_info
 from thinwire.protocol.encoding import JSON, encode_message
 from thinwire.protocol.messages import Problem
 from thinwire.protocol.reasons import REASONS, ProblemError
@@ -18,7 +20,7 @@ from thinwire.protocol.reasons import REASONS, ProblemError
 from .accounting import Books
 from .addresses import address_of
 from .guard import MAX_HEAD_BYTES, Crowd, Guard
-from .meter import METER, Meter, MeteredTransport, kernel_count
+from .meter import METER, Meter, MeteredTransport
 from .sink import SINK, Pieces, Sink
 from .stalls import StallWatch
 
@@ -68,12 +70,13 @@ class Connection(HttpToolsProtocol):
         else:
             self._refuse(ProblemError(refused, REASONS[refused].meaning))
 
-    def _kernel(self, transport: asyncio.Transport) -> Any:
+    def _kernel(self, transport: asyncio.Transport) -> Callable[[], TcpInfo | None]:
+        """Under TLS, where the transport's count is not the kernel's."""
         if transport.get_extra_info("sslcontext") is None:
             return lambda: None
         # A handle of our own: the transport has closed its own when the last bytes are to be counted.
         self._raw = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-        return partial(kernel_count, self._raw)
+        return partial(tcp_info, self._raw)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

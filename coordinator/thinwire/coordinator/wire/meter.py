@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import struct
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from thinwire.machine.tcp import TcpInfo
 from thinwire.protocol.bytes import Bytes
 
 from .accounting import Account, Books
@@ -19,23 +18,19 @@ from .accounting import Account, Books
 METER: Final = "thinwire.meter"
 """The key of the connection's `Meter` in the ASGI scope."""
 
-_TCP_INFO_BYTES: Final = 256
-_RECEIVED, _SENT, _RETRANSMITTED = 128, 200, 208
-_CLOSE_WAIT, _LAST_ACK, _CLOSING = 8, 9, 11
-
 
 class Meter:
     """The bytes of one connection, and which of them have been charged to `books`.
 
-    `kernel`: what the kernel has (received, sent) on this connection so far; None where it does not tell, and over
-    plain TCP, where the transport's count is the kernel's. `abort`: ends the connection.
+    `kernel`: what the kernel has counted on this connection so far; None where it does not tell, and over plain TCP,
+    where the transport's count is the kernel's. `abort`: ends the connection.
     """
 
     def __init__(
         self,
         books: Books,
         abort: Callable[[], None],
-        kernel: Callable[[], tuple[int, int] | None] = lambda: None,
+        kernel: Callable[[], TcpInfo | None] = lambda: None,
     ) -> None:
         self.abort = abort
         self.uplink = 0
@@ -74,8 +69,7 @@ class Meter:
         counted = self._kernel()
         if counted is None:
             return
-        received, sent = counted
-        uplink, downlink = max(0, received - self.uplink), max(0, sent - self.downlink)
+        uplink, downlink = max(0, counted.received - self.uplink), max(0, counted.sent - self.downlink)
         value = Bytes(requests=1, uplink_framing=uplink, downlink_framing=downlink)
         self._books.record((self._owner.run, self._owner.client, None, "connect"), value)
 
@@ -95,19 +89,6 @@ class Meter:
         uplink, downlink = self.uplink - self._charged_uplink, self.downlink - self._charged_downlink
         self._charged_uplink, self._charged_downlink = self.uplink, self.downlink
         return uplink, downlink
-
-
-def kernel_count(raw: socket.socket) -> tuple[int, int] | None:
-    """(received, sent) bytes of a TCP connection as its kernel counts them, without retransmissions; None where it
-    does not tell (Linux does, from 4.19 on).
-    """
-    try:
-        info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        received, sent, again = (struct.unpack_from("Q", info, at)[0] for at in (_RECEIVED, _SENT, _RETRANSMITTED))
-    except (AttributeError, OSError, struct.error):
-        return None
-    # The end of the peer's stream counts as one byte received, though none was sent.
-    return received - (info[0] in (_CLOSE_WAIT, _LAST_ACK, _CLOSING)), sent - again
 
 
 class MeteredTransport:

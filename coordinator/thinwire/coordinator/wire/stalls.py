@@ -8,15 +8,10 @@ as long as its window stays smaller than a segment.)
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import socket
-import struct
-import termios
-from typing import Final
 
-_TCP_INFO_BYTES: Final = 256
-_ACKNOWLEDGED: Final = 120
+from thinwire.machine.tcp import tcp_info, unsent
 
 
 class StallWatch:
@@ -60,9 +55,9 @@ def _sent(transport: asyncio.Transport) -> tuple[int, int]:
     try:
         # A handle of our own: uvloop's is none that can be asked.
         with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as raw:
-            info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-            queued = struct.unpack("i", fcntl.ioctl(raw, termios.TIOCOUTQ, bytes(4)))[0]
-        confirmed = struct.unpack_from("Q", info, _ACKNOWLEDGED)[0]
-    except (AttributeError, OSError, struct.error):
+            info, queued = tcp_info(raw), unsent(raw)
+    except (AttributeError, OSError):
         return -held, held
-    return confirmed, queued + held
+    if info is None or queued is None:
+        return -held, held
+    return info.acknowledged, queued + held
