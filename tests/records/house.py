@@ -61,7 +61,7 @@ class House:
             }
             for name in names
         ]  # fmt: skip
-        self.records.write(*(insert(tables.clients).values(row) for row in rows))
+        self.records.write(insert(tables.clients).values(rows))
 
     def run(self, run: str = "run1", *, state: RunState = "running", now: float = NOW, **settings: Any) -> Lease:
         """A run of this id, its name as well, in this state; its lease."""
