@@ -66,7 +66,7 @@ class House:
     def run(self, run: str = "run1", *, state: RunState = "running", now: float = NOW, **settings: Any) -> Lease:
         """A run of this id, its name as well, in this state; its lease."""
         chosen = RunSettings(name=run, **settings)
-        self.do(self.runs.create(run, chosen, spec=None, parameters=20, round_=0, step=0, max_runs=100, now=now))
+        self.do(self.runs.create(run, chosen, spec=None, parameters=20, round=0, step=0, max_runs=100, now=now))
         lease = self.do(self.leases.acquire(run, "holder", now, None))
         assert lease is not None
         if state != "pending":

@@ -22,7 +22,7 @@ CHAINS = RunSettings(name="first", group="ward", rounds=3, payloads="public", de
 def create(house: House, run: str, settings: RunSettings, *, max_runs: int = 9) -> RunRow:
     return house.do(
         house.runs.create(
-            run, settings, spec=b"s" * 8, parameters=20, round_=1, step=2, max_runs=max_runs, now=NOW
+            run, settings, spec=b"s" * 8, parameters=20, round=1, step=2, max_runs=max_runs, now=NOW
         )
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ def test_a_name_is_given_once(opened: Records, names: list[str], most: int) -> N
     told = opened.both(
         *(
             house.runs.create(
-                f"run{index}", RunSettings(name=name), spec=None, parameters=1, round_=0, step=0, max_runs=most, now=NOW
+                f"run{index}", RunSettings(name=name), spec=None, parameters=1, round=0, step=0, max_runs=most, now=NOW
             )
             for index, name in enumerate(names)
         )

@@ -288,6 +288,19 @@ def test_busy_is_who_has_an_open_task_of_another_run_that_goes_on(house: House, 
     assert house.do(house.tasks.busy("run3", names)) == {"a", "c"} & set(names)
 
 
+def test_who_was_asked_lately(house: House) -> None:
+    house.enrol("a", "b")
+    for run in ("run1", "run2", "run3"):
+        lease = house.run(run)
+        for index, clients in enumerate(["ab", "ab", "b", "a"]):
+            house.exchange(lease, index, *clients)
+            if index < 3:
+                house.do(house.exchanges.close(lease, replace(CLOSING, exchange=index), 1, 0, NOW))
+    assert house.do(house.tasks.asked("a", {"run1", "run3"})) == {("run1", 3), ("run3", 3)}
+    assert house.do(house.tasks.asked("b", {"run2"})) == {("run2", 2)}
+    assert house.do(house.tasks.asked("b", set())) == set()
+
+
 def test_who_took_part_and_whose_answers_counted(house: House) -> None:
     house.enrol(*"abcd")
     lease, other = house.run("run1"), house.run("run2")

@@ -32,16 +32,16 @@ class Runs:
         *,
         spec: bytes | None,
         parameters: int,
-        round_: int,
+        round: int,
         step: int,
         max_runs: int,
         now: float,
     ) -> RunRow:
-        """A new run, pending. `round_`, `step`: of its first state. Raises: `run-exists`, `too-many-requests`."""
+        """A new run, pending. `round`, `step`: of its first state. Raises: `run-exists`, `too-many-requests`."""
         row: dict[str, Any] = {
             "id": run, "name": settings.name, "group": settings.group,
             "settings": settings.model_dump(mode="json", by_alias=True), "spec": spec, "parameters": parameters,
-            "state": "pending", "damaged": False, "exchange": 0, "round": round_, "step": step, "created_at": now,
+            "state": "pending", "damaged": False, "exchange": 0, "round": round, "step": step, "created_at": now,
         }  # fmt: skip
 
         def work(connection: Connection) -> RunRow:

@@ -208,6 +208,15 @@ class Tasks:
         asked = await self._database.read(lambda connection: set(connection.scalars(query))) if names else set()
         return asked.intersection(names)
 
+    async def asked(self, client: str, among: Collection[str]) -> set[tuple[str, int]]:
+        """Of these runs, the exchanges that have a task of this client and whose payloads are still there."""
+        query = (
+            select(tasks.c.run, tasks.c.exchange)
+            .join(runs, runs.c.id == tasks.c.run)
+            .where(tasks.c.client == client, runs.c.id.in_(among), tasks.c.exchange >= runs.c.exchange - 1)
+        )
+        return await self._database.read(lambda connection: {(row[0], row[1]) for row in connection.execute(query)})
+
     async def contributors(self, run: str, exchange: int) -> list[str]:
         """The clients whose answers count, sorted."""
         query = select(tasks.c.client).where(_is(run, exchange), tasks.c.state == "accepted")
