@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -84,6 +85,14 @@ class Partials:
     def ids(self) -> set[str]:
         """The uploads of which a file is there."""
         return {path.name for path in self._folder.iterdir() if _ID.fullmatch(path.name)}
+
+    def usage(self) -> int:
+        """Bytes that have arrived, of all uploads."""
+        total = 0
+        for path in self._folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
 
 
 class Tail:

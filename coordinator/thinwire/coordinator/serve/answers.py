@@ -13,6 +13,7 @@ from typing import Final
 
 from thinwire.coordinator.objects.objects import Objects, answer
 from thinwire.coordinator.records.answers import Answers as AnswerRows
+from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.tasks import Tasks
 from thinwire.coordinator.runs.rows import TaskRow
 from thinwire.coordinator.signals.signals import Signals
@@ -43,6 +44,7 @@ class Answers:
         signals: Signals,
         workers: Workers,
         noting: Noting,
+        ledger: Ledger,
         *,
         durable: bool,
         clock: Callable[[], float] = time.time,
@@ -54,6 +56,7 @@ class Answers:
         self._signals = signals
         self._workers = workers
         self._noting = noting
+        self._ledger = ledger
         self._durable = durable
         self._clock = clock
         self._arriving: dict[str, asyncio.Task[TaskRow]] = {}
@@ -63,6 +66,8 @@ class Answers:
         """What became of it; None while it is still being checked. Raises: `task-not-found`, `answer-invalid`,
         `payload-invalid`, `digest-mismatch`, `upload-not-found`, `upload-incomplete`, `storage-failed`, `storage-full`.
         """
+        if message.link is not None:
+            self._ledger.report_link(client, *message.link)
         until = time.monotonic() + CHECK_S
         with self._signals.subscribe(f"task:{task}") as heard:
             row = await self._tasks.get(task, client)
@@ -71,13 +76,15 @@ class Answers:
                 arriving = self._arriving.get(task) or self._arrive(row, message)
                 await asyncio.wait({arriving}, timeout=CHECK_S)
                 if not arriving.done():
-                    return self._not_yet(task)
+                    self._remember(task)
+                    return None
                 row = arriving.result()
             while row.state == "open":
                 hints = await heard.wait(max(0.0, until - time.monotonic()))
                 row = await self._tasks.get(task, client)
                 if row.state == "open" and not hints:
-                    return self._not_yet(task)
+                    self._remember(task)
+                    return None
         self._unsure.pop(task, None)
         if row.state == "refused":
             raise ProblemError(row.reason or "answer-invalid", row.detail or "")
@@ -101,7 +108,7 @@ class Answers:
         if self._arriving:
             await asyncio.wait(set(self._arriving.values()))
 
-    def _not_yet(self, task: str) -> None:
+    def _remember(self, task: str) -> None:
         """Whoever asks again hears of the verdict for the first time."""
         self._unsure[task] = None
         while len(self._unsure) > _MOST_UNSURE:

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from thinwire.coordinator.records.clients import Client, Clients
-from thinwire.coordinator.records.invites import Invites, Issued
+from thinwire.coordinator.records.invites import Invites
 from thinwire.coordinator.records.secrets import Secrets
 from thinwire.coordinator.secret_files import OPERATOR_TOKEN, fresh_secret, operator_token, write_secret
 from thinwire.coordinator.signals.signals import Signals
@@ -126,7 +126,7 @@ class Enrolment:
     def used(self, name: str) -> None:
         """The client's token has been good for something."""
         client = self.clients[name]
-        if not client.seen:
+        if not client.seen and not client.revoked:
             self.clients[name] = replace(client, seen=True)
             self._newly_seen.add(name)
 
@@ -147,10 +147,6 @@ class Enrolment:
         expires_at = None if wanted.expires_in_s is None else self._clock() + wanted.expires_in_s
         await self._invites.issue(hash_of(code), wanted.group, wanted.role, wanted.uses, expires_at)
         return Invite(invite=code, group=wanted.group, role=wanted.role, uses=wanted.uses)
-
-    async def invites(self) -> list[Issued]:
-        """All that have not expired. Raises: `storage-failed`."""
-        return await self._invites.list(self._clock())
 
     async def enrol(self, wanted: EnrolmentMessage) -> Enrolled:
         """Raises: `invite-invalid`, `name-taken`, `too-many-requests`, `storage-failed`, `storage-full`.

@@ -54,6 +54,11 @@ class ExchangeBook:
             self._known.popitem(last=False)
         return facts
 
+    async def max_payload_bytes(self, run: str, exchange: int) -> int | None:
+        """Of an answer; None where the exchange is not open. Raises: `storage-failed`."""
+        row = await self._exchanges.get(run, exchange)
+        return None if row is None or row.closed else row.max_payload_bytes
+
     def _read_small(self, run: str, parts: list[Any]) -> dict[bytes, bytes]:
         forms = [Form.from_plain(plain) for part in parts for plain in part[2:4] if plain is not None]
         return {form.digest: self.read(run, form.digest) for form in forms if form.size <= MAX_INLINE_BYTES}

@@ -76,7 +76,7 @@ class Registrations:
         until = time.monotonic() + max(wait_s, MIN_WAIT_S)
         mine = f"client:{client.name}"
         gone = asyncio.ensure_future(hung_up())
-        gone.add_done_callback(lambda done: done.cancelled() or self._signals.publish(mine, "gone"))
+        gone.add_done_callback(lambda _: self._signals.publish(mine, "gone"))
         try:
             with (
                 self._signals.subscribe(mine, f"group:{client.group}", "stop") as heard,

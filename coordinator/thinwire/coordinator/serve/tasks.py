@@ -60,6 +60,16 @@ class TaskBook:
             raise ProblemError("task-not-found")
         return found
 
+    async def takes_up_to(self, task: TaskFacts) -> int:
+        """Bytes that the payload of an answer may have. Raises: `task-not-found`: nobody waits for an answer any more;
+        `storage-failed`.
+        """
+        row = await self._tasks.get(task.id, task.client)
+        most = await self._exchanges.max_payload_bytes(task.run, task.exchange)
+        if row.state == "late" or most is None:
+            raise ProblemError("task-not-found")
+        return most
+
 
 class TaskMessages:
     """`clock`: Unix seconds."""

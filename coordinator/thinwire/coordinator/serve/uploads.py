@@ -25,6 +25,7 @@ from thinwire.machine.workers import Workers
 from thinwire.methods.values import EVALUATE
 from thinwire.protocol.reasons import ProblemError
 
+from .noting import Noting
 from .quotas import Quotas
 from .tasks import TaskFacts
 from .upload import Reader, Upload
@@ -45,6 +46,7 @@ class Uploads:
         signals: Signals,
         quotas: Quotas,
         workers: Workers,
+        noting: Noting,
         *,
         expires_s: float,
         clock: Callable[[], float] = time.time,
@@ -55,6 +57,7 @@ class Uploads:
         self._signals = signals
         self._quotas = quotas
         self._workers = workers
+        self._noting = noting
         self._expires_s = expires_s
         self._clock = clock
         self._uploads: dict[str, Upload] = {}
@@ -112,27 +115,31 @@ class Uploads:
     async def create(self, task: TaskFacts, length: int, digest: bytes) -> Upload:
         """The upload of this payload: the one there is, where it was begun already.
 
-        Raises: `task-not-found`, `too-many-requests`, `quota-exceeded`, `storage-full`, `storage-failed`, OSError.
+        Raises: `task-not-found`, `too-many-requests`, `quota-exceeded`, `storage-full`, `storage-failed`.
         """
-        if self._quotas.limits_disk:
-            await self._workers.run(self._quotas.measure)
-        while mine := [upload for upload in self._uploads.values() if upload.task.id == task.id]:
-            for upload in mine:
-                if upload.length == length and upload.digest == digest:
-                    return upload
-            await self._forget(mine)
-        self._quotas.check_upload(self._uploads.values(), task.client, task.run, length)
-        upload = Upload(fresh_id(), task, length, digest, 0, time.monotonic())
+        with self._noting.storing(task.run):
+            if self._quotas.limits_disk:
+                await self._workers.run(self._quotas.measure)
+            while mine := [upload for upload in self._uploads.values() if upload.task.id == task.id]:
+                for upload in mine:
+                    if upload.length == length and upload.digest == digest:
+                        return upload
+                await self._forget(mine)
+            self._quotas.check_upload(self._uploads.values(), task.client, task.run, length)
+            return await self._begin(Upload(fresh_id(), task, length, digest, 0, time.monotonic()))
+
+    async def _begin(self, upload: Upload) -> Upload:
         self._uploads[upload.id] = upload  # promised before anything is awaited
         try:
             self._partials.create(upload.id)
-            await self._rows.create(upload.id, task.id, task.client, length, digest, self._clock())
+            task, client = upload.task.id, upload.client
+            await self._rows.create(upload.id, task, client, upload.length, upload.digest, self._clock())
         except BaseException:
             self._cut([upload])
             self._partials.delete([upload.id])
             raise
         if self._heard is not None:
-            self._heard.add(f"closed:{task.run}")
+            self._heard.add(f"closed:{upload.run}")
         return upload
 
     def find(self, upload_id: str, client: str) -> Upload:
@@ -150,8 +157,14 @@ class Uploads:
 
     @contextlib.contextmanager
     def reading(self, upload: Upload) -> Iterator[Reader]:
-        """The upload's newest reader; older ones end. Raises: OSError."""
-        with self._partials.appending(upload.id) as tail, upload.reading(tail) as reader:
+        """The upload's newest reader; older ones end. What goes wrong is noted. Raises: `storage-failed`,
+        `storage-full`.
+        """
+        with (
+            self._noting.storing(upload.run),
+            self._partials.appending(upload.id) as tail,
+            upload.reading(tail) as reader,
+        ):
             yield reader
 
     async def checksum(self, upload: Upload, reader: Reader, algorithm: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import Final
 
 from fastapi import APIRouter, Response
 
-PAGE: Final = files("thinwire.coordinator").joinpath("templates/page.html").read_bytes()
+PAGE: Final = files("thinwire.coordinator.dashboard").joinpath("templates/page.html").read_bytes()
 # The page's own style and script, and requests to where it came from; nothing else.
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 router = APIRouter(include_in_schema=False)

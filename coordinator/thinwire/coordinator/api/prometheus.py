@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from thinwire.coordinator.serve.figures import Gauges
+from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LEDGER_KINDS
-
-from .ledger import Ledger
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class Gauges:
-    """What is so at this moment. `runs`: by state; `disk_bytes`: by folder."""
-
-    runs: Mapping[str, int]
-    parked_clients: int
-    open_exchanges: int
-    disk_bytes: Mapping[str, int]
-
-
 class _Figures(Collector):
-    def __init__(self, ledger: Ledger, gauges: Gauges) -> None:
-        self._ledger = ledger
+    def __init__(self, gauges: Gauges) -> None:
         self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
@@ -49,12 +37,12 @@ class _Figures(Collector):
         )
         requests = CounterMetricFamily("thinwire_requests", "Requests served.", labels=["kind"])
         for kind in LEDGER_KINDS:
-            tally = self._ledger.kind(kind)
-            wire.add_metric(["uplink", kind], tally.uplink)
-            wire.add_metric(["downlink", kind], tally.downlink)
-            payload.add_metric(["uplink", kind], tally.uplink_payload)
-            payload.add_metric(["downlink", kind], tally.downlink_payload)
-            requests.add_metric([kind], tally.requests)
+            crossed = self._gauges.wire.get(kind, Bytes())
+            wire.add_metric(["uplink", kind], crossed.uplink)
+            wire.add_metric(["downlink", kind], crossed.downlink)
+            payload.add_metric(["uplink", kind], crossed.uplink_payload)
+            payload.add_metric(["downlink", kind], crossed.downlink_payload)
+            requests.add_metric([kind], crossed.requests)
         yield from (wire, payload, requests)
 
 
@@ -65,8 +53,8 @@ def _labelled(name: str, help_: str, label: str, values: Mapping[str, int]) -> G
     return family
 
 
-def exposition(ledger: Ledger, gauges: Gauges) -> bytes:
+def exposition(gauges: Gauges) -> bytes:
     """The body of `GET /metrics`, of `CONTENT_TYPE`."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(ledger, gauges))
+    registry.register(_Figures(gauges))
     return generate_latest(registry)

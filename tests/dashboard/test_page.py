@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from thinwire.coordinator.page import PAGE, POLICY
+from thinwire.coordinator.dashboard.page import PAGE, POLICY
 
 TEXT = PAGE.decode()
 
