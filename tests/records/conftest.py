@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, Executable, delete, select
+from sqlalchemy import Connection, Executable, delete, select, text
 
 from tests.records.house import House
 from thinwire.coordinator.records.database import Database
@@ -60,6 +61,15 @@ class Records:
     def empty(self) -> None:
         """No table has a row."""
         self.write(*(delete(table) for table in metadata.sorted_tables))
+
+    @contextmanager
+    def refusing(self, table: str) -> Iterator[None]:
+        """Nothing can be stored in this table."""
+        self.write(text(f"CREATE TRIGGER refusal BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'refused'); END"))
+        try:
+            yield
+        finally:
+            self.write(text("DROP TRIGGER refusal"))
 
     def dump(self) -> dict[str, list[str]]:
         """All rows of all tables."""

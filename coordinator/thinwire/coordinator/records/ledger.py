@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Container, Iterator
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, case, cast, exists, func, literal, select, tuple_, union_all
+from sqlalchemy import Connection, and_, case, cast, exists, func, literal, select, text, tuple_, union_all
 
 from thinwire.coordinator.wire.accounting import Account, Key
 from thinwire.protocol.bytes import Bytes
@@ -30,6 +30,8 @@ _COUNTS: Final = (
 )  # fmt: skip
 _SUMS: Final = tuple(cast(func.coalesce(func.sum(count), 0), count.type) for count in _COUNTS)
 _ORDER: Final = (ledger.c.client, ledger.c.exchange, ledger.c.kind, ledger.c.run)
+_Place = tuple[str, int, str, str]
+"""The values of `_ORDER` in one row."""
 _PLACES: Final = {"run": 0, "client": 1, "exchange": 2, "kind": 3}
 
 
@@ -110,7 +112,7 @@ class Ledger:
     async def exchanges(self, run: str) -> dict[int | None, Bytes]:
         """All bytes of a run by exchange; None for those that belong to none."""
         sums = await self._sums("exchange", run=run)
-        return {None if exchange == _NOBODY else exchange: value for exchange, value in sums.items()}
+        return {_exchange(number): value for number, value in sums.items()}
 
     async def before(self, run: str, exchange: int) -> Bytes:
         """All bytes of the run's exchanges before this one: what its broadcast had cost when it was complete."""
@@ -155,10 +157,10 @@ class Ledger:
         """
         with contextlib.suppress(ProblemError):
             await self.flush()
-        last: tuple[Any, ...] | None = None
+        last: _Place | None = None
         while found := await self._database.read(partial(_block, run=run, last=last)):
-            yield [_row(row) for row in found]
-            last = tuple(getattr(found[-1], column.name) for column in _ORDER)
+            yield found
+            last = found[-1].client, _number(found[-1].exchange), found[-1].kind, found[-1].run
         try:
             await self.flush()
         except ProblemError:
@@ -181,8 +183,7 @@ class Ledger:
                 sums = defaultdict(Bytes, await self._database.read(work))
                 for key, value in self._fresh.items():
                     if all(key[_PLACES[name]] == wanted for name, wanted in where.items()):
-                        of = key[_PLACES[by]]
-                        sums[_NOBODY if of is None else of] += value
+                        sums[_number(key[2]) if by == "exchange" else key[_PLACES[by]]] += value
                 return dict(sums)
         return await self._database.read(work)
 
@@ -208,7 +209,7 @@ def _values(key: Key, value: Bytes) -> dict[str, Any]:
     """A row of the table, or of its message but for the exchange."""
     run, client, exchange, kind = key
     return {
-        "run": run, "client": client, "exchange": _NOBODY if exchange is None else exchange, "kind": kind,
+        "run": run, "client": client, "exchange": _number(exchange), "kind": kind,
         "requests": value.requests, "uplink_payload_bytes": value.uplink_payload,
         "uplink_framing_bytes": value.uplink_framing, "downlink_payload_bytes": value.downlink_payload,
         "downlink_framing_bytes": value.downlink_framing, "resumed_bytes": value.resumed, "seconds": value.seconds,
@@ -219,22 +220,26 @@ def _unstored(key: Key, value: Bytes) -> LedgerRow:
     return LedgerRow.model_validate({**_values(key, value), "exchange": key[2]})
 
 
-def _block(connection: Connection, run: str, last: tuple[Any, ...] | None) -> list[Row[Any]]:
-    """The next rows behind `last`, the values of `_ORDER`."""
+def _number(exchange: int | None) -> int:
+    return _NOBODY if exchange is None else exchange
+
+
+def _exchange(number: int) -> int | None:
+    return None if number == _NOBODY else number
+
+
+def _block(connection: Connection, run: str, last: _Place | None) -> list[LedgerRow]:
+    """The next rows behind `last`."""
     other = ledger.alias()
     of_run = exists().where(other.c.run == run, other.c.client == ledger.c.client)
     place = and_(exchanges.c.run == ledger.c.run, exchanges.c.exchange == ledger.c.exchange)
-    fields = *_ORDER, exchanges.c.round, exchanges.c.step, *_COUNTS
-    query = select(*fields).outerjoin_from(ledger, exchanges, place)
+    # Named, since two tables have an exchange and a run.
+    names = (column.label(column.name) for column in _ORDER)
+    query = select(*names, exchanges.c.round, exchanges.c.step, *_COUNTS).outerjoin_from(ledger, exchanges, place)
     if last is not None:
         query = query.where(tuple_(*_ORDER) > tuple_(*map(literal, last)))
     idle = query.where(ledger.c.run == "", ledger.c.client != "", of_run)
     both = union_all(query.where(ledger.c.run == run), idle)
-    ordered = both.order_by(*(both.selected_columns[column.name] for column in _ORDER)).limit(BLOCK)
-    return list(connection.execute(ordered))
-
-
-def _row(row: Row[Any]) -> LedgerRow:
-    values = dict(row._mapping)
-    values["exchange"] = None if row.exchange == _NOBODY else row.exchange
-    return LedgerRow.model_validate(values)
+    ordered = both.order_by(*(text(column.name) for column in _ORDER)).limit(BLOCK)
+    found = connection.execute(ordered).mappings()
+    return [LedgerRow.model_validate({**row, "exchange": _exchange(row["exchange"])}) for row in found]
