@@ -21,6 +21,7 @@ runs = sa.table(
 exchanges = sa.table(
     "exchanges", sa.column("run"), sa.column("exchange"), sa.column("plan"), sa.column("parts", sa.JSON),
     sa.column("cohort"), sa.column("max_payload_bytes"), sa.column("size"), sa.column("clock_at"),
+    sa.column("closed", sa.Boolean), sa.column("answers"),
 )  # fmt: skip
 tasks = sa.table(
     "tasks", sa.column("id"), sa.column("run"), sa.column("exchange"), sa.column("slot"), sa.column("state"),
@@ -125,12 +126,12 @@ def _exchanges() -> None:
     for run in connection.execute(sa.select(runs.c.id, runs.c.settings)).all():
         mine = exchanges.c.run == run.id
         connection.execute(sa.update(exchanges).where(mine).values(size=run.settings["cohort"]))
-    asked = (
-        sa.select(sa.func.count(tasks.c.slot.distinct()))
-        .where(tasks.c.run == exchanges.c.run, tasks.c.exchange == exchanges.c.exchange)
-        .scalar_subquery()
-    )
-    connection.execute(sa.update(exchanges).where(exchanges.c.cohort == "same").values(size=asked))
+    asked = (tasks.c.run == exchanges.c.run) & (tasks.c.exchange == exchanges.c.exchange)
+    cohort = sa.select(sa.func.count(tasks.c.slot.distinct())).where(asked).scalar_subquery()
+    connection.execute(sa.update(exchanges).where(exchanges.c.cohort == "same").values(size=cohort))
+    # Answers that count were noted when the exchange closed.
+    accepted = sa.select(sa.func.count()).where(asked, tasks.c.state == "accepted").scalar_subquery()
+    connection.execute(sa.update(exchanges).where(exchanges.c.closed.is_(sa.false())).values(answers=accepted))
     with op.batch_alter_table("exchanges") as batch:
         batch.alter_column("max_payload_bytes", existing_type=sa.BigInteger(), nullable=False)
         batch.alter_column("size", existing_type=sa.Integer(), nullable=False)
