@@ -36,7 +36,7 @@ from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.coordinator.runs.rows import RunCommand, RunRow
 from thinwire.coordinator.signals.local import LocalSignals
 from thinwire.machine.workers import Workers
-from thinwire.methods.definition import define, first_state, model_facts
+from thinwire.methods.definition import define
 from thinwire.methods.model_file import read_model
 from thinwire.methods.payloads import encode_answer
 from thinwire.protocol.identity import client_seed
@@ -96,16 +96,14 @@ class House:
     async def run(self, arrays: Arrays, **settings: Any) -> str:
         """A new run, of the toy method unless the settings say otherwise."""
         wanted = RunSettings.model_validate({"method": "toy", "rounds": 1, "cohort": 2, "evaluate": False, **settings})
-        run = wanted.name[:12]
-        method = define(run, wanted).method
-        spec, parameters = model_facts(method, arrays)
-        definition = define(run, wanted, spec=spec, parameters=parameters)
-        state = put_state(self.objects, run, 0, first_state(definition, arrays))
+        run = wanted.name.ljust(6, "0")
+        definition = define(run, wanted).for_model(arrays)
+        state = put_state(self.objects, run, 0, definition.first_state(arrays))
         await self.runs.create(
             run,
             wanted,
-            spec=spec,
-            parameters=parameters,
+            spec=definition.spec,
+            parameters=definition.parameters,
             round=state.round,
             step=state.step,
             max_runs=100,
@@ -125,10 +123,13 @@ class House:
         await self.runs.command(run, command)
         self.signals.publish(f"run:{run}", "command")
 
-    async def leadership_looks(self, run: str) -> None:
-        """The run's leader has looked since: a command that the run's state refuses to wait for has been obeyed."""
+    async def led_no_more(self, run: str) -> None:
+        """Returns when nobody here leads the run."""
         assert self.leadership is not None
-        await self.leadership.looked(run)
+        leading = self.leadership._tasks.get(run)
+        if leading is not None:
+            await asyncio.wait({leading}, timeout=PATIENCE_S)
+            assert leading.done()
 
     async def until(self, run: str, holds: Callable[[RunRow], bool]) -> RunRow:
         """The run once this holds."""

@@ -16,6 +16,7 @@ from tests.lead.house import House
 from thinwire.coordinator.objects.objects import answer, checkpoint, payload
 
 ONE, TWO, THREE = "client-0", "client-1", "client-2"
+RUN = "run000"
 
 
 def play(folder: Path, script: Callable[[House], Awaitable[Any]]) -> Any:
@@ -50,6 +51,7 @@ def test_a_run_ends_in_the_bits_of_the_plain_loop(tmp_path: Path) -> None:
         row = await house.until(run, lambda row: row.finished)
         assert (row.outcome, row.exchange) == ("completed", 4)
         # Nothing is left of it but its final model.
+        await house.led_no_more(run)
         assert house.objects.names("answers") == []
         assert row.model is not None
         assert house.objects.names(f"payloads/{run}") == [payload(run, row.model)]
@@ -67,7 +69,6 @@ def test_a_run_waits_for_as_many_as_it_wants_present(tmp_path: Path) -> None:
         run = await house.run(model(5), cohort=1, **{"min-clients": 2})
         await house.enrol(ONE, TWO)
         await house.come(ONE)
-        await house.leadership_looks(run)
         assert (await house.runs.get(run)).state == "pending"
         await house.come(TWO)
         await house.until(run, lambda row: row.state == "running")
@@ -91,10 +92,7 @@ def test_at_the_deadline_a_quorum_closes_and_the_rest_is_late(tmp_path: Path) ->
         run = await ready(house, ONE, TWO, quorum=1, **{"deadline-s": 60.0})
         one, two = await house.task(ONE), await house.task(TWO)
         assert await house.answer(ONE, one) == "accepted"
-        house.pass_time(59.9, run)
-        await house.leadership_looks(run)
-        assert (await house.runs.get(run)).state == "running"
-        house.pass_time(0.1, run)
+        house.pass_time(60.0, run)
         await house.until(run, lambda row: row.finished)
         return await house.verdict(TWO, two)
 
@@ -248,7 +246,6 @@ def test_two_runs_share_a_client_one_task_at_a_time(tmp_path: Path) -> None:
         task = await house.task(ONE)
         second = await house.run(model(5), cohort=1, name="second")
         await house.until(second, lambda row: row.state == "running")
-        await house.leadership_looks(second)
         assert await house.tasks.of(second, 0) == []
         assert await house.answer(ONE, task) == "accepted"
         await house.until(first, lambda row: row.finished)
@@ -272,7 +269,7 @@ def test_whoever_takes_a_run_up_again_ends_in_the_same_bits(tmp_path: Path) -> N
         await house.arrive(TWO, two)
 
     async def second(house: House) -> dict[str, Any]:
-        run = "run"
+        run = RUN
         await house.until(run, lambda row: row.exchange == 1)
         for name in (ONE, TWO):
             await house.answer(name, await house.task(name))
@@ -291,20 +288,20 @@ def test_a_run_whose_checkpoint_is_damaged_waits_until_it_is_whole_or_stopped(tm
         await house.task(ONE)
 
     async def damaged(house: House) -> None:
-        row = await house.until("run", lambda row: row.damaged)
+        row = await house.until(RUN, lambda row: row.damaged)
         assert row.state == "paused"
         assert "storage-failed" in (row.reason or "")
-        await house.command("run", "resume")
-        assert (await house.runs.get("run")).damaged
+        await house.command(RUN, "resume")
+        assert (await house.runs.get(RUN)).damaged
         path.write_bytes(whole)
-        await house.command("run", "resume")
-        row = await house.until("run", lambda row: row.state == "running")
+        await house.command(RUN, "resume")
+        row = await house.until(RUN, lambda row: row.state == "running")
         assert not row.damaged
         assert await house.answer(ONE, await house.task(ONE)) == "accepted"
-        await house.until("run", lambda row: row.finished)
+        await house.until(RUN, lambda row: row.finished)
 
     play(tmp_path, begin)
-    path = tmp_path / checkpoint("run", 0)
+    path = tmp_path / checkpoint(RUN, 0)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     play(tmp_path, damaged)
@@ -316,13 +313,13 @@ def test_a_damaged_run_can_be_stopped(tmp_path: Path) -> None:
         await house.task(ONE)
 
     async def damaged(house: House) -> None:
-        await house.until("run", lambda row: row.damaged)
-        await house.command("run", "stop")
-        row = await house.until("run", lambda row: row.finished)
+        await house.until(RUN, lambda row: row.damaged)
+        await house.command(RUN, "stop")
+        row = await house.until(RUN, lambda row: row.finished)
         assert (row.outcome, row.model) == ("stopped", None)
 
     play(tmp_path, begin)
-    (tmp_path / checkpoint("run", 0)).write_bytes(b"")
+    (tmp_path / checkpoint(RUN, 0)).write_bytes(b"")
     play(tmp_path, damaged)
 
 
@@ -335,7 +332,7 @@ def test_a_leader_whose_lease_is_lost_writes_nothing_any_more(tmp_path: Path) ->
         assert await Leases(house.database).acquire(run, "another", house.now, None) is not None
         await house.arrive(ONE, task)
         await house.command_later(run, "stop-drop")
-        await house.leadership_ends(run)
+        await house.led_no_more(run)
         assert (await house.tasks.get(task.id, ONE)).state == "open"
         assert (await house.runs.get(run)).state == "running"
 

@@ -90,6 +90,8 @@ class Leader:
             self._people = await self._moving.people(led, led.current)
         elif move is not Move.WAIT:
             await self._moving.make(move, led)
+        if move is not Move.OBEY and led.current is not None:
+            led.resumed = False
         return wait_s
 
     async def save_clock(self) -> None:
