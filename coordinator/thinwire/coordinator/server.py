@@ -19,12 +19,13 @@ from typing import Final
 import structlog
 import uvicorn
 
+from thinwire.protocol.places import ADDRESS_FILE
+
 from .allocator import give_back_large_memory
 from .app import create_app
 from .connections import Connections, guarded
 from .coordinator import Coordinator
 from .metering import metered_protocol
-from .operate import ADDRESS_FILE
 from .reading import Pieces, in_pieces
 from .settings import ServeSettings
 
