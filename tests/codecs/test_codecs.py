@@ -115,5 +115,5 @@ def test_plain_chains_that_cannot_be_built(plain: object) -> None:
 def test_a_payload_above_the_limit_is_not_even_decoded() -> None:
     chain = Chain.parse("cast(f16)")
     with pytest.raises(CodecError) as raised:
-        chain.decode(bytes(chain.max_payload_bytes(ONE) + 1), ONE)
+        chain.decode(bytes(chain.bound(ONE).max_payload_bytes + 1), ONE)
     assert raised.value.reason == "too-large"

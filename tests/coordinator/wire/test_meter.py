@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from thinwire.coordinator.ledger import Ledger
-from thinwire.coordinator.wire.accounting import Key, account_of
+from tests.coordinator.wire.books import Sums
+from thinwire.coordinator.wire.accounting import account_of
 from thinwire.coordinator.wire.charging import Charging
 from thinwire.coordinator.wire.connection import Terms, accept
 from thinwire.coordinator.wire.guard import Crowd
@@ -58,10 +58,10 @@ async def _next(request: Request) -> Response:
 
 @dataclass
 class Metered:
-    """A server whose connections all end before the ledger is read."""
+    """A server whose connections all end before the books are read."""
 
     port: int
-    ledger: Ledger
+    books: Sums
     closed: Callable[[], None]
 
     def talk(self, *pieces: bytes, read: bool = True, reset: bool = False) -> tuple[int, int]:
@@ -81,7 +81,7 @@ class Metered:
 
 @pytest.fixture
 def metered() -> Iterator[Metered]:
-    ledger = Ledger()
+    books = Sums()
     app = Starlette(
         routes=[
             Route("/echo", _echo, methods=["POST"]),
@@ -92,7 +92,7 @@ def metered() -> Iterator[Metered]:
         ]
     )
     app.state.answered = asyncio.Event()
-    terms = Terms(ledger, Crowd(most=100, per_address=100), stalled_after_s=60.0)
+    terms = Terms(books, Crowd(most=100, per_address=100), stalled_after_s=60.0)
     config = uvicorn.Config(
         Charging(app), http=partial(accept, terms), ws="none", lifespan="off", log_config=None,  # type: ignore[arg-type]
         server_header=False, date_header=False, access_log=False,
@@ -107,7 +107,7 @@ def metered() -> Iterator[Metered]:
         thread.join()
 
     try:
-        yield Metered(listener.getsockname()[1], ledger, closed)
+        yield Metered(listener.getsockname()[1], books, closed)
     finally:
         closed()
         listener.close()
@@ -118,8 +118,8 @@ def _post(path: str, body: bytes, *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-def _sum(rows: list[tuple[Key, Bytes]]) -> tuple[int, int]:
-    total = Bytes.sum(value for _, value in rows)
+def _sum(books: Sums) -> tuple[int, int]:
+    total = Bytes.sum(books.held.values())
     return total.uplink, total.downlink
 
 
@@ -140,17 +140,17 @@ CONVERSATIONS = {
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
-def test_the_ledger_has_what_the_socket_carried(metered: Metered, name: str) -> None:
+def test_the_books_have_what_the_socket_carried(metered: Metered, name: str) -> None:
     sent = metered.talk(*CONVERSATIONS[name])
     metered.closed()
-    assert _sum(metered.ledger.drain()) == sent
+    assert _sum(metered.books) == sent
 
 
 def test_payload_and_framing_apart(metered: Metered) -> None:
     request = _post("/echo", b"x" * 1000)
     _, received = metered.talk(request)
     metered.closed()
-    ((key, value),) = metered.ledger.drain()
+    ((key, value),) = metered.books.held.items()
     assert (key, value.requests) == (("", "ann", None, "answer"), 1)
     assert (value.uplink_payload, value.uplink_framing) == (1000, len(request) - 1000)
     assert (value.downlink_payload, value.downlink_framing) == (len(BODY), received - len(BODY))
@@ -164,7 +164,7 @@ def test_what_follows_the_last_request_belongs_to_its_client(metered: Metered) -
             received += peer.recv(1 << 16)
         peer.sendall(b"POST /echo HTT")
     metered.closed()
-    rows = dict(metered.ledger.drain())
+    rows = metered.books.held
     assert rows["", "ann", None, "other"].uplink_framing == len(b"POST /echo HTT")
 
 
@@ -174,7 +174,7 @@ def test_a_reset_connection_charges_all_that_arrived(metered: Metered) -> None:
     again, _ = metered.talk(request)
     metered.closed()
     # A reset throws away what the server has not read yet: at most, and only, the first connection's bytes.
-    uplink = _sum(metered.ledger.drain())[0]
+    uplink = _sum(metered.books)[0]
     assert again <= uplink <= sent + again
 
 
@@ -185,7 +185,7 @@ def test_each_request_keeps_its_bytes_where_its_end_overlaps_with_the_next(meter
             peer.sendall(request)
             assert peer.recv(1 << 16).startswith(b"HTTP/1.1 200")
     metered.closed()
-    rows = {key[3]: value for key, value in metered.ledger.drain()}
+    rows = {key[3]: value for key, value in metered.books.held.items()}
     assert rows["register"].uplink_framing == len(first)
     assert rows["answer"].uplink_framing == len(second)
     assert rows["register"].downlink_framing == rows["answer"].downlink_framing > 0

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from thinwire.coordinator.ledger import Ledger
+from tests.coordinator.wire.books import Sums
 from thinwire.coordinator.wire.connection import Terms, accept
 from thinwire.coordinator.wire.guard import Crowd
 from thinwire.coordinator.wire.negotiation import take_body
@@ -65,7 +65,7 @@ def server() -> Iterator[tuple[int, Any]]:
     app.state.begun, app.state.ended, app.state.go_on = threading.Event(), threading.Event(), threading.Event()
     app.state.sizes = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        terms = Terms(Ledger(), Crowd(most=100, per_address=100), STALLED_AFTER_S)
+        terms = Terms(Sums(), Crowd(most=100, per_address=100), STALLED_AFTER_S)
         config = uvicorn.Config(app, http=partial(accept, terms), lifespan="off", log_config=None)  # type: ignore[arg-type]
         served = uvicorn.Server(config)
         thread = threading.Thread(target=served.run, kwargs={"sockets": [listener]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import httpx
@@ -119,3 +120,17 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(serve: Callable[
         assert problem_of(limited[0]).reason == "too-many-requests"
         assert 1 <= int(limited[0].headers["retry-after"]) <= WINDOW_S
         assert problem_of(http.get(path, headers=two)).reason == "plan-not-found"
+
+
+@pytest.mark.parametrize("jump_s", [1e8, -1e8])
+def test_a_rate_is_of_the_time_that_passes(monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
+    """The wall clock jumps by years, both ways: nobody is locked out for long."""
+    throttle = Throttle(Rates(per_client=1, per_address=1, failures=1))
+    for _ in range(WINDOW_S):
+        throttle.client("client")
+    wall = time.time() + jump_s
+    monkeypatch.setattr(time, "time", lambda: wall)
+    with pytest.raises(ProblemError) as caught:
+        throttle.client("client")
+    assert caught.value.retry_after_s is not None
+    assert caught.value.retry_after_s <= WINDOW_S

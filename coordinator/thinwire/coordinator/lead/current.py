@@ -63,7 +63,7 @@ class Current:
     @property
     def max_payload_bytes(self) -> int:
         """Of an answer; nothing larger is read."""
-        return self.chains.up.max_payload_bytes(self.task.reply) if len(self.task.reply) else 0
+        return self.chains.up.bound(self.task.reply).max_payload_bytes if len(self.task.reply) else 0
 
     def id_of(self, slot: Slot) -> str:
         """The task of this slot."""

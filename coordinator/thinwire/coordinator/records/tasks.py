@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, select, tuple_, update
 
 from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.rows import TaskRow
@@ -200,12 +200,11 @@ class Tasks:
 
     async def busy(self, run: str, names: Collection[str]) -> set[str]:
         """Those of these clients that have an open task in another run that goes on."""
-        query = (
-            select(tasks.c.client)
-            .join(runs, and_(runs.c.id == tasks.c.run, runs.c.exchange == tasks.c.exchange))
-            .where(runs.c.state == "running", runs.c.id != run, tasks.c.state == "open")
-        )
-        asked = await self._database.read(lambda connection: set(connection.scalars(query))) if names else set()
+        going = select(runs.c.id, runs.c.exchange).where(runs.c.state == "running", runs.c.id != run)
+        query = select(tasks.c.client).where(tuple_(tasks.c.run, tasks.c.exchange).in_(going), tasks.c.state == "open")
+        if len(names) <= _MOST_NAMES:
+            query = query.where(tasks.c.client.in_(names))
+        asked = await self._database.read(lambda connection: set(connection.scalars(query)))
         return asked.intersection(names)
 
     async def asked(self, client: str, among: Collection[str]) -> set[tuple[str, int]]:

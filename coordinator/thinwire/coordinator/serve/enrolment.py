@@ -16,10 +16,10 @@ from typing import Final
 
 import structlog
 
+from thinwire.coordinator.objects.secret_files import fresh_secret, operator_token, write_token
 from thinwire.coordinator.records.clients import Client, Clients
 from thinwire.coordinator.records.invites import Invites
 from thinwire.coordinator.records.secrets import Secrets
-from thinwire.coordinator.secret_files import OPERATOR_TOKEN, fresh_secret, operator_token, write_secret
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.protocol.messages import Enrolled, Invite, InviteRequest, OperatorToken
 from thinwire.protocol.messages import Enrolment as EnrolmentMessage
@@ -215,7 +215,7 @@ class Enrolment:
         token = fresh_secret()
         await self._secrets.put(OPERATOR, hash_of(token))
         try:
-            write_secret(self._data_dir / OPERATOR_TOKEN, token)
+            write_token(self._data_dir, token)
         except OSError:
             await self._secrets.put(OPERATOR, self._operator)
             raise
