@@ -14,6 +14,7 @@ from tests.serve.house import House, reason_of
 from thinwire.coordinator.objects.objects import answer
 from thinwire.coordinator.records.clients import Client
 from thinwire.coordinator.serve import answers as module
+from thinwire.coordinator.wire.accounting import Account
 from thinwire.protocol.messages import AnswerMessage
 from thinwire.protocol.reasons import ProblemError
 
@@ -50,9 +51,9 @@ def test_an_answer_is_accepted_once_and_then_a_duplicate(play: Stage) -> None:
         assert (row.examples, row.metrics, row.size) == (3, {"loss": 0.5}, 6)
         assert row.digest == hashlib.sha256(b"arrays").digest()
         assert house.objects.local(answer(task)).read_bytes() == b"arrays"
-        house.now += 1
-        await house.ledger.flush()
-        house.ledger.report_link("ann", 100, 200)
+        house.ledger.charge(Account(kind="answer", run="run001", client="ann", exchange=0), 10, 20, 0.0)
+        (link,) = await house.ledger.links("run001")
+        assert (link.sent_bytes, link.received_bytes) == (100, 200)
 
     play(act)
 
