@@ -74,7 +74,7 @@ class OpenExchange:
     @property
     def max_payload_bytes(self) -> int:
         """Of an answer; more is refused before it is read."""
-        return self.chains.up.max_payload_bytes(self.task.reply) if len(self.task.reply) else 0
+        return self.chains.up.bound(self.task.reply).max_payload_bytes if len(self.task.reply) else 0
 
     def id_of(self, run: str, slot: Slot) -> str:
         return task_id(run, self.index, slot.offer, slot.client)

@@ -153,14 +153,14 @@ class Performer:
             if part.form == "full":
                 payload = self._own_payload(name, part, checked, seed)
                 if payload is None:
-                    payload = self._payload(part, checked.chains.whole.max_payload_bytes(spec))
+                    payload = self._payload(part, checked.chains.whole.bound(spec).max_payload_bytes)
                 parts[name] = receive(payload, spec, checked.chains, seed=seed)
             elif name not in base or Spec.of(base[name]) != spec:
                 raise TaskRefusedError("run-invalid", f"part {name!r} builds on one that this client does not hold")
             elif part.form == "held":
                 parts[name] = base[name]
             else:
-                payload = self._payload(part, checked.chains.down.max_payload_bytes(spec))
+                payload = self._payload(part, checked.chains.down.bound(spec).max_payload_bytes)
                 parts[name] = receive(payload, spec, checked.chains, base=base[name], seed=seed)
         if memory.state.held != message.exchange:
             memory.hold(message.exchange, parts)
@@ -176,7 +176,7 @@ class Performer:
         if spec.max_bytes > self._limits.size_bytes:
             raise TaskRefusedError("run-invalid", f"a private part of {spec.max_bytes} bytes")
         seed = client_seed(checked.message.seed, message.round, message.step, self._learner.name)
-        payload = self._payload(part, checked.chains.private.max_payload_bytes(spec))
+        payload = self._payload(part, checked.chains.private.bound(spec).max_payload_bytes)
         return checked.chains.private.decode(payload, spec, seed=seed)
 
     def _own_payload(self, name: str, part: PartMessage, checked: CheckedPlan, seed: int) -> bytes | None:
