@@ -16,7 +16,8 @@ from thinwire.codecs.coding.frequencies import bit_probabilities, eight_bits_tab
 from thinwire.codecs.coding.grouping import gather, key_sizes, scatter
 from thinwire.codecs.coding.rans import TOTAL, decode_symbols, encode_symbols, log2_fixed
 from thinwire.codecs.counter import BLOCK, uniform_bits, uniform_blocks
-from thinwire.codecs.entropy import BITS, Entropy
+from thinwire.codecs.entropy import Entropy
+from thinwire.codecs.entropy_bits import BITS
 from thinwire.codecs.golomb import Golomb
 from thinwire.codecs.quantise import Quantise
 from thinwire.methods.arrays import same_bits

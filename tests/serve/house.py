@@ -124,6 +124,10 @@ class House:
         self.objects.open()
         self.partials.open()
         await self.database.open()
+        for row in await self.runs.all():
+            lease = await self._leases.acquire(row.id, "by hand", self.now, None)
+            assert lease is not None
+            self.leases[row.id] = lease
         await self.enrolment.load()
         await self.uploads.load()
         following = [asyncio.create_task(work) for work in (self.enrolment.follow(), self.uploads.follow())]

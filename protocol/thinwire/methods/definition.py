@@ -100,9 +100,9 @@ class Definition:
             if task is not None:
                 chains = self.chains(task.kind)
                 for arrays in task.parts.values():
-                    chains.down.check(Spec.of(arrays))
-                    chains.whole.check(Spec.of(arrays))
-                chains.up.check(task.reply)
+                    chains.down.bound(Spec.of(arrays))
+                    chains.whole.bound(Spec.of(arrays))
+                chains.up.bound(task.reply)
         except (CodecError, ValueError) as error:
             raise ProblemError("run-invalid", str(error)) from None
         return state

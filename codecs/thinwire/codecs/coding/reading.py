@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .errors import CodecError
+from thinwire.codecs.errors import CodecError
 
 
 def varint(value: int) -> bytes:

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CodecError
+from thinwire.codecs.errors import CodecError
+
 from .frequencies import MAX_LOG_SPACING, knot_levels, knots_of, spread_levels, symbol_table
 from .rans import code_lengths, decode_symbols, encode_symbols
 from .reading import Reader

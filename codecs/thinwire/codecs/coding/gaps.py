@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CodecError
+from thinwire.codecs.errors import CodecError
 
 Positions = NDArray[np.int64]
 Bits = NDArray[np.uint8]

@@ -18,8 +18,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from thinwire.codecs.errors import CodecError
+
 from . import rans_few_lanes
-from .errors import CodecError
 from .grouping import key_sizes
 
 PRECISION: Final = 15

@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CodecError
+from thinwire.codecs.errors import CodecError
+
 from .frequencies import BIT_LEVELS, bit_probabilities, eight_bits_table
 from .gaps import best_parameter, decode_gaps, encode_gaps
 from .grouping import Groups, Keys, Sizes, gather, group_sizes, pair_sizes, scatter

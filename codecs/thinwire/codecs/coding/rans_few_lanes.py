@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CodecError
+from thinwire.codecs.errors import CodecError
 
 MOST_LANES: Final = 16
 """Measured: from here on a call for all lanes is the faster one."""
