@@ -44,7 +44,6 @@ def test_everything_is_closed_to_others_also_where_the_folders_were_open_before(
         partials.create("up")
         objects.take(partials.path("up"), checkpoint("aaa", 1), durable=False)
         partials.create("up")
-        partials.put_back("back", objects.local(answer("one")))
     finally:
         os.umask(old)
     found = {mode(path) for path in (root, *root.rglob("*")) if path.is_dir()}
@@ -58,6 +57,26 @@ def test_a_folder_that_is_shared_by_intent_stays_as_it_is(tmp_path: Path) -> Non
     shared.chmod(0o1777)
     own_folder(shared)
     assert mode(shared) == 0o1777
+
+
+def test_what_is_put_durably_is_on_the_disk_with_its_name(
+    objects: LocalObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a process that died had put it, but may not have seen its name there."""
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+    folders = [objects.root / "payloads" / "aaa", objects.root / "checkpoints" / "aaa"]
+    file = tmp_path / "finished"
+    for durable in (True, False):
+        objects.put(payload("aaa", bytes(32)), b"x", durable=durable)
+        file.write_bytes(b"x")
+        objects.take(file, checkpoint("aaa", 0), durable=durable)
+        assert {path for path in synced if path in folders} == (set(folders) if durable else set())
+        synced.clear()
+    objects.put(payload("aaa", bytes(32)), b"x", durable=True)
+    assert synced == folders[:1]
+    objects.put(payload("aaa", b"1" * 32), b"x", durable=True)
+    assert [path.name.startswith(f"{(b'1' * 32).hex()}.") for path in synced] == [False, True, False]
 
 
 def test_what_was_being_written_when_a_process_died_goes(objects: LocalObjects) -> None:

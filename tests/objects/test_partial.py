@@ -13,8 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinwire.coordinator.objects.local import LocalObjects
-from thinwire.coordinator.objects.objects import answer
 from thinwire.coordinator.objects.partial import Partials
 
 IDS = ["one", "two"]
@@ -25,14 +23,13 @@ IDS = ["one", "two"]
     steps=st.lists(
         st.tuples(st.just("append"), st.sampled_from(IDS), st.lists(st.binary(max_size=9), max_size=3))
         | st.tuples(st.sampled_from(["truncate", "rewind"]), st.sampled_from(IDS), st.integers(0, 20))
-        | st.tuples(st.sampled_from(["create", "delete", "answer"]), st.sampled_from(IDS), st.none()),
+        | st.tuples(st.sampled_from(["create", "delete"]), st.sampled_from(IDS), st.none()),
         max_size=25,
     )
 )
 def test_an_upload_holds_what_was_appended(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple]) -> None:
     root = tmp_path_factory.mktemp("data")
-    objects, partials, model = LocalObjects(root), Partials(root), dict[str, bytes]()
-    objects.open()
+    partials, model = Partials(root), dict[str, bytes]()
     partials.open()
     for step, upload, value in steps:
         if upload not in model and step not in ("create", "delete"):
@@ -61,15 +58,11 @@ def test_an_upload_holds_what_was_appended(tmp_path_factory: pytest.TempPathFact
                     tail.truncate(value)
                     tail.write(b"meant")
                 model[upload] = model[upload][:value] + b"meant"
-            case "answer":  # taken, and put back since it could not be noted
-                objects.take(partials.path(upload), answer("task"), durable=False)
-                assert upload not in partials.ids()
-                partials.put_back(upload, objects.local(answer("task")))
-                objects.delete([answer("task")])
             case "delete":
                 partials.delete([upload])
                 model.pop(upload, None)
         assert partials.ids() == set(model)
+        assert partials.usage() == sum(map(len, model.values()))
         assert {name: partials.path(name).read_bytes() for name in model} == model
         for name, content in model.items():
             assert partials.checksum(name, 2, 7, "sha1") == hashlib.sha1(content[2:7]).digest()  # noqa: S324

@@ -6,13 +6,10 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
-
-from thinwire.machine.files import drop_unfinished, unfinished
 
 from .local import own_folder
 
@@ -29,9 +26,8 @@ class Partials:
         self._folder = root / "uploads"
 
     def open(self) -> None:
-        """Makes the folder and removes what was being put back when the last process died."""
+        """Makes the folder."""
         own_folder(self._folder)
-        drop_unfinished(self._folder)
 
     def path(self, upload: str) -> Path:
         """The file, for whoever takes it when it is complete."""
@@ -64,18 +60,6 @@ class Partials:
                 checksum.update(block)
                 begins += len(block)
         return checksum.digest()
-
-    def put_back(self, upload: str, file: Path) -> None:
-        """The upload holds what this file does; for an answer that was taken and could not be noted."""
-        path = self.path(upload)
-        beside = unfinished(path)
-        try:
-            shutil.copyfile(file, beside)
-            beside.chmod(0o600)
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
 
     def delete(self, uploads: Iterable[str]) -> None:
         """Nothing of these is kept any more, whether or not it was."""
