@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, Select, bindparam, case, or_, select, update
 
 from thinwire.protocol.fields import Role
 
@@ -19,6 +19,19 @@ _FIELDS: Final = (
     presence.c.client, presence.c.spec, presence.c.holds, presence.c.seen_at, presence.c.parked, presence.c.gone,
 )  # fmt: skip
 _ONE: Final = select(*_FIELDS).where(presence.c.client == bindparam("of"))
+
+
+def _later(seen_at: ColumnElement[float]) -> ColumnElement[float]:
+    """Never an earlier time than the row has."""
+    return case((seen_at > presence.c.seen_at, seen_at), else_=presence.c.seen_at)
+
+
+_LEFT: Final = (
+    update(presence)
+    .where(presence.c.client == bindparam("of"))
+    .values(parked=False, gone=False, seen_at=_later(bindparam("now")))
+)
+_GONE: Final = update(presence).where(presence.c.client == bindparam("of")).values(parked=False, gone=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +53,18 @@ class Presence:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._putting: Executable | None = None
 
     async def arrive(self, client: str, spec: bytes | None, holds: Mapping[str, int], now: float) -> None:
         """The client's poll waits; this is what it said."""
         seen = Seen(client, spec, holds, now, parked=True, gone=False)
-        await self._database.transaction(lambda connection: _put(connection, seen))
+        await self._database.transaction(lambda connection: self._put(connection, seen))
 
     async def leave(self, client: str, now: float, gone: bool) -> None:
         """Its poll waits no more. `gone`: since its connection died; else it was heard now."""
-        heard = {"gone": True} if gone else {"gone": False, "seen_at": _later(bindparam("now"))}
-        statement = update(presence).where(presence.c.client == client).values(parked=False, **heard)
-        await self._database.transaction(lambda connection: connection.execute(statement, {"now": now}) and None)
+        left = {"of": client, "now": now}
+        statement = _GONE if gone else _LEFT
+        await self._database.transaction(lambda connection: connection.execute(statement, left) and None)
 
     async def touch(self, names: Collection[str], now: float) -> None:
         """These have made requests other than a registration."""
@@ -72,9 +86,19 @@ class Presence:
             row = connection.execute(_ONE.with_for_update(), {"of": client}).one_or_none()
             before = Seen(client, None, {}, now, parked=False, gone=False) if row is None else Seen(*row)
             holds = {**before.holds, run: exchange}
-            _put(connection, Seen(client, before.spec, holds, max(now, before.seen_at), before.parked, gone=False))
+            heard_at = max(now, before.seen_at)
+            self._put(connection, Seen(client, before.spec, holds, heard_at, before.parked, gone=False))
 
         await self._database.transaction(work)
+
+    def _put(self, connection: Connection, seen: Seen) -> None:
+        if self._putting is None:  # to build it takes longer than to execute it
+            new = upsert(connection, presence).values({field.name: bindparam(field.name) for field in _FIELDS})
+            said = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
+            self._putting = new.on_conflict_do_update(index_elements=["client"], set_=said)
+        values = (seen.client, seen.spec, dict(seen.holds), seen.seen_at, seen.parked, seen.gone)
+        row = {field.name: value for field, value in zip(_FIELDS, values, strict=True)}
+        connection.execute(self._putting, row)
 
     async def reset(self) -> None:
         """For a process that begins alone: no poll waits, and everybody is gone until heard of again."""
@@ -122,22 +146,8 @@ class Presence:
         )
 
 
-def _put(connection: Connection, seen: Seen) -> None:
-    new = upsert(connection, presence).values(
-        client=seen.client, spec=seen.spec, holds=dict(seen.holds), seen_at=seen.seen_at, parked=seen.parked,
-        gone=seen.gone,
-    )  # fmt: skip
-    values = {name: new.excluded[name] for name in ("spec", "holds", "seen_at", "parked", "gone")}
-    connection.execute(new.on_conflict_do_update(index_elements=["client"], set_=values))
-
-
 def _serving(group: str, spec: bytes | None, roles: Collection[Role]) -> Select[Any]:
     """Names of those who may serve; where their presence is joined."""
     mine = clients.c.group == group, clients.c.role.in_(sorted(roles)), clients.c.revoked_at.is_(None)
     query = select(clients.c.name).where(*mine)
     return query if spec is None else query.where(or_(presence.c.spec.is_(None), presence.c.spec == spec))
-
-
-def _later(seen_at: ColumnElement[float]) -> ColumnElement[float]:
-    """Never an earlier time than the row has."""
-    return case((seen_at > presence.c.seen_at, seen_at), else_=presence.c.seen_at)
