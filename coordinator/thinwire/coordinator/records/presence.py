@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Executable, Select, bindparam, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, LargeBinary, bindparam, case, or_, select, update
 
 from thinwire.protocol.fields import Role
 
@@ -32,6 +32,20 @@ _LEFT: Final = (
     .values(parked=False, gone=False, seen_at=_later(bindparam("now")))
 )
 _GONE: Final = update(presence).where(presence.c.client == bindparam("of")).values(parked=False, gone=True)
+
+
+_SPEC: Final = bindparam("of_spec", type_=LargeBinary)
+_SERVING: Final = select(clients.c.name).where(
+    clients.c.group == bindparam("of_group"),
+    clients.c.role.in_(bindparam("roles", expanding=True)),
+    clients.c.revoked_at.is_(None),
+    or_(_SPEC.is_(None), presence.c.spec.is_(None), presence.c.spec == _SPEC),
+)
+_PRESENT: Final = _SERVING.join(presence, presence.c.client == clients.c.name).where(
+    ~presence.c.gone, or_(presence.c.parked, presence.c.seen_at >= bindparam("since"))
+)
+_PRESENT_OF: Final = _PRESENT.where(clients.c.name.in_(bindparam("names", expanding=True)))
+_MEMBERS: Final = _SERVING.outerjoin(presence, presence.c.client == clients.c.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +133,19 @@ class Presence:
         model of this spec (None on either side fits), whose poll waits or who were heard at or after `since`, and whose
         connection has not died. `names`: only of these.
         """
-        there = ~presence.c.gone, or_(presence.c.parked, presence.c.seen_at >= since)
-        query = _serving(group, spec, roles).join(presence, presence.c.client == clients.c.name).where(*there)
+        wanted: dict[str, Any] = {"of_group": group, "of_spec": spec, "roles": sorted(roles), "since": since}
+        query = _PRESENT
         if names is not None and len(names) <= _MAX_NAMES:
-            query = query.where(clients.c.name.in_(names))
-        found = await self._database.read(lambda connection: set(connection.scalars(query)))
+            query, wanted["names"] = _PRESENT_OF, list(names)
+        found = await self._database.read(lambda connection: set(connection.scalars(query, wanted)))
         return found if names is None else found.intersection(names)
 
     async def members(self, group: str, spec: bytes | None, roles: Collection[Role]) -> set[str]:
         """The clients that may serve, should they come: as `present`, wherever they are. One that was never heard of
         has any spec.
         """
-        query = _serving(group, spec, roles).outerjoin(presence, presence.c.client == clients.c.name)
-        return await self._database.read(lambda connection: set(connection.scalars(query)))
+        wanted = {"of_group": group, "of_spec": spec, "roles": sorted(roles)}
+        return await self._database.read(lambda connection: set(connection.scalars(_MEMBERS, wanted)))
 
     async def get(self, client: str) -> Seen | None:
         """What this client last said, if it was ever heard."""
@@ -144,10 +158,3 @@ class Presence:
         return await self._database.read(
             lambda connection: {row.client: row.seen_at for row in connection.execute(query)}
         )
-
-
-def _serving(group: str, spec: bytes | None, roles: Collection[Role]) -> Select[Any]:
-    """Names of those who may serve; where their presence is joined."""
-    mine = clients.c.group == group, clients.c.role.in_(sorted(roles)), clients.c.revoked_at.is_(None)
-    query = select(clients.c.name).where(*mine)
-    return query if spec is None else query.where(or_(presence.c.spec.is_(None), presence.c.spec == spec))
