@@ -14,6 +14,7 @@ from tests.coordinator.numpy_client import simulate
 from tests.coordinator.served import model
 from tests.lead.house import House
 from thinwire.coordinator.objects.objects import answer, checkpoint, payload
+from thinwire.coordinator.records.leases import Leases
 
 ONE, TWO, THREE = "client-0", "client-1", "client-2"
 RUN = "run000"
@@ -325,8 +326,6 @@ def test_a_damaged_run_can_be_stopped(tmp_path: Path) -> None:
 
 def test_a_leader_whose_lease_is_lost_writes_nothing_any_more(tmp_path: Path) -> None:
     async def script(house: House) -> None:
-        from thinwire.coordinator.records.leases import Leases
-
         run = await ready(house, ONE, cohort=1)
         task = await house.task(ONE)
         assert await Leases(house.database).acquire(run, "another", house.now, None) is not None
@@ -337,3 +336,27 @@ def test_a_leader_whose_lease_is_lost_writes_nothing_any_more(tmp_path: Path) ->
         assert (await house.runs.get(run)).state == "running"
 
     play(tmp_path, script)
+
+
+def test_a_given_cohort_that_was_offered_again_is_asked_after_a_crash_before_its_tasks(tmp_path: Path) -> None:
+    async def begin(house: House) -> None:
+        run = await ready(house, ONE, TWO, settings={"steps": 2}, **{"deadline-s": 60.0})
+        tasks = {name: await house.task(name) for name in (ONE, TWO)}
+        for name, task in tasks.items():
+            assert await house.answer(name, task) == "accepted"
+        again = await house.task(ONE, tasks[ONE].id)
+        assert await house.answer(ONE, again) == "accepted"
+        late = await house.task(TWO, tasks[TWO].id)
+        assert house.leadership is not None
+        await house.leadership.stop()
+        # What a leader has written when it dies between the offer and its tasks.
+        lease = await Leases(house.database).acquire(run, "another", house.now, None)
+        assert lease is not None
+        await house.exchanges.renew(lease, 1, 2, 60.0, [late.id], drop=False, now=house.now)
+
+    async def go_on(house: House) -> None:
+        assert await house.answer(TWO, await house.task(TWO)) == "accepted"
+        await house.until(RUN, lambda row: row.finished)
+
+    play(tmp_path, begin)
+    play(tmp_path, go_on)

@@ -10,7 +10,7 @@ from thinwire.coordinator.serve.answers import Answers
 from thinwire.coordinator.serve.enrolment import Enrolment
 from thinwire.coordinator.serve.registrations import FinishedError, Registrations
 from thinwire.coordinator.serve.tasks import TaskBook, TaskFacts
-from thinwire.coordinator.wire.accounting import Share, account_of
+from thinwire.coordinator.wire.accounting import Account, Share, account_of
 from thinwire.coordinator.wire.documentation import describe
 from thinwire.coordinator.wire.negotiation import empty, read_message, respond, response_type
 from thinwire.coordinator.wire.problems import problem_response
@@ -47,11 +47,12 @@ async def register(
     inline: Inline = True,
 ) -> Response:
     client, account = client_of(request, "register"), account_of(request)
+    enrolment, registrations, book = of(request, Enrolment), of(request, Registrations), of(request, TaskBook)
     registration = await read_message(request, Registration)
-    await of(request, Enrolment).save()
+    await enrolment.save()
     inline = inline and response_type(request) == MSGPACK
     try:
-        task = await of(request, Registrations).next_task(
+        task = await registrations.next_task(
             client, registration, wait_s, inline=inline, hung_up=lambda: _hung_up(request)
         )
     except FinishedError as error:
@@ -59,7 +60,7 @@ async def register(
     if task is None:
         account.kind = "idle"
         return empty(204, {"retry-after": "1" if wait_s >= 10 else "5"})
-    facts = await of(request, TaskBook).find(task.task, client.name)
+    facts = await book.find(task.task, client.name)
     account.kind = "evaluate" if facts.is_evaluation else "register"
     account.run, account.exchange = facts.run, facts.exchange
     account.downlink_payload = _inline_bytes(task)
@@ -96,29 +97,29 @@ def _inline_bytes(task: TaskMessage) -> int:
     ),
 )
 async def answer(request: Request, task: TaskId, inline: Inline = True) -> Response:
-    client = client_of(request, "answer")
-    found = await _charged(request, task, client.name)
+    client, account = client_of(request, "answer"), account_of(request)
+    answers, registrations, book = of(request, Answers), of(request, Registrations), of(request, TaskBook)
+    found = await _charged(book, task, client.name, account)
     message = await read_message(request, AnswerMessage)
-    account_of(request).uplink_payload = len(message.payload or b"")
-    verdict = await of(request, Answers).answer(client.name, task, message)
+    account.uplink_payload = len(message.payload or b"")
+    verdict = await answers.answer(client.name, task, message)
     if verdict is None:
         return empty(202, {"retry-after": "1"})
     media_type, following = response_type(request), None
     if found is not None:
-        registrations = of(request, Registrations)
         following = await registrations.following(client.name, found, inline=inline and media_type == MSGPACK)
     body = encode_message(VerdictMessage(verdict=verdict, next=following), media_type)
     if following is not None:
         bare = encode_message(VerdictMessage(verdict=verdict), media_type)
-        await _share(request, following, client.name, len(body) - len(bare))
+        facts = await book.find(following.task, client.name)
+        account.also.append(_share(following, facts, len(body) - len(bare)))
     return Response(body, 200, None, media_type)
 
 
-async def _charged(request: Request, task: str, client: str) -> TaskFacts | None:
+async def _charged(book: TaskBook, task: str, client: str, account: Account) -> TaskFacts | None:
     """The client's task, to whose exchange the request is charged from now on; None where it has none of this id."""
-    account = account_of(request)
     try:
-        found = await of(request, TaskBook).find(task, client)
+        found = await book.find(task, client)
     except ProblemError as error:
         if error.reason != "task-not-found":
             raise
@@ -129,12 +130,11 @@ async def _charged(request: Request, task: str, client: str) -> TaskFacts | None
     return found
 
 
-async def _share(request: Request, following: TaskMessage, client: str, size: int) -> None:
-    """Charges these bytes of the response to the exchange of the task that rides on it."""
-    facts = await of(request, TaskBook).find(following.task, client)
+def _share(following: TaskMessage, facts: TaskFacts, size: int) -> Share:
+    """These bytes of the response belong to the exchange of the task that rides on it."""
     payload = _inline_bytes(following)
     kind: LedgerKind = "evaluate" if facts.is_evaluation else "register"
-    account_of(request).also.append(Share(kind, facts.run, facts.exchange, payload, size - payload))
+    return Share(kind, facts.run, facts.exchange, payload, size - payload)
 
 
 @router.post(
@@ -147,8 +147,8 @@ async def _share(request: Request, following: TaskMessage, client: str, size: in
     ),
 )
 async def decline(request: Request, task: TaskId) -> Response:
-    client = client_of(request, "answer")
-    await _charged(request, task, client.name)
+    client, answers = client_of(request, "answer"), of(request, Answers)
+    await _charged(of(request, TaskBook), task, client.name, account_of(request))
     message = await read_message(request, DeclineMessage)
-    await of(request, Answers).decline(client.name, task, message.detail)
+    await answers.decline(client.name, task, message.detail)
     return empty(204)

@@ -28,7 +28,7 @@ router = APIRouter(tags=["payloads"])
     ),
 )  # fmt: skip
 async def plan(request: Request, digest: DigestHex) -> Response:
-    client = client_of(request, "plan")
+    client, downloads, account = client_of(request, "plan"), of(request, Downloads), account_of(request)
     name = digest_from(digest, "plan-not-found")
     found = await of(request, Payloads).plan(name, client)
     _charge(request, found)
@@ -38,7 +38,6 @@ async def plan(request: Request, digest: DigestHex) -> Response:
             return empty(304, {"etag": tag})
         headers = {"etag": tag, "cache-control": "private, max-age=31536000, immutable"}
         return respond(request, decode_message(Plan, found.path.read_bytes()), 200, headers)
-    downloads, account = of(request, Downloads), account_of(request)
     return serve_file(request, found.path, name, downloads, account, private=True, media_type=MSGPACK, framing=True)
 
 
@@ -53,13 +52,13 @@ async def plan(request: Request, digest: DigestHex) -> Response:
 )  # fmt: skip
 async def payload(request: Request, digest: DigestHex) -> Response:
     name = digest_from(digest, "payload-not-found")
-    account, payloads = account_of(request), of(request, Payloads)
+    account, payloads, downloads = account_of(request), of(request, Payloads), of(request, Downloads)
     found = None if "authorization" in request.headers else await payloads.public(name)
     if found is None:
         found = await payloads.payload(name, client_of(request, "payload"))
     account.kind = "evaluate" if found.is_evaluation else "payload"
     _charge(request, found)
-    return serve_file(request, found.path, name, of(request, Downloads), account, private=not found.public)
+    return serve_file(request, found.path, name, downloads, account, private=not found.public)
 
 
 def _charge(request: Request, found: Found) -> None:

@@ -139,6 +139,7 @@ async def stop(request: Request, run: RunKey) -> Response:
 
 @router.get("/v1/runs/{run}/events", **describe("Server-sent events", gives=EVENTS, problems=("run-not-found",)))
 async def events(request: Request, run: RunKey) -> Response:
+    told = of(request, Events)
     row = await _reads(request).find(run)
     seen = request.headers.get("last-event-id", "")
     last = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) <= 18 else None
@@ -147,8 +148,7 @@ async def events(request: Request, run: RunKey) -> Response:
         ask_again(request)
         require_reader(request)
 
-    told = of(request, Events).of(row.id, last, check)
-    return StreamingResponse(told, headers={"cache-control": "no-store"}, media_type=EVENTS)
+    return StreamingResponse(told.of(row.id, last, check), headers={"cache-control": "no-store"}, media_type=EVENTS)
 
 
 @router.get(
@@ -185,22 +185,23 @@ async def metrics(request: Request, run: RunKey) -> Response:
     ),
 )
 async def model(request: Request, run: RunKey) -> Response:
-    found = await of(request, Reads).find(run)
+    reads, models, downloads = of(request, Reads), of(request, Models), of(request, Downloads)
+    found = await reads.find(run)
     with contextlib.suppress(ProblemError):
         client = require_client(request)
         account_of(request).client = client.name
         if client.group == found.group:
-            return await _model(request, found.id)
+            return await _model(request, found.id, models, downloads)
     require_reader(request)
-    return await _model(request, found.id)
+    return await _model(request, found.id, models, downloads)
 
 
-async def _model(request: Request, run: str) -> Response:
+async def _model(request: Request, run: str, models: Models, downloads: Downloads) -> Response:
     account = account_of(request)
     account.run, account.kind = run, "other"
-    found = await of(request, Models).as_it_stands(run)
+    found = await models.as_it_stands(run)
     if isinstance(found, FinalModel):
-        return serve_file(request, found.path, found.digest, of(request, Downloads), account, private=True)
+        return serve_file(request, found.path, found.digest, downloads, account, private=True)
     tag = f'"{found.digest.hex()}"'
     if is_unchanged(request, tag):
         return empty(304, {"etag": tag})

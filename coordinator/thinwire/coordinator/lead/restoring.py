@@ -94,20 +94,17 @@ class Restoring:
         now = self._clock.monotonic()
         exchange = _exchange(led, row, known, now)
         current = self._opening.current(led, task, row.plan, broadcast, exchange, now - row.seconds)
-        if not known and current.exchange.policy.same:
-            # A crash came between the exchange and its first task.
-            current.exchange = Exchange.begin(
-                current.exchange.policy, led.definition.run.seed, row.round, now, led.previous_contributors
-            )
-            current.unasked = [slot.index for slot in current.exchange.slots]
         led.current = current
         if row.max_payload_bytes != current.max_payload_bytes:
             # Written by a version whose rows did not say this yet.
             await self._describe(led, current, row)
+        written = {one.id for one in known}
+        for slot in exchange.slots:
+            if slot.state == "open" and current.know(slot) not in written:
+                # A crash came between the offer and its tasks.
+                current.unasked.append(slot.index)
         for one in known:
-            if one.state == "open":
-                current.know(current.exchange.slots[one.slot])
-            elif one.reason == "declined":
+            if one.reason == "declined":
                 current.declined[one.client] = one.detail or ""
         for answer in await self._answers.accepted(row.run, row.exchange):
             await self._count(led, current, answer)
@@ -136,17 +133,16 @@ class Restoring:
 
 def _exchange(led: Led, row: ExchangeRow, known: list[TaskRow], now: float) -> Exchange:
     """The machine as its rows have it: of each slot the task that was offered last."""
-    slots: dict[int, TaskRow] = {}
-    for one in sorted(known, key=lambda item: item.offer):
-        slots[one.slot] = one
-    policy = Policy.from_settings(led.definition.run, same=row.cohort == "same")
-    if policy.same and slots:
+    policy, seed = Policy.from_settings(led.definition.run, same=row.cohort == "same"), led.definition.run.seed
+    if policy.same and not known:
+        return Exchange.begin(policy, seed, row.round, now, led.previous_contributors)
+    last = {one.slot: one for one in sorted(known, key=lambda item: item.offer)}
+    slots = [Slot(index, last[index].client, last[index].offer, last[index].state) for index in sorted(last)]
+    if policy.same:
         policy = policy.of(len(slots))
-    return Exchange(
-        policy,
-        led.definition.run.seed,
-        row.round,
-        due_at=None if row.left_s is None else now + row.left_s,
-        slots=[Slot(index, slots[index].client, slots[index].offer, slots[index].state) for index in sorted(slots)],
-        offers=row.offers,
-    )
+        slots = [
+            slot if slot.state == "accepted" or slot.offer == row.offers else Slot(slot.index, slot.client, row.offers)
+            for slot in slots
+        ]
+    due_at = None if row.left_s is None else now + row.left_s
+    return Exchange(policy, seed, row.round, due_at=due_at, slots=slots, offers=row.offers)
