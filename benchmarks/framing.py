@@ -28,8 +28,8 @@ from thinwire.coordinator.console import console, table
 from thinwire.coordinator.ledger_tables import total
 from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
 from thinwire.coordinator.processes import Children, finish
-from thinwire.edge_client.sockets import CountingBackend
-from thinwire.edge_client.transfer import Transfer
+from thinwire.edge_client.link.sockets import CountingBackend
+from thinwire.edge_client.link.transfer import Transfer
 from thinwire.protocol.messages import (
     Enrolled,
     Enrolment,

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import CuttingServer
 from tests.protocol.messages_strategies import random_messages
-from thinwire.edge_client.agent import enrol
+from thinwire.edge_client.enrolment import enrol
 from thinwire.edge_client.join import JoinOptions
-from thinwire.edge_client.memory import Credentials, Folder
+from thinwire.edge_client.link.replies import BadPeerError
+from thinwire.edge_client.link.resumable import upload
+from thinwire.edge_client.memory.folder import Credentials, Folder
 from thinwire.edge_client.plans import TaskRefusedError, check_plan
-from thinwire.edge_client.resumable import upload
 from thinwire.edge_client.rotate import rotate
-from thinwire.edge_client.transfer import BadPeerError
 from thinwire.methods.registry import find_method, method_ids
 from thinwire.protocol.encoding import MSGPACK, encode_message
 from thinwire.protocol.exit_codes import Exit

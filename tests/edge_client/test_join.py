@@ -23,7 +23,7 @@ from tests.edge_client.fleet import Fleet
 from thinwire.codecs import Arrays
 from thinwire.edge_client.join import JoinOptions, serve
 from thinwire.edge_client.model import export_state, first_model, model_bytes, read_model
-from thinwire.edge_client.tasks import TaskOptions, find_task
+from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
 from thinwire.methods.payloads import same_bits
 from thinwire.protocol.exit_codes import Exit
 
@@ -31,7 +31,7 @@ ROUNDS = 4
 
 
 def _digits() -> Arrays:
-    return first_model(find_task("digits"), 0)
+    return first_model(find_problem("digits"), 0)
 
 
 def _start(coordinator: Served, model: Arrays, **settings: object) -> str:
@@ -45,7 +45,7 @@ def _final(path: Path) -> Arrays:
 
 def test_the_example_learns_and_everybody_keeps_the_same_model(coordinator: Served, fleet: Fleet, root: Path) -> None:
     task = str(root / "docs" / "examples" / "breast_cancer.py")
-    run = _start(coordinator, first_model(find_task(task), 0), cohort=3, rounds=12)
+    run = _start(coordinator, first_model(find_problem(task), 0), cohort=3, rounds=12)
     invite = coordinator.invite()
     members = [
         fleet.join(
@@ -113,7 +113,7 @@ def test_a_client_that_dies_again_and_again_changes_no_bit_of_the_model(coordina
 @pytest.mark.long
 def test_large_payloads_survive_the_death_of_the_coordinator(coordinator: Served, fleet: Fleet) -> None:
     invite = coordinator.invite()
-    model = first_model(find_task("digits", TaskOptions(architecture="mlp")), 0)
+    model = first_model(find_problem("digits", ProblemOptions(architecture="mlp")), 0)
     finals = []
     for name in ("quiet", "disturbed"):
         run = _start(coordinator, model, name=name, cohort=1, chains="plain")
@@ -252,14 +252,14 @@ def test_a_first_model_is_a_function_of_its_seed(fleet: Fleet) -> None:
     out = fleet.folder / "first.safetensors"
     code, said = fleet.command("model", "init", "--task", "digits", "--seed", "1", "--out", str(out)).end()
     assert code == Exit.OK, said
-    assert out.read_bytes() == model_bytes(first_model(find_task("digits"), 1))
-    assert out.read_bytes() != model_bytes(first_model(find_task("digits"), 2))
-    assert list(read_model(out)) == list(first_model(find_task("digits"), 1))
+    assert out.read_bytes() == model_bytes(first_model(find_problem("digits"), 1))
+    assert out.read_bytes() != model_bytes(first_model(find_problem("digits"), 2))
+    assert list(read_model(out)) == list(first_model(find_problem("digits"), 1))
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_an_exported_model_is_a_plain_state_dict(suffix: str, tmp_path: Path) -> None:
-    task, out = find_task("digits"), tmp_path / f"m.{suffix}"
+    task, out = find_problem("digits"), tmp_path / f"m.{suffix}"
     arrays = first_model(task, 5)
     export_state(task, arrays, 0, out)
     found = torch.load(out, weights_only=True) if suffix == "pt" else read_model(out)

@@ -14,7 +14,7 @@ from thinwire.coordinator.cli import app
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
-from thinwire.edge_client.tasks import TaskOptions, find_task
+from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
 from thinwire.methods.checkpoint import pack_state
 from thinwire.methods.local_training import under
 from thinwire.methods.registry import client_half, find_method
@@ -79,7 +79,7 @@ def replaying(settings: RunSettings) -> dict[str, Participant]:
     half: Any = client_half("fd_alu")(find_method("fd_alu").settings.model_validate(settings.settings))
     found = {}
     for index, architecture in enumerate(ARCHITECTURES):
-        task = find_task("digits", TaskOptions(architecture=architecture, train=LIMIT, test=60))
+        task = find_problem("digits", ProblemOptions(architecture=architecture, train=LIMIT, test=60))
         client = ClientInfo(f"client-{index:02d}", index, 3, 0, "iid")
         found[client.name] = Participant(half, Learner(task, client, allow=[CONSENT]))
     return found

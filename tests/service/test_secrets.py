@@ -11,7 +11,7 @@ import pytest
 from tests.service.conftest import Service, interrupt, until
 from thinwire.coordinator.operate import ADDRESS_FILE
 from thinwire.coordinator.secret_files import OPERATOR_TOKEN
-from thinwire.edge_client.memory import Folder
+from thinwire.edge_client.memory.folder import Folder
 from thinwire.protocol.messages import Invite, InviteRequest
 from thinwire.protocol.settings import RunSettings
 

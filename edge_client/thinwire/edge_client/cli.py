@@ -178,13 +178,13 @@ def model_init(
 ) -> None:
     """Make the first model of a task, as safetensors: what `thinwire run start --model` takes."""
     from . import model
-    from .join import learning_task
-    from .tasks import TaskFileError
+    from .join import learning_problem
+    from .problems.problem_file import ProblemFileError
 
     try:
-        arrays = model.first_model(learning_task(task, data, download, architecture, None), seed)
+        arrays = model.first_model(learning_problem(task, data, download, architecture, None), seed)
         model.write_out(model.model_bytes(arrays), out)
-    except TaskFileError as error:
+    except ProblemFileError as error:
         fail(str(error), Exit.USAGE)
     except OSError as error:
         fail(str(error), Exit.LOCAL)
@@ -202,14 +202,14 @@ def model_export(
 ) -> None:
     """Write the whole `state_dict` of the task's model with these arrays in it."""
     from . import model
-    from .join import learning_task
-    from .tasks import TaskFileError
+    from .join import learning_problem
+    from .problems.problem_file import ProblemFileError
 
     try:
         model.export_state(
-            learning_task(task, data, download, architecture, None), model.trained_model(file), seed, out
+            learning_problem(task, data, download, architecture, None), model.trained_model(file), seed, out
         )
-    except (TaskFileError, ValueError) as error:
+    except (ProblemFileError, ValueError) as error:
         fail(str(error), Exit.USAGE)
     except OSError as error:
         fail(str(error), Exit.LOCAL)
@@ -234,14 +234,14 @@ def model_compact(
 ) -> None:
     """Write the model whose layers are pairs of thin layers: for models trained with feddlr."""
     from . import model
-    from .join import learning_task
-    from .tasks import TaskFileError
+    from .join import learning_problem
+    from .problems.problem_file import ProblemFileError
 
     try:
         if energy is not None and tolerance is not None:
             raise ValueError("give --energy or --tolerance, not both")
         arrays, words = model.compact_arrays(
-            learning_task(task, data, download, architecture, None),
+            learning_problem(task, data, download, architecture, None),
             model.trained_model(file),
             seed,
             energy=energy,
@@ -250,7 +250,7 @@ def model_compact(
         )
         model.write_out(model.model_bytes(arrays), out)
         print(words)
-    except (TaskFileError, ValueError) as error:
+    except (ProblemFileError, ValueError) as error:
         fail(str(error), Exit.USAGE)
     except OSError as error:
         fail(str(error), Exit.LOCAL)
@@ -280,12 +280,12 @@ def model_spec(
 ) -> None:
     """Show which arrays of a task's model travel, and how many parameters they have."""
     from . import model
-    from .join import learning_task
-    from .tasks import TaskFileError
+    from .join import learning_problem
+    from .problems.problem_file import ProblemFileError
 
     try:
-        print(model.described(model.first_model(learning_task(task, data, download, architecture, None), 0)))
-    except TaskFileError as error:
+        print(model.described(model.first_model(learning_problem(task, data, download, architecture, None), 0)))
+    except ProblemFileError as error:
         fail(str(error), Exit.USAGE)
 
 

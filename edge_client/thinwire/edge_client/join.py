@@ -22,22 +22,25 @@ from thinwire.methods.interface import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
-from .agent import Agent, enrol
+from .agent import Agent
 from .allocator import keep_freed_memory
-from .care import METERED_BYTES_PER_DAY, LinkCare, OverBudgetError, parse_bytes, parse_quiet_hours
 from .console import speaker
 from .data import ClientInfo
+from .enrolment import enrol
 from .learner import PERMISSIONS, Learner
-from .link import Pacer, limited
-from .memory import Folder, FolderInUseError
+from .link.care import METERED_BYTES_PER_DAY, LinkCare, OverBudgetError, parse_bytes, parse_quiet_hours
+from .link.emulated import Pacer, limited
+from .link.replies import BadPeerError, FinishedError
+from .link.resumable import download as download_payload
+from .link.sockets import CountingBackend, UntrustedError
+from .link.transfer import Patience, Transfer, UnreachableError
+from .memory.folder import Folder, FolderInUseError
+from .memory.records import TornRecordError, write_file
 from .model import model_bytes
 from .performer import Limits, TaskTooLongError
-from .records import TornRecordError, write_file
-from .resumable import download as download_payload
-from .sockets import CountingBackend, UntrustedError
-from .splits import parse_rule
-from .tasks import LearningTask, TaskFileError, TaskOptions, find_task
-from .transfer import BadPeerError, FinishedError, Patience, Transfer, UnreachableError
+from .problems.built_in import ProblemOptions, find_problem
+from .problems.problem_file import LearningProblem, ProblemFileError
+from .problems.splits import parse_rule
 
 _MAX_INVITE_BYTES: Final = 1000
 _MAX_MODEL_HEADER_BYTES: Final = 1 << 20
@@ -90,7 +93,7 @@ def serve(options: JoinOptions) -> tuple[Exit, str]:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _serve(options)
-    except (UsageError, TaskFileError, LookupError) as error:
+    except (UsageError, ProblemFileError, LookupError) as error:
         return Exit.USAGE, str(error.args[0])
     except UnreachableError as error:
         return Exit.UNREACHABLE, str(error)
@@ -128,7 +131,7 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
     device = _device(options.device)
 
     # Before anything is said to a coordinator, what is wrong at home shows.
-    task = learning_task(options.task, options.data, options.download, options.architecture, options.limit)
+    problem = learning_problem(options.task, options.data, options.download, options.architecture, options.limit)
     invite = _invite(options.invite_file)
     say = speaker(options.name or options.folder.name, quiet=options.quiet)
     folder = Folder(options.folder, say)
@@ -146,7 +149,9 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
     try:
         credentials = enrol(transfer, folder, invite, options.name)
         client = ClientInfo(credentials.client, index, clients, options.seed, options.split)
-        learner = Learner(task, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes)
+        learner = Learner(
+            problem, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes
+        )
         say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
         limits = Limits(options.max_task_seconds, options.max_task_bytes)
         care = LinkCare(
@@ -175,17 +180,17 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
         folder.close()
 
 
-def learning_task(
+def learning_problem(
     text: str, data: Path | None, download: bool, architecture: str | None, limit: str | None
-) -> LearningTask:
-    """The task of these options. Raises: `TaskFileError`."""
+) -> LearningProblem:
+    """The problem of these options. Raises: `ProblemFileError`."""
     train, _, test = (limit or "").partition("/")
     try:
         sizes = int(train) if train else None, int(test) if test else None
     except ValueError:
-        raise TaskFileError(f"--limit {limit!r}: write TRAIN or TRAIN/TEST") from None
+        raise ProblemFileError(f"--limit {limit!r}: write TRAIN or TRAIN/TEST") from None
     downloads = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thinwire" if download else None
-    return find_task(text, TaskOptions(data, downloads, architecture, *sizes))
+    return find_problem(text, ProblemOptions(data, downloads, architecture, *sizes))
 
 
 def _keep_model(path: Path, ended: FinishedError, transfer: Transfer, folder: Folder, learner: Learner) -> None:

@@ -13,9 +13,10 @@ from thinwire.protocol.messages import Enrolled
 from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
-from .memory import Folder, FolderInUseError
-from .sockets import CountingBackend, UntrustedError
-from .transfer import BadPeerError, Patience, Transfer, UnreachableError
+from .link.replies import BadPeerError
+from .link.sockets import CountingBackend, UntrustedError
+from .link.transfer import Patience, Transfer, UnreachableError
+from .memory.folder import Folder, FolderInUseError
 
 
 def rotate(path: Path, *, ca_file: Path | None, give_up_after_s: float | None, say: Say) -> tuple[Exit, str]:

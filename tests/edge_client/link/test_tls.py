@@ -13,9 +13,9 @@ from random import Random
 import pytest
 
 from tests.edge_client.cutting_server import CuttingServer, running
-from thinwire.edge_client.resumable import download, upload
-from thinwire.edge_client.sockets import CountingBackend, UntrustedError
-from thinwire.edge_client.transfer import Patience, Transfer
+from thinwire.edge_client.link.resumable import download, upload
+from thinwire.edge_client.link.sockets import CountingBackend, UntrustedError
+from thinwire.edge_client.link.transfer import Patience, Transfer
 from thinwire.protocol.identity import digest_of
 
 PAYLOAD = Random(2).randbytes(200_000)

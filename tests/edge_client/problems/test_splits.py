@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinwire.edge_client.splits import split
+from thinwire.edge_client.problems.splits import split
 
 RULES = st.one_of(
     st.just("iid"),

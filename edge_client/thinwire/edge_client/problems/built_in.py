@@ -1,4 +1,4 @@
-"""The built-in tasks: a data source, a split, and an architecture."""
+"""The built-in problems: a data source, a split, and an architecture."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from thinwire.edge_client.architectures import ARCHITECTURES
 from thinwire.edge_client.data import ClientInfo, Data
-from thinwire.edge_client.splits import split
 
-from .download import download
+from .architectures import ARCHITECTURES
+from .problem_file import LearningProblem, ProblemFileError, load_problem_file
+from .public_sets import download
 from .segmentation import SegmentationLoss
 from .source import Source, read_digits, read_npz
-from .task_file import LearningTask, TaskFileError, load_task_file
+from .splits import split
 
 Tensors = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class TaskOptions:
+class ProblemOptions:
     """`data`: the npz file of a set that is not bundled; `downloads`: the folder of fetched sets, None: fetch nothing.
-    `architecture`: instead of the task's own. `train`, `test`: how many examples of the source to use.
+    `architecture`: instead of the problem's own. `train`, `test`: how many examples of the source to use.
     """
 
     data: Path | None = None
@@ -47,7 +47,7 @@ class BuiltIn:
     proxy: float = 0.0
 
 
-TASKS: Final[Mapping[str, BuiltIn]] = {
+PROBLEMS: Final[Mapping[str, BuiltIn]] = {
     "digits": BuiltIn("digits_convnet", proxy=1 / 12),
     "mnist": BuiltIn("emnist_convnet", proxy=1 / 30),
     "fashion_mnist": BuiltIn("emnist_convnet", proxy=1 / 30),
@@ -58,38 +58,40 @@ TASKS: Final[Mapping[str, BuiltIn]] = {
 }
 
 
-def find_task(text: str, options: TaskOptions | None = None) -> LearningTask:
-    """The task of a command line: `digits`, `npz:FILE`, ..., or the path of a task file ending in `.py`.
+def find_problem(text: str, options: ProblemOptions | None = None) -> LearningProblem:
+    """The problem of a command line's `--task`: `digits`, `npz:FILE`, ..., or the path of a file ending in `.py`.
 
-    Raises: `TaskFileError`.
+    Raises: `ProblemFileError`.
     """
-    options = options or TaskOptions()
+    options = options or ProblemOptions()
     if text.endswith(".py"):
-        return load_task_file(Path(text))
+        return load_problem_file(Path(text))
     name, _, file = text.partition(":")
-    entry = TASKS.get(name)
+    entry = PROBLEMS.get(name)
     if entry is None:
-        raise TaskFileError(f"no task is named {name!r}; there are {', '.join(TASKS)}, or give a file ending in .py")
+        raise ProblemFileError(
+            f"no task is named {name!r}; there are {', '.join(PROBLEMS)}, or give a file ending in .py"
+        )
     architecture = options.architecture or entry.architecture
     if architecture not in ARCHITECTURES:
-        raise TaskFileError(f"no architecture is named {architecture!r}; there are {', '.join(ARCHITECTURES)}")
+        raise ProblemFileError(f"no architecture is named {architecture!r}; there are {', '.join(ARCHITECTURES)}")
     try:
         source = _read(name, Path(file) if file else options.data, options.downloads)
         if options.train is not None or options.test is not None:
             source = source.limited(options.train, options.test)
         prepared = _Prepared(source, entry)
     except ValueError as error:
-        raise TaskFileError(str(error)) from None
+        raise ProblemFileError(str(error)) from None
 
     def data(client: ClientInfo) -> Data:
         try:
             return prepared.data(client)
         except ValueError as error:
-            raise TaskFileError(str(error)) from None
+            raise ProblemFileError(str(error)) from None
 
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     loss = SegmentationLoss() if entry.kind == "maps" else nn.CrossEntropyLoss()
-    return LearningTask(lambda: ARCHITECTURES[architecture](prepared.shape, prepared.outputs), data, loss)
+    return LearningProblem(lambda: ARCHITECTURES[architecture](prepared.shape, prepared.outputs), data, loss)
 
 
 @cache

@@ -10,9 +10,9 @@ import pytest
 
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import CuttingServer
-from thinwire.edge_client.link import PRESETS, LinkRates, Pacer, parse_link
-from thinwire.edge_client.resumable import download, upload
-from thinwire.edge_client.sockets import CountingBackend
+from thinwire.edge_client.link.emulated import PRESETS, LinkRates, Pacer, parse_link
+from thinwire.edge_client.link.resumable import download, upload
+from thinwire.edge_client.link.sockets import CountingBackend
 from thinwire.protocol.identity import digest_of
 
 PAYLOAD = random.Random(1).randbytes(50_000)

@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from thinwire.edge_client.architectures import ARCHITECTURES
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.tasks import TASKS, TaskFileError, TaskOptions, built_in, download, find_task
-from thinwire.edge_client.tasks.download import read_cifar, read_idx
-from thinwire.edge_client.tasks.segmentation import SegmentationLoss, dice
+from thinwire.edge_client.problems import built_in, public_sets
+from thinwire.edge_client.problems.architectures import ARCHITECTURES
+from thinwire.edge_client.problems.built_in import PROBLEMS, ProblemOptions, find_problem
+from thinwire.edge_client.problems.problem_file import ProblemFileError
+from thinwire.edge_client.problems.public_sets import read_cifar, read_idx
+from thinwire.edge_client.problems.segmentation import SegmentationLoss, dice
 
 
 def _tensors(given: object) -> tuple[torch.Tensor, ...]:
@@ -31,7 +33,7 @@ def _tensors(given: object) -> tuple[torch.Tensor, ...]:
 
 
 def _clients(split: str, count: int = 8) -> list[Data]:
-    task = find_task("digits")
+    task = find_problem("digits")
     return [task.data(ClientInfo(f"client-{index:02}", index, count, 0, split)) for index in range(count)]
 
 
@@ -91,7 +93,7 @@ def test_an_npz_of_ones_own_with_owners(tmp_path: Path) -> None:
         client_train=np.arange(60) % 4,
         client_test=np.arange(20) % 4,
     )
-    task = find_task(f"npz:{file}", TaskOptions(architecture="mlp"))
+    task = find_problem(f"npz:{file}", ProblemOptions(architecture="mlp"))
     shares = [task.data(ClientInfo("c", index, 4, 0, "natural")) for index in range(4)]
     assert [len(_tensors(share.train)[0]) for share in shares] == [15] * 4
     assert [len(_tensors(share.personal)[0]) for share in shares] == [5] * 4
@@ -99,7 +101,7 @@ def test_an_npz_of_ones_own_with_owners(tmp_path: Path) -> None:
 
 
 def test_a_limit_takes_so_many_examples(tmp_path: Path) -> None:
-    task = find_task("digits", TaskOptions(train=120, test=40))
+    task = find_problem("digits", ProblemOptions(train=120, test=40))
     data = task.data(ClientInfo())
     assert len(_tensors(data.train)[0]) + len(_tensors(data.proxy)[0]) == 120
     assert len(_tensors(data.evaluation)[0]) == 40
@@ -115,16 +117,18 @@ def test_a_limit_takes_so_many_examples(tmp_path: Path) -> None:
     ],
 )
 def test_a_task_that_cannot_be_is_named(text: str, what: str) -> None:
-    with pytest.raises(TaskFileError, match=what):
-        find_task(text)
+    with pytest.raises(ProblemFileError, match=what):
+        find_problem(text)
 
 
 def test_an_npz_with_an_array_missing_or_pickled_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TaskFileError, match="y_train, x_test, y_test"):
-        find_task(f"npz:{_save(tmp_path / 'a.npz', x_train=np.zeros(3))}")
+    with pytest.raises(ProblemFileError, match="y_train, x_test, y_test"):
+        find_problem(f"npz:{_save(tmp_path / 'a.npz', x_train=np.zeros(3))}")
     objects = np.array([{}, {}], dtype=object)
-    with pytest.raises(TaskFileError, match="allow_pickle"):
-        find_task(f"npz:{_save(tmp_path / 'b.npz', x_train=objects, y_train=objects, x_test=objects, y_test=objects)}")
+    with pytest.raises(ProblemFileError, match="allow_pickle"):
+        find_problem(
+            f"npz:{_save(tmp_path / 'b.npz', x_train=objects, y_train=objects, x_test=objects, y_test=objects)}"
+        )
 
 
 def test_dice_is_one_for_equal_maps_and_zero_for_disjoint_ones() -> None:
@@ -174,7 +178,7 @@ def usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
         "y": np.arange(60, dtype=np.uint8) % 10,
     }
     sums = {}
-    for key, file in download._FILES.items():
+    for key, file in public_sets._FILES.items():
         array = arrays[key[0]]
         header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
         (folder / file).write_bytes(gzip.compress(header + array.tobytes()))
@@ -182,7 +186,7 @@ def usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setitem(download._IDX, "mnist", (f"http://127.0.0.1:{server.server_port}/", sums))  # type: ignore[arg-type]
+    monkeypatch.setitem(public_sets._IDX, "mnist", (f"http://127.0.0.1:{server.server_port}/", sums))  # type: ignore[arg-type]
     yield folder
     server.shutdown()
     thread.join()
@@ -190,23 +194,23 @@ def usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 def test_a_set_is_fetched_once_and_only_as_it_should_be(usual_place: Path, tmp_path: Path) -> None:
-    options = TaskOptions(downloads=tmp_path / "cache", architecture="mlp")
+    options = ProblemOptions(downloads=tmp_path / "cache", architecture="mlp")
     file = usual_place / "t10k-labels-idx1-ubyte.gz"
     whole = file.read_bytes()
     file.write_bytes(gzip.compress(b"another file"))
-    with pytest.raises(TaskFileError, match="not the file that was expected"):
-        find_task("mnist", options)
+    with pytest.raises(ProblemFileError, match="not the file that was expected"):
+        find_problem("mnist", options)
     file.unlink()
-    with pytest.raises(TaskFileError, match="cannot be fetched"):
-        find_task("mnist", options)
+    with pytest.raises(ProblemFileError, match="cannot be fetched"):
+        find_problem("mnist", options)
     assert not list((tmp_path / "cache").glob("*"))
     file.write_bytes(whole)
-    first = find_task("mnist", options).data(ClientInfo())
+    first = find_problem("mnist", options).data(ClientInfo())
     assert len(_tensors(first.evaluation)[0]) == 60
     for path in usual_place.iterdir():
         path.unlink()
     built_in._read.cache_clear()
-    again = find_task("mnist", options).data(ClientInfo())
+    again = find_problem("mnist", options).data(ClientInfo())
     assert torch.equal(_tensors(again.train)[0], _tensors(first.train)[0])
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["mnist.npz"]
 
@@ -226,7 +230,9 @@ def test_the_usual_sets_from_a_local_file(
 ) -> None:
 
     torch.set_num_threads(1)
-    task = find_task(name, TaskOptions(data=shared_data(file), train=None if split == "natural" else 600, test=60))
+    task = find_problem(
+        name, ProblemOptions(data=shared_data(file), train=None if split == "natural" else 600, test=60)
+    )
     learner = Learner(task, ClientInfo("c", 0, clients, 0, split))
     metrics = learner.evaluate()
     assert set(metrics) == {"loss", metric, "examples"}
@@ -236,5 +242,5 @@ def test_the_usual_sets_from_a_local_file(
 
 def test_the_documentation_names_every_task_and_architecture(root: Path) -> None:
     text = (root / "docs" / "examples" / "README.md").read_text()
-    for name in [*TASKS, *ARCHITECTURES]:
+    for name in [*PROBLEMS, *ARCHITECTURES]:
         assert re.search(rf"`{name}[:`]", text), f"{name} is missing"

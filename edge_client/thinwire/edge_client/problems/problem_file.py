@@ -1,4 +1,4 @@
-"""A user's task file: two functions and what is optional, in one Python file that only this client ever runs."""
+"""A user's own problem: two functions and what is optional, in one Python file that only this client ever runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Encoder = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class LearningTask:
+class LearningProblem:
     """`model()`: a fresh model; `data(client)`: what this client may use; `loss`: mean over the examples of a batch.
 
     `encode(inputs)`: (n, ...) -> (n, d), what makes examples similar; see `thinwire.methods.interface.Learner`.
@@ -33,23 +33,23 @@ class LearningTask:
     encode: Encoder | None = None
 
 
-class TaskFileError(Exception):
-    """A task file that cannot be used. The message is what its author must see: a traceback of their own lines."""
+class ProblemFileError(Exception):
+    """A problem's file that cannot be used. The message is what its author must see: a traceback of their own lines."""
 
 
-def load_task_file(path: Path) -> LearningTask:
-    """The task of this file. Raises: `TaskFileError`."""
+def load_problem_file(path: Path) -> LearningProblem:
+    """The problem of this file. Raises: `ProblemFileError`."""
     if not path.is_file():
-        raise TaskFileError(f"there is no task file {path}")
+        raise ProblemFileError(f"there is no task file {path}")
     spec = importlib.util.spec_from_file_location("thinwire_task_file", path)
     if spec is None or spec.loader is None:
-        raise TaskFileError(f"{path} is not a Python file")
+        raise ProblemFileError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     # Where worker processes of a data loader, and dataclasses, look for it.
     sys.modules[spec.name] = module
     loader = spec.loader
     guarded(path, lambda: loader.exec_module(module))()
-    return LearningTask(
+    return LearningProblem(
         guarded(path, _function(module, path, "model")),
         guarded(path, _function(module, path, "data")),
         getattr(module, "loss", None) or nn.CrossEntropyLoss(),
@@ -60,19 +60,19 @@ def load_task_file(path: Path) -> LearningTask:
 def _function(module: ModuleType, path: Path, name: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
-        raise TaskFileError(f"{path} has no function {name}()")
+        raise ProblemFileError(f"{path} has no function {name}()")
     found: Callable[..., Any] = function
     return found
 
 
 def guarded(path: Path, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function; what it raises becomes a `TaskFileError` with the traceback from the first line of the file on."""
+    """The function; what it raises becomes a `ProblemFileError` with the traceback from the file's first line on."""
 
     def call(*arguments: Any) -> Any:
         try:
             return function(*arguments)
         except Exception as error:
-            raise TaskFileError(own_traceback(error, path)) from error
+            raise ProblemFileError(own_traceback(error, path)) from error
 
     return call
 

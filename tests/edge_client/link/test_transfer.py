@@ -9,8 +9,9 @@ import pytest
 
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import CuttingServer
-from thinwire.edge_client.sockets import CountingBackend
-from thinwire.edge_client.transfer import BadPeerError, FinishedError, Patience, UnreachableError, retry_after
+from thinwire.edge_client.link.replies import BadPeerError, FinishedError, retry_after
+from thinwire.edge_client.link.sockets import CountingBackend
+from thinwire.edge_client.link.transfer import Patience, UnreachableError
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
 from thinwire.protocol.messages import Registration, VerdictMessage
 from thinwire.protocol.reasons import ProblemError

@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-import httpcore
-
 from thinwire.protocol.identity import ID, digest_of
 from thinwire.protocol.reasons import ProblemError
 
-from .transfer import BadPeerError, Reply, Transfer, check, plain_headers, read_bounded
+from .replies import BadPeerError, Reply, check, plain_headers, read_reply
+from .transfer import UNHEARD, AgainError, Transfer
 
 _PIECE: Final = 1 << 16
 _TUS: Final = {"Tus-Resumable": "1.0.0"}
-_BROKEN: Final = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 _MAX_ERROR_BYTES: Final = 1 << 16
 _TIMES_WRONG: Final = 3
 
@@ -43,44 +41,32 @@ def download(
 
 
 def _fetch(transfer: Transfer, address: str, path: Path, size: int | None, most: int) -> None:
-    tries = 0
-    while True:
-        before = path.stat().st_size if path.exists() else 0
-        if size is not None and before > size:
+    def stands() -> int:
+        return path.stat().st_size if path.exists() else 0
+
+    def attempt() -> None:
+        offset = stands()
+        if size is not None and offset > size:
             path.unlink()
-            before = 0
-        if before == size and path.exists():
-            return
-        why = "the connection broke"
-        asked_s = None
-        try:
-            size = _fetch_from(transfer, address, path, before, most if size is None else size)
-        except _BROKEN as error:
-            why = f"{type(error).__name__}: {error}"
-        except ProblemError as error:
-            if error.reason == "range-not-satisfiable":
+            offset = 0
+        if offset != size or not path.exists():
+            try:
+                _fetch_from(transfer, address, path, offset, most if size is None else size)
+            except ProblemError as error:
+                if error.reason != "range-not-satisfiable":
+                    raise
                 path.unlink(missing_ok=True)
-            elif not error.retry:
-                raise
-            why, asked_s = str(error), error.retry_after_s
-        after = path.stat().st_size if path.exists() else 0
-        if after == size:
-            continue
-        if after > before:
-            # It moves: go on at once, however often it is cut.
-            transfer.progressed()
-            tries = 0
-        else:
-            tries += 1
-            transfer.pause(tries, why, asked_s)
+                raise AgainError(str(error)) from None
+
+    transfer.persist(attempt, reached=stands)
 
 
-def _fetch_from(transfer: Transfer, address: str, path: Path, offset: int, most: int) -> int:
-    """Appends what comes; returns the size of the whole payload once it is there."""
+def _fetch_from(transfer: Transfer, address: str, path: Path, offset: int, most: int) -> None:
+    """Appends what comes; returns once the whole payload is there."""
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     with transfer.open("GET", address, headers) as response:
         if response.status not in (200, 206):
-            check(Reply(response.status, plain_headers(response), read_bounded(response, _MAX_ERROR_BYTES)))
+            check(read_reply(response, _MAX_ERROR_BYTES))
             raise BadPeerError(f"status {response.status} to a download")
         if response.status == 206 and not plain_headers(response).get("content-range", "").startswith(
             f"bytes {offset}-"
@@ -97,7 +83,6 @@ def _fetch_from(transfer: Transfer, address: str, path: Path, offset: int, most:
                     # A disk that is nearly full takes less than it is given.
                     rest = rest[file.write(rest) :]
     # A body that ends early breaks the protocol, so what has ended is whole.
-    return arrived
 
 
 def upload(
@@ -107,44 +92,57 @@ def upload(
 
     Raises: `ProblemError` (`task-not-found`, `upload-too-large`).
     """
-    tries = 0
-    offset = -1
-    created = False
-    while True:
-        before = offset
-        why = "the connection broke"
-        asked_s = None
+    sending = _Upload(transfer, task, payload, known, remember)
+    while (found := sending.finished()) is None:
+        transfer.persist(sending.step, reached=sending.reached)
+    return found
+
+
+class _Upload:
+    """One upload: created, asked where it stands, sent from there; each a step. An offset of -1 is to be asked for."""
+
+    def __init__(
+        self, transfer: Transfer, task: str, payload: bytes, known: str | None, remember: Callable[[str | None], None]
+    ) -> None:
+        self._transfer = transfer
+        self._task = task
+        self._payload = payload
+        self._known = known
+        self._remember = remember
+        self._offset = -1
+        self._asked_for = False
+
+    def finished(self) -> str | None:
+        return self._known if self._offset == len(self._payload) else None
+
+    def reached(self) -> int:
+        return self._offset
+
+    def step(self) -> None:
+        """Raises: `AgainError`, `ProblemError`, `UNHEARD`."""
         try:
-            if known is None:
+            if self._known is None:
                 # Where an earlier request was heard but not its answer, this is an upload that has begun.
-                offset, created = -1 if created else 0, True
-                known = _create(transfer, task, payload)
-                remember(known)
-                continue
-            if offset < 0:
-                offset = _offset(transfer, known)
-            if offset == len(payload):
-                return known
-            offset = _send_from(transfer, known, payload, offset)
-        except _BROKEN as error:
-            why, offset = f"{type(error).__name__}: {error}", -1
-            if known is not None:
-                offset = _offset_if_there(transfer, known)
+                offset, self._asked_for = -1 if self._asked_for else 0, True
+                self._known, self._offset = _create(self._transfer, self._task, self._payload), offset
+                self._remember(self._known)
+            elif self._offset < 0:
+                self._offset = _offset(self._transfer, self._known)
+            else:
+                self._offset = _send_from(self._transfer, self._known, self._payload, self._offset)
+        except UNHEARD:
+            self._offset = -1
+            if self._known is not None:
+                self._offset = _offset_if_there(self._transfer, self._known)
+            raise
         except ProblemError as error:
-            if error.reason == "upload-not-found" and known is not None:
-                known, offset, before = None, -1, -1
-                remember(None)
-            elif error.reason == "upload-offset":
-                offset = -1
-            elif not error.retry:
+            if error.reason == "upload-not-found" and self._known is not None:
+                self._known = None
+                self._remember(None)
+            elif error.reason != "upload-offset":
                 raise
-            why, asked_s = str(error), error.retry_after_s
-        if offset > before:
-            transfer.progressed()
-            tries = 0
-        else:
-            tries += 1
-            transfer.pause(tries, why, asked_s)
+            self._offset = -1
+            raise AgainError(str(error)) from None
 
 
 def _create(transfer: Transfer, task: str, payload: bytes) -> str:
@@ -166,7 +164,7 @@ def _offset_if_there(transfer: Transfer, upload_id: str) -> int:
     """Where the upload stands after a cut; -1, to ask again later, where nobody answers."""
     try:
         return _offset(transfer, upload_id)
-    except (*_BROKEN, ProblemError):
+    except (*UNHEARD, ProblemError):
         return -1
 
 
@@ -196,7 +194,7 @@ def _exchange(
     transfer: Transfer, method: str, path: str, headers: dict[str, str], body: Iterator[bytes] | None = None
 ) -> Reply:
     with transfer.open(method, path, headers, body) as response:
-        reply = Reply(response.status, plain_headers(response), read_bounded(response, _MAX_ERROR_BYTES))
+        reply = read_reply(response, _MAX_ERROR_BYTES)
     if method == "HEAD" and reply.status == 404:
         # A response to HEAD has no body that could name the reason.
         raise ProblemError("upload-not-found")

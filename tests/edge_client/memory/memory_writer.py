@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from thinwire.edge_client.memory import Folder, RunMemory, StagedOutcome
+from thinwire.edge_client.memory.folder import Folder
+from thinwire.edge_client.memory.runs import RunMemory, StagedOutcome
 
 
 def outcome(number: int) -> StagedOutcome:

@@ -68,8 +68,8 @@ def cifar_convnet(shape: Shape, classes: int) -> BlockNet:
 
 def emnist_convnet(shape: Shape, classes: int) -> BlockNet:
     """ProgFed's ConvNet for EMNIST (Wang et al., ICML 2022): conv1 | conv2 | fc1, head fc2; 1,206,590 parameters
-    with one channel, 28x28 and 62 classes. Without the paper's dropout, so that a task is a function of its seed alone
-    under every method.
+    with one channel, 28x28 and 62 classes. Without the paper's dropout, so that an outcome is a function of its seed
+    alone under every method.
     """
     channels, height, width = shape
     sides = [(side - 4) // 2 for side in (height, width)]

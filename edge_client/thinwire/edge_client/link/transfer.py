@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -19,19 +19,22 @@ import httpcore
 from pydantic import BaseModel
 
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
-from thinwire.protocol.messages import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES, Problem
-from thinwire.protocol.reasons import REASONS, ProblemError
+from thinwire.protocol.messages import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
+from thinwire.protocol.reasons import ProblemError
 
+from .replies import BadPeerError, Headers, Reply, check, read_reply
 from .sockets import CountingBackend
 
 KEEP_ALIVE_S: Final = 650.0
 """Longer than the longest poll: opening TLS anew for every exchange would cost more than a thin exchange does."""
-CONTENT: Final = "application/octet-stream"
 _LONGEST_WAIT_S: Final = 60.0
 _LARGEST_BODY: Final = MAX_MESSAGE_BYTES + MAX_INLINE_BYTES
 
+UNHEARD: Final = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
+"""A connection that could not be made, broke, or brought nothing in time."""
+
 MessageT = TypeVar("MessageT", bound=BaseModel)
-Headers = Mapping[str, str]
+ResultT = TypeVar("ResultT")
 Body = bytes | Iterator[bytes] | None
 
 
@@ -39,20 +42,8 @@ class UnreachableError(Exception):
     """No coordinator has answered for as long as the user wants to wait."""
 
 
-class BadPeerError(Exception):
-    """Something answers at this address that is not a coordinator, or the address is not one."""
-
-
 class BrokenError(Exception):
     """The same message has broken off too often: perhaps it is too long for this link."""
-
-
-class FinishedError(Exception):
-    """410: all runs this client could serve are over. `model`: the digest of the final model, if there is one."""
-
-    def __init__(self, detail: str, model: bytes | None) -> None:
-        super().__init__(detail)
-        self.model = model
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +57,8 @@ class Patience:
     first_wait_s: float = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A response. `headers`: lower-case names."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-    @property
-    def retry_after_s(self) -> float | None:
-        return retry_after(self.headers)
-
-
-def retry_after(headers: Headers) -> float | None:
-    """The seconds of `Retry-After`; None where it is absent, a date, or absurd."""
-    try:
-        value = float(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return value if 0 <= value <= 86400 else None
+class AgainError(Exception):
+    """An attempt has found what was in its way, and cleared it: the next one may succeed."""
 
 
 class Transfer:
@@ -132,62 +105,82 @@ class Transfer:
         message: BaseModel | None = None,
         *,
         patient_s: float = 0.0,
-        once: bool = False,
         unless: Collection[str] = (),
         breaks: int | None = None,
     ) -> tuple[int, MessageT | None, Reply]:
+        """`ask`, repeated as `persist` says."""
+        return self.persist(
+            lambda: self.ask(method, path, kind, message, patient_s=patient_s), unless=unless, breaks=breaks
+        )
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        kind: type[MessageT] | None = None,
+        message: BaseModel | None = None,
+        *,
+        patient_s: float = 0.0,
+    ) -> tuple[int, MessageT | None, Reply]:
         """A control message and its answer: status, the message (None on an empty body), the reply.
 
-        `patient_s`: how long the coordinator may take beyond `stalled_after_s`. `once`: a broken connection is the
-        caller's to judge: raises `httpcore` errors. `unless`: reasons that the same request would only meet again.
-        `breaks`: as `persist` says.
+        `patient_s`: how long the coordinator may take beyond `stalled_after_s`. Raises: also `UNHEARD`.
         """
         body = None if message is None else encode_message(message)
         headers = {} if body is None else {"Content-Type": MSGPACK}
         if body is None and kind is not None:
             headers["Accept"] = MSGPACK
-
-        def attempt() -> Reply:
-            with self.open(method, path, headers, body, patient_s=patient_s) as response:
-                return Reply(response.status, plain_headers(response), read_bounded(response, _LARGEST_BODY))
-
-        reply = attempt() if once else self.persist(attempt, unless, breaks=breaks)
-        if once:
-            check(reply)
-            self._silent_since = None
+        with self.open(method, path, headers, body, patient_s=patient_s) as response:
+            reply = read_reply(response, _LARGEST_BODY)
+        check(reply)
+        self.progressed()
         if kind is None or not reply.body:
             return reply.status, None, reply
         return reply.status, decode_message(kind, reply.body, max_bytes=_LARGEST_BODY), reply
 
     def persist(
-        self, attempt: Callable[[], Reply], unless: Collection[str] = (), *, breaks: int | None = None
-    ) -> Reply:
-        """The first reply that does not invite to try again; pauses grow, with full jitter, or as Retry-After says.
+        self,
+        attempt: Callable[[], ResultT],
+        *,
+        unless: Collection[str] = (),
+        breaks: int | None = None,
+        reached: Callable[[], int] = lambda: 0,
+    ) -> ResultT:
+        """What `attempt` returns, made again where that helps; pauses grow, with full jitter, or as Retry-After says.
 
-        `breaks`: how often a connection that had been made may break; None: for ever.
+        `unless`: reasons that the same request would only meet again. `breaks`: how often a connection that had been
+        made may break; None: for ever. `reached`: how far the work has come: what moves goes on at once, however often
+        it is cut.
 
-        Raises: `ProblemError` of a reason that does not, or that is in `unless`; `BrokenError`.
+        Raises: `ProblemError` of a reason that repeating cannot help, or that is in `unless`; `BrokenError`.
         """
         tries = broken = 0
+        asked_s: float | None = None
+        stood = reached()
         while True:
             try:
-                reply = attempt()
-                check(reply)
-            except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-                tries += 1
-                broken += broke(error)
-                why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                result = attempt()
+            except UNHEARD as error:
+                broken += not isinstance(error, (httpcore.ConnectError, httpcore.ConnectTimeout))
+                why, asked_s = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, None
                 if broken == breaks:
                     raise BrokenError(why) from None
-                self.pause(tries, why)
+            except AgainError as error:
+                why, asked_s = str(error), None
             except ProblemError as error:
                 if not error.retry or error.reason in unless:
                     raise
-                tries += 1
-                self.pause(tries, str(error), error.retry_after_s)
+                why, asked_s = str(error), error.retry_after_s
             else:
-                self._silent_since = None
-                return reply
+                self.progressed()
+                return result
+            before, stood = stood, reached()
+            if stood > before:
+                self.progressed()
+                tries = 0
+            else:
+                tries += 1
+                self.pause(tries, why, asked_s)
 
     def pause(self, tries: int, why: str, asked_s: float | None = None) -> None:
         """Waits before the next attempt: full jitter (Brooker, "Exponential Backoff and Jitter", 2015).
@@ -228,52 +221,6 @@ class Transfer:
         address = self.address + path
         with self._pool.stream(method, address, headers=sent, content=body, extensions={"timeout": limits}) as response:
             yield response
-
-
-def broke(error: Exception) -> bool:
-    """Whether this ended a connection, and not just the attempt to make one."""
-    return not isinstance(error, (httpcore.ConnectError, httpcore.ConnectTimeout))
-
-
-def check(reply: Reply) -> None:
-    """Raises what an error status means: `ProblemError`, `FinishedError`, `BadPeerError`."""
-    if reply.status < 300 or reply.status == 304:
-        return
-    if reply.status < 400:
-        where = reply.headers.get("location", "elsewhere")
-        raise BadPeerError(f"the address redirects to {where}, and redirects are not followed")
-    problem = _problem(reply)
-    if problem is not None:
-        if problem.reason == "run-finished":
-            raise FinishedError(problem.detail, problem.model)
-        raise ProblemError(problem.reason, problem.detail, retry_after_s=reply.retry_after_s)
-    # A proxy on the way speaks for a coordinator that is not there.
-    if reply.status in (408, 429) or reply.status >= 500:
-        raise ProblemError("unavailable", f"status {reply.status}", retry_after_s=reply.retry_after_s)
-    raise BadPeerError(f"status {reply.status} without a reason: what answers there is not a coordinator")
-
-
-def _problem(reply: Reply) -> Problem | None:
-    media_type = reply.headers.get("content-type", "").partition(";")[0].strip()
-    try:
-        problem = decode_message(Problem, reply.body, media_type)
-    except ProblemError:
-        return None
-    return problem if problem.reason in REASONS else None
-
-
-def plain_headers(response: httpcore.Response) -> dict[str, str]:
-    return {name.decode("ascii").lower(): value.decode("latin-1") for name, value in response.headers}
-
-
-def read_bounded(response: httpcore.Response, most: int) -> bytes:
-    """The body. Raises: `BadPeerError` beyond `most` bytes."""
-    found = bytearray()
-    for piece in response.iter_stream():
-        found += piece
-        if len(found) > most:
-            raise BadPeerError(f"a response of more than {most} bytes")
-    return bytes(found)
 
 
 def _pool(scheme: str, host: str, backend: CountingBackend, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:

@@ -9,8 +9,8 @@ import pytest
 
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import CuttingServer
-from thinwire.edge_client.resumable import download, upload
-from thinwire.edge_client.transfer import BadPeerError
+from thinwire.edge_client.link.replies import BadPeerError
+from thinwire.edge_client.link.resumable import download, upload
 from thinwire.protocol.identity import digest_of
 from thinwire.protocol.reasons import ProblemError
 

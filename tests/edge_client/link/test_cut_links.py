@@ -19,14 +19,15 @@ from torch import nn
 
 from tests.coordinator.served import Served, free_port, model
 from tests.cutting_proxy import CuttingProxy
-from thinwire.edge_client.agent import Agent, enrol
+from thinwire.edge_client.agent import Agent
 from thinwire.edge_client.data import ClientInfo, Data
+from thinwire.edge_client.enrolment import enrol
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.memory import Folder
-from thinwire.edge_client.resumable import download, upload
-from thinwire.edge_client.sockets import CountingBackend
-from thinwire.edge_client.tasks import LearningTask
-from thinwire.edge_client.transfer import Patience, Transfer, UnreachableError
+from thinwire.edge_client.link.resumable import download, upload
+from thinwire.edge_client.link.sockets import CountingBackend
+from thinwire.edge_client.link.transfer import Patience, Transfer, UnreachableError
+from thinwire.edge_client.memory.folder import Folder
+from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.protocol.identity import digest_of
 from thinwire.protocol.messages import Enrolled, Enrolment, Registration, TaskMessage
 
@@ -266,7 +267,9 @@ def test_a_run_over_a_link_that_is_always_cut_ends_in_the_same_model(tmp_path: P
             run = served.run(first, name=name, method="fedavg", rounds=2, cohort=1)["id"]
             with CuttingProxy(served.url, cut_up=cut, cut_down=cut) as proxy:
                 transfer = line.transfer(proxy.url)
-                learner = Learner(LearningTask(lambda: _Bias(size), lambda _: data, nn.MSELoss()), ClientInfo("thin"))
+                learner = Learner(
+                    LearningProblem(lambda: _Bias(size), lambda _: data, nn.MSELoss()), ClientInfo("thin")
+                )
                 Agent(transfer, folder, learner, say=lambda _: None).serve()
                 transfer.close()
             assert (proxy.cuts > 20) == (cut is not None)
@@ -304,7 +307,7 @@ def test_an_hour_of_training_loses_nothing_and_needs_no_connection(line: Line, t
     folder = Folder(tmp_path / "client")
     transfer = line.transfer(served.url)
     enrol(transfer, folder, served.invite(group="patient"), "patient")
-    task = LearningTask(
+    task = LearningProblem(
         lambda: _Bias(100), lambda _: Data((torch.rand(8, 100), torch.zeros(8, 100))), _Hour(served, clock)
     )
     Agent(transfer, folder, Learner(task, ClientInfo("patient")), say=said.append, now_s=lambda: clock[0]).serve()

@@ -14,8 +14,8 @@ import httpcore
 import pytest
 
 from tests.edge_client.conftest import MakeTransfer
-from thinwire.edge_client.resumable import download
-from thinwire.edge_client.transfer import Patience
+from thinwire.edge_client.link.resumable import download
+from thinwire.edge_client.link.transfer import Patience
 
 STALLED_AFTER_S = 0.5
 MOVES_S = 0.1

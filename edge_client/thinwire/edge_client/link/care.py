@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Final
 
-from .console import Say, in_bytes
+from thinwire.edge_client.console import Say, in_bytes
 
 METERED_BYTES_PER_DAY: Final = 50_000_000
 """Of a metered link whose user names no budget."""

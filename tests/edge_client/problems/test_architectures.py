@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from thinwire.edge_client.architectures import ARCHITECTURES, BlockNet
-from thinwire.edge_client.unet import UNet
+from thinwire.edge_client.problems.architectures import ARCHITECTURES, BlockNet
+from thinwire.edge_client.problems.unet import UNet
 
 
 def _count(*modules: nn.Module) -> int:

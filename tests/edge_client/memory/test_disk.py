@@ -12,11 +12,11 @@ from tests.coordinator.faults import filled, small_disk
 from tests.coordinator.served import Served
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.fleet import Fleet
-from tests.edge_client.memory_writer import outcome
-from thinwire.edge_client.agent import enrol
-from thinwire.edge_client.memory import Credentials, Folder
+from tests.edge_client.memory.memory_writer import outcome
+from thinwire.edge_client.enrolment import enrol
+from thinwire.edge_client.memory.folder import Credentials, Folder
 from thinwire.edge_client.model import first_model
-from thinwire.edge_client.tasks import find_task
+from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.protocol.exit_codes import Exit
 
 
@@ -33,7 +33,7 @@ def garble(path: Path) -> None:
 def test_a_full_disk_is_waited_out(tmp_path: Path, coordinator: Served, fleet: Fleet) -> None:
     """Full from before the first task on; freed when the client has said so."""
     with small_disk(tmp_path / "disk", "4m") as disk:
-        run = coordinator.run(first_model(find_task("digits"), 0), method="fedavg", rounds=2, cohort=1)["id"]
+        run = coordinator.run(first_model(find_problem("digits"), 0), method="fedavg", rounds=2, cohort=1)["id"]
         data_dir = disk / "client"
         one = fleet.join(coordinator.url, "one", "0/1", invite=coordinator.invite(), data_dir=data_dir)
         # Enrolled by then, with nothing to do before the run is resumed.

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import httpcore
 
-from .link import Pacer
+from .emulated import Pacer
 
 _TCP_INFO_SIZE: Final = 256
 # Offsets in Linux's struct tcp_info.

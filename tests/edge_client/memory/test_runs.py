@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.edge_client.memory_writer import outcome
-from thinwire.edge_client.memory import Credentials, Folder, FolderInUseError, RunMemory
-from thinwire.edge_client.records import Record, TornRecordError, read_record, write_record
+from tests.edge_client.memory.memory_writer import outcome
+from thinwire.edge_client.memory.folder import Credentials, Folder, FolderInUseError
+from thinwire.edge_client.memory.records import Record, TornRecordError, read_record, write_record
+from thinwire.edge_client.memory.runs import RunMemory
 
 WRITER = Path(__file__).with_name("memory_writer.py")
 KILLS = 12
