@@ -144,12 +144,18 @@ def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 _PROVIDED_AS = {"pil": "pillow", "sklearn": "scikit-learn", "prometheus_client": "prometheus-client", "yaml": "pyyaml"}
 _EXTRAS_OF = {
+    "thinwire.machine": (),
     "thinwire.codecs": (),
     "thinwire.protocol": (),
     "thinwire.methods": ("client",),
     "thinwire.coordinator": ("coordinator", "demo"),
     "thinwire.edge_client": ("client", "demo"),
 }
+
+
+def test_the_machine_needs_the_standard_library_alone(root: Path) -> None:
+    for path in (root / "protocol" / "thinwire" / "machine").rglob("*.py"):
+        assert _imports(path) <= sys.stdlib_module_names, path
 
 
 @pytest.mark.parametrize("package", sorted(_EXTRAS_OF))
