@@ -18,24 +18,26 @@ from typing import Final, NoReturn
 import torch
 
 from thinwire.codecs import CodecError
+from thinwire.machine.files import write_atomic
+from thinwire.machine.memory import keep_freed_memory
+from thinwire.machine.quantities import parse_bytes
 from thinwire.methods.interface import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
 from .agent import Agent
-from .allocator import keep_freed_memory
 from .console import speaker
 from .data import ClientInfo
 from .enrolment import enrol
 from .learner import PERMISSIONS, Learner
-from .link.care import METERED_BYTES_PER_DAY, LinkCare, OverBudgetError, parse_bytes, parse_quiet_hours
+from .link.care import METERED_BYTES_PER_DAY, LinkCare, OverBudgetError, parse_quiet_hours
 from .link.emulated import Pacer, limited
 from .link.replies import BadPeerError, FinishedError
 from .link.resumable import download as download_payload
 from .link.sockets import CountingBackend, UntrustedError
 from .link.transfer import Patience, Transfer, UnreachableError
 from .memory.folder import Folder, FolderInUseError
-from .memory.records import TornRecordError, write_file
+from .memory.records import TornRecordError
 from .model import model_bytes
 from .performer import Limits, TaskTooLongError
 from .problems.built_in import ProblemOptions, find_problem
@@ -175,7 +177,7 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
         kernel = backend.kernel()
         folder.keep_link(before[0] + kernel.sent, before[1] + kernel.received)
         if options.stats is not None:
-            write_file(options.stats, [json.dumps(_stats(backend)).encode()], mode=0o644)
+            write_atomic(options.stats, json.dumps(_stats(backend)).encode(), fsync=False, mode=0o644)
         transfer.close()
         folder.close()
 
@@ -196,10 +198,11 @@ def learning_problem(
 def _keep_model(path: Path, ended: FinishedError, transfer: Transfer, folder: Folder, learner: Learner) -> None:
     """The final global model; for a method that has none, this client's own as it now is."""
     if ended.model is None:
-        write_file(path, [model_bytes(learner.arrays())], mode=0o644)
+        write_atomic(path, model_bytes(learner.arrays()), fsync=True, mode=0o644)
         return
     most = learner.spec.max_bytes + _MAX_MODEL_HEADER_BYTES
-    write_file(path, [download_payload(transfer, ended.model, None, folder.partial, most=most)], mode=0o644)
+    model = download_payload(transfer, ended.model, None, folder.partial, most=most)
+    write_atomic(path, model, fsync=True, mode=0o644)
 
 
 def _stats(backend: CountingBackend) -> dict[str, object]:

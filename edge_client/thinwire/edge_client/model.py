@@ -17,13 +17,13 @@ from safetensors.numpy import save
 
 from thinwire.codecs import Array, Arrays, CodecError
 from thinwire.codecs.decomposition import EXACT
+from thinwire.machine.files import write_atomic
 from thinwire.methods.feddlr.compact import compact_model, smallest_energy
 from thinwire.methods.learning import load_arrays, model_arrays
 from thinwire.methods.sparse_masks.masked_model import expand, is_packed
 
 from .data import ClientInfo
 from .learner import Learner
-from .memory.records import write_file
 from .problems.problem_file import LearningProblem, ProblemFileError
 
 ORDER: Final = "order"
@@ -88,7 +88,9 @@ def export_state(problem: LearningProblem, arrays: Arrays, seed: int, path: Path
         with path.open("wb") as file:
             torch.save(state, file)
     elif path.suffix == ".safetensors":
-        write_file(path, [model_bytes({name: tensor.numpy() for name, tensor in state.items()})], mode=0o644)
+        write_atomic(
+            path, model_bytes({name: tensor.numpy() for name, tensor in state.items()}), fsync=True, mode=0o644
+        )
     else:
         raise ValueError(f"{path}: a file ends in .safetensors or .pt")
 
@@ -133,7 +135,7 @@ def compact_arrays(
 def write_out(data: bytes, out: Path | None) -> None:
     """To the file in one step, or to standard output. Raises: `OSError`."""
     if out is not None:
-        write_file(out, [data], mode=0o644)
+        write_atomic(out, data, fsync=True, mode=0o644)
         return
     rest = memoryview(data)
     while rest:

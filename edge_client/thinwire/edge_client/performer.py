@@ -11,6 +11,8 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from thinwire.codecs import Array, Arrays, CodecError, Spec
+from thinwire.machine.memory import give_back_freed_memory
+from thinwire.machine.quantities import in_bytes
 from thinwire.methods.interface import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
 from thinwire.protocol.encoding import spec_digest
@@ -18,8 +20,7 @@ from thinwire.protocol.identity import broadcast_seed, client_seed, digest_of
 from thinwire.protocol.messages import PartMessage, TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
-from .allocator import give_back_freed_memory
-from .console import Say, in_bytes, in_words
+from .console import Say, in_words
 from .learner import Learner
 from .memory.folder import Folder
 from .memory.records import TornRecordError

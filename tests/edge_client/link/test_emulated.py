@@ -93,7 +93,8 @@ def test_what_arrives_over_a_thin_link_is_the_same(
         ("64kbit,300ms,1%", LinkRates(64e3, 64e3, 0.3, 0.01)),
         ("64kbit/1.5mbit,2s", LinkRates(64e3, 1.5e6, 2)),
         ("1g", LinkRates(1e9, 1e9, 0)),
-        ("9600,0.1,0.05", LinkRates(9600, 9600, 0.1, 0.05)),
+        ("9600,100ms,0.05", LinkRates(9600, 9600, 0.1, 0.05)),
+        ("9600,0,0", LinkRates(9600, 9600, 0)),
         *PRESETS.items(),
     ],
 )
@@ -101,7 +102,9 @@ def test_links_are_written_as_people_say_them(text: str, rates: LinkRates) -> No
     assert parse_link(text) == rates
 
 
-@pytest.mark.parametrize("text", ["", "6h", "0bit", "64kbit,fast", "64kbit,1s,100%", "64kbit,1s,x", "-5k"])
+@pytest.mark.parametrize(
+    "text", ["", "6h", "0bit", "64kbit,fast", "64kbit,1s,100%", "64kbit,1s,x", "-5k", "64kbit,300,0"]
+)
 def test_a_link_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no link is"):
         parse_link(text)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Final
 
-from thinwire.edge_client.console import Say, in_bytes
+from thinwire.edge_client.console import Say
+from thinwire.machine.quantities import in_bytes
 
 METERED_BYTES_PER_DAY: Final = 50_000_000
 """Of a metered link whose user names no budget."""
 _TALK_BYTES: Final = 2_000
 """More than a poll, or the framing of one exchange, costs, its connection included."""
-_UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 class OverBudgetError(Exception):
@@ -60,14 +60,6 @@ def parse_quiet_hours(text: str) -> QuietHours:
     except ValueError:
         pass
     raise ValueError(f"no quiet hours are {text!r}: write, for example, 22:00-06:30")
-
-
-def parse_bytes(text: str) -> int:
-    """Of `50MB`, `800k`, `1000000`. Raises: `ValueError`."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", text.strip().lower())
-    if match is None or float(match[1]) <= 0:
-        raise ValueError(f"{text!r} is no number of bytes: write, for example, 50MB")
-    return round(float(match[1]) * _UNITS[match[2]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-_RATES: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+from thinwire.machine.quantities import parse_rate
+
 _CUTS: Final = 1 / 50
 _LARGEST_PIECE: Final = 1 << 16
 _LEAST_WINDOW: Final = 4096
@@ -58,23 +59,16 @@ def parse_link(text: str) -> LinkRates:
     rtt, _, loss = rest.partition(",")
     up, _, down = rate.partition("/")
     try:
-        return LinkRates(_bps(up), _bps(down or up), _seconds(rtt or "0"), _probability(loss or "0"))
+        return LinkRates(parse_rate(up), parse_rate(down or up), _seconds(rtt or "0"), _probability(loss or "0"))
     except ValueError as error:
         known = ", ".join(PRESETS)
         raise ValueError(f"no link is {text!r} ({error}): {known}, or RATE,RTT,LOSS as in 64kbit,300ms,1%") from None
 
 
-def _bps(text: str) -> float:
-    match = re.fullmatch(r"([0-9.]+)([kmg]?)(?:bit|bps)?", text.strip().lower())
-    if match is None or float(match[1]) <= 0:
-        raise ValueError(f"{text!r} is not a rate")
-    return float(match[1]) * _RATES[match[2]]
-
-
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"([0-9.]+)(ms|s)?", text.strip().lower())
-    if match is None:
-        raise ValueError(f"{text!r} is not a time")
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|)", text.strip().lower(), re.ASCII)
+    if match is None or (not match[2] and float(match[1])):
+        raise ValueError(f"{text!r} is not a time: write, for example, 300ms or 1.5s")
     return float(match[1]) / (1000 if match[2] == "ms" else 1)
 
 
@@ -88,7 +82,7 @@ def _probability(text: str) -> float:
 
 def limited(link: str | None, max_uplink: str | None, max_downlink: str | None) -> LinkRates | None:
     """The emulated link, if one is wanted, no faster than these rates in either direction. Raises: `ValueError`."""
-    up, down = (math.inf if text is None else _bps(text) for text in (max_uplink, max_downlink))
+    up, down = (math.inf if text is None else parse_rate(text) for text in (max_uplink, max_downlink))
     if link is None:
         return None if up == down == math.inf else LinkRates(up, down, 0.0)
     rates = parse_link(link)

@@ -12,16 +12,14 @@ import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import httpcore
 
+from thinwire.machine.tcp import tcp_info
+
 from .emulated import Pacer
 
-_TCP_INFO_SIZE: Final = 256
-# Offsets in Linux's struct tcp_info.
-_STATE, _ACKNOWLEDGED, _RECEIVED, _SENT, _RETRANSMITTED = 0, 120, 128, 200, 208
-_CLOSE_WAIT: Final = 8
 _Found = TypeVar("_Found")
 
 
@@ -35,30 +33,6 @@ class Counts:
 
     sent: int = 0
     received: int = 0
-
-
-def kernel_counts(connection: socket.socket) -> Counts:
-    """Bytes this connection has carried by the kernel's count, without retransmissions; zeros where it keeps none."""
-    if not hasattr(socket, "TCP_INFO"):
-        return Counts()
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
-    if len(info) < _RETRANSMITTED + 8:
-        return Counts()
-
-    def number(offset: int) -> int:
-        return int.from_bytes(info[offset : offset + 8], "little")
-
-    # The peer's FIN takes one sequence number, which the kernel counts as a byte.
-    ended = info[_STATE] == _CLOSE_WAIT
-    return Counts(number(_SENT) - number(_RETRANSMITTED), number(_RECEIVED) - ended)
-
-
-def acknowledged(connection: socket.socket) -> int | None:
-    """Bytes whose arrival at the peer its kernel has confirmed; None where this kernel keeps no such count."""
-    if not hasattr(socket, "TCP_INFO"):
-        return None
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
-    return int.from_bytes(info[_ACKNOWLEDGED : _ACKNOWLEDGED + 8], "little") if len(info) >= _ACKNOWLEDGED + 8 else None
 
 
 class CountingBackend(httpcore.NetworkBackend):
@@ -136,10 +110,9 @@ class CountingStream(httpcore.NetworkStream):
         self._has_sent = False
 
     def kernel(self) -> Counts:
-        try:
-            return kernel_counts(self._connection)
-        except OSError:
-            return Counts()
+        """Bytes by the kernel's count, without retransmissions; zeros where it keeps none."""
+        info = tcp_info(self._connection)
+        return Counts() if info is None else Counts(info.sent, info.received)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._pacer is not None and self._has_sent:
@@ -177,14 +150,18 @@ class CountingStream(httpcore.NetworkStream):
     def _patiently(self, step: Callable[[], _Found], timeout: float | None) -> _Found:
         """What `step` returns. Raises: TimeoutError where nothing has moved for so long; OSError."""
         self._connection.settimeout(timeout)
-        confirmed = acknowledged(self._connection)
+        confirmed = self._confirmed()
         while True:
             try:
                 return step()
             except TimeoutError:
-                before, confirmed = confirmed, acknowledged(self._connection)
+                before, confirmed = confirmed, self._confirmed()
                 if confirmed == before:
                     raise
+
+    def _confirmed(self) -> int | None:
+        info = tcp_info(self._connection)
+        return None if info is None else info.acknowledged
 
     def close(self) -> None:
         self._backend.closed(self, self.kernel())

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from thinwire.edge_client.link.care import Day
+from thinwire.machine.files import drop_unfinished
 
 from .records import Record, TornRecordError, read_record, write_record
 from .runs import RunMemory
@@ -59,6 +60,7 @@ class Folder:
         except OSError:
             os.close(self._lock)
             raise FolderInUseError(f"another client works in {path}") from None
+        drop_unfinished(path)
         self._runs: dict[str, RunMemory] = {}
 
     def close(self) -> None:

@@ -7,8 +7,7 @@ msgpack header, then the sections it names, nothing between them.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,6 +15,7 @@ from typing import Any, Final, cast
 import msgpack
 
 from thinwire.codecs import Array, Arrays, CodecError, Spec, container_pieces, unpack_arrays
+from thinwire.machine.files import write_atomic
 
 _MAGIC: Final = b"thinwire-record-1\n"
 _START: Final = len(_MAGIC) + 32
@@ -50,7 +50,7 @@ def write_record(path: Path, record: Record) -> None:
     digest = hashlib.sha256()
     for piece in body:
         digest.update(piece)
-    write_file(path, [_MAGIC, digest.digest(), *body])
+    write_atomic(path, [_MAGIC, digest.digest(), *body], fsync=True)
 
 
 def read_record(path: Path) -> Record:
@@ -75,28 +75,3 @@ def read_record(path: Path) -> Record:
     except (ValueError, TypeError, CodecError, msgpack.UnpackException) as error:
         raise TornRecordError(f"{path}: {error}") from None
     return Record(facts, blobs, bundles)
-
-
-def write_file(path: Path, pieces: Sequence[bytes | memoryview], *, mode: int = 0o600) -> None:
-    """Replaces the file in one step, durably. Raises: `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_name(f".{path.name}.new")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)  # also of a file that somebody had put there
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError:
-        # On a full disk the rest of it is in the way of whatever comes next.
-        aside.unlink(missing_ok=True)
-        raise
-    # The rename itself is only durable once the folder is.
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

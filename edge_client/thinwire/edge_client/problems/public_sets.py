@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from thinwire.machine.files import write_atomic
 
 _CIFAR: Final = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
 _MAX_BYTES: Final = 1 << 28
@@ -60,13 +61,9 @@ def download(name: str, folder: Path) -> Path:
     else:
         base, sums = _IDX[name]
         arrays = {key: read_idx(_fetch(base + file, sums[key])) for key, file in _FILES.items()}
-    folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its stub takes allow_pickle for one of the arrays
-    # Of this process alone: others may be fetching the same.
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
+    write_atomic(path, buffer.getvalue(), fsync=False, mode=0o644)
     return path
 
 
