@@ -10,18 +10,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
 from tests.coordinator.served import Served
 from tests.edge_client.fleet import Fleet
 from thinwire.codecs import Arrays
-from thinwire.edge_client.join import JoinOptions, serve
+from thinwire.edge_client.cli import app
 from thinwire.edge_client.model import export_state, first_model, model_bytes, read_model
 from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
 from thinwire.methods.payloads import same_bits
@@ -214,28 +214,32 @@ def _kept_settings() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"task": "digit"}, "no task is named 'digit'"),
-        ({"share": "8/8"}, "counted from 0 to 7"),
-        ({"share": "x"}, "which part of how many"),
-        ({"split": "even"}, "no split is 'even'"),
-        ({"link": "5h"}, "no link is '5h'"),
-        ({"allow": ("everything",)}, "sample-knowledge"),
-        ({"device": "abacus"}, "abacus"),
-        ({"invite_file": Path("absent")}, "absent"),
-        ({"architecture": "brain"}, "no architecture is named 'brain'"),
-        ({"limit": "many"}, "TRAIN/TEST"),
-        ({"ca_file": Path("absent.pem")}, "absent.pem"),
-        ({}, "--invite-file"),
+        (["--task=digit"], "no task is named 'digit'"),
+        (["--share=8/8"], "--share: parts are counted from 0 to 7"),
+        (["--share=x"], "--share: write which part of how many"),
+        (["--split=even"], "--split: no split is 'even'"),
+        (["--link=5h"], "--link: no link is '5h'"),
+        (["--link=64kbit,300,0"], "'300' is not a time: write, for example, 300ms"),
+        (["--max-uplink=fast"], "--max-uplink: 'fast' is not a rate"),
+        (["--bytes-per-day=much"], "--bytes-per-day: 'much' is no number of bytes"),
+        (["--quiet-hours=22-6"], "--quiet-hours: no quiet hours are '22-6'"),
+        (["--allow=everything"], "--allow: there are sample-knowledge"),
+        (["--device=abacus"], "abacus"),
+        (["--invite-file=absent"], "absent"),
+        (["--architecture=brain"], "no architecture is named 'brain'"),
+        (["--limit=many"], "--limit: write TRAIN or TRAIN/TEST"),
+        (["--ca-file=absent.pem"], "absent.pem"),
+        ([], "--invite-file"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_sent(
-    options: dict[str, Any], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("THINWIRE_INVITE", raising=False)
-    given = {"url": "http://127.0.0.1:9", "task": "digits", "folder": tmp_path / "c", **options}
-    code, message = serve(JoinOptions(**given))
-    assert code == Exit.USAGE
-    assert what in message
+    given = ["join", "http://127.0.0.1:9", "--task=digits", f"--data-dir={tmp_path / 'c'}", *options]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == Exit.USAGE
+    assert what in done.output
 
 
 def test_a_task_file_with_an_error_shows_its_own_traceback(fleet: Fleet) -> None:

@@ -17,8 +17,6 @@ from .data import ClientInfo
 from .problems.problem_file import LearningProblem, ProblemFileError
 from .problems.segmentation import dice
 
-PERMISSIONS: Final = ("sample-knowledge",)
-"""What a person may allow their client to reveal, with `--allow`."""
 _EVALUATION_ELEMENTS: Final = 1 << 21
 """Input elements in one batch of an evaluation: 8 MiB of float32, so that U-Nets evaluate on small devices."""
 
