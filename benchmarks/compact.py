@@ -18,7 +18,7 @@ from torch import nn
 
 from benchmarks.tables import Table
 from thinwire.codecs.decomposition import Unfolding
-from thinwire.edge_client.architectures import ARCHITECTURES
+from thinwire.edge_client.problems.architectures import ARCHITECTURES
 from thinwire.methods.feddlr.compact import compact_model, truncate_model
 from thinwire.operator.console import console
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.counting_proxy import CountingProxy
-from thinwire.edge_client.sockets import CountingBackend
-from thinwire.edge_client.transfer import Transfer
+from thinwire.edge_client.link.sockets import CountingBackend
+from thinwire.edge_client.link.transfer import Transfer
 from thinwire.operator.console import console, table
 from thinwire.operator.fleet import client_name
 from thinwire.operator.lab import Lab

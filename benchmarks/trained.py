@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from thinwire.codecs import Arrays, Context, Spec
 from thinwire.codecs.low_rank import LowRank
-from thinwire.edge_client.architectures import mlp
-from thinwire.edge_client.tasks.source import read_digits
+from thinwire.edge_client.problems.architectures import mlp
+from thinwire.edge_client.problems.source import read_digits
 
 EPOCHS = 8
 BATCH = 32

@@ -25,10 +25,10 @@ import torch
 from torch import nn
 
 from thinwire.codecs import Arrays
-from thinwire.edge_client.architectures import ARCHITECTURES
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.tasks import LearningTask
+from thinwire.edge_client.problems.architectures import ARCHITECTURES
+from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.client_half import client_half
 from thinwire.methods.definition import define
 from thinwire.methods.progfed import ProgfedSettings
@@ -80,7 +80,7 @@ def learner_of(workload: Workload, examples: int) -> Learner:
     def model() -> nn.Module:
         return ARCHITECTURES[workload.architecture](workload.shape, CLASSES)
 
-    return Learner(LearningTask(model, lambda _: Data(train=(inputs, targets)), nn.CrossEntropyLoss()), ClientInfo())
+    return Learner(LearningProblem(model, lambda _: Data(train=(inputs, targets)), nn.CrossEntropyLoss()), ClientInfo())
 
 
 def bare_epoch(model: nn.Module, learner: Learner, first: Arrays) -> None:

@@ -20,9 +20,9 @@ import torch
 
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.memory import RunMemory
+from thinwire.edge_client.memory.runs import RunMemory
 from thinwire.edge_client.model import first_model, model_bytes, read_model
-from thinwire.edge_client.tasks import load_task_file
+from thinwire.edge_client.problems.problem_file import load_problem_file
 from thinwire.methods.arrays import same_bits
 from thinwire.methods.client_half import client_half
 from thinwire.methods.registry import find_method
@@ -106,7 +106,7 @@ class Chaos:
         self._invites: dict[str, Path] = {}
         self._told_at: dict[str, int] = {}
         self._port = 0
-        self._task = load_task_file(TASK)
+        self._task = load_problem_file(TASK)
         self._names = [f"client-{index:02d}" for index in range(self.clients)]
         self._model = self.folder / "first.safetensors"
         self._model.write_bytes(model_bytes(first_model(self._task, self.seed)))

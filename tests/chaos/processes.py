@@ -72,7 +72,7 @@ def _note_verdicts(path: Path) -> None:
     """A line for each verdict, before the client acts on it: task, memory promoted, SHA-256 of what was sent."""
     import hashlib
 
-    from thinwire.edge_client.memory import Choice, RunMemory
+    from thinwire.edge_client.memory.runs import Choice, RunMemory
 
     decide = RunMemory.decide
 

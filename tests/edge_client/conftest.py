@@ -11,8 +11,8 @@ import pytest
 from tests.coordinator.served import Served, free_port
 from tests.edge_client.cutting_server import CuttingServer, running
 from tests.edge_client.fleet import Fleet
-from thinwire.edge_client.sockets import CountingBackend
-from thinwire.edge_client.transfer import Patience, Transfer
+from thinwire.edge_client.link.sockets import CountingBackend
+from thinwire.edge_client.link.transfer import Patience, Transfer
 
 MakeTransfer = Callable[..., Transfer]
 

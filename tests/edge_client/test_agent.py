@@ -16,12 +16,13 @@ import thinwire.methods as methods
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import HANGS_UP, CuttingServer
 from thinwire.codecs import Arrays, Chain, CodecError, Spec
-from thinwire.edge_client.agent import Agent, enrol
+from thinwire.edge_client.agent import Agent
 from thinwire.edge_client.data import ClientInfo, Data
+from thinwire.edge_client.enrolment import enrol
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.memory import Credentials, Folder
+from thinwire.edge_client.memory.folder import Credentials, Folder
 from thinwire.edge_client.performer import Limits, TaskTooLongError
-from thinwire.edge_client.tasks import LearningTask
+from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message, spec_digest
 from thinwire.protocol.identity import digest_of
@@ -65,7 +66,7 @@ class _Bias(nn.Module):
 
 def _learner(size: int = 4) -> Learner:
     data = Data((torch.rand(6, size), torch.zeros(6, size)))
-    return Learner(LearningTask(lambda: _Bias(size), lambda _: data, nn.MSELoss()), ClientInfo("client-00"))
+    return Learner(LearningProblem(lambda: _Bias(size), lambda _: data, nn.MSELoss()), ClientInfo("client-00"))
 
 
 class _Script:

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import CuttingServer
 from tests.protocol.messages_strategies import random_messages
-from thinwire.edge_client.agent import enrol
-from thinwire.edge_client.join import JoinOptions
-from thinwire.edge_client.memory import Credentials, Folder
+from thinwire.edge_client.enrolment import enrol
+from thinwire.edge_client.link.replies import BadPeerError
+from thinwire.edge_client.link.resumable import upload
+from thinwire.edge_client.memory.folder import Credentials, Folder
 from thinwire.edge_client.plans import TaskRefusedError, check_plan
-from thinwire.edge_client.resumable import upload
 from thinwire.edge_client.rotate import rotate
-from thinwire.edge_client.transfer import BadPeerError
+from thinwire.edge_client.settings import JoinSettings, PlaceSettings
 from thinwire.methods.registry import find_method, method_ids
 from thinwire.protocol.encoding import MSGPACK, encode_message
 from thinwire.protocol.exit_codes import Exit
@@ -43,13 +43,10 @@ def test_credentials_are_the_owners(tmp_path: Path, mode: int) -> None:
     folder.keep_credentials(Credentials("http://x", "client-00", "secret"))
     assert _mode(path) == 0o600
     assert _mode(folder.path) == 0o700
-    # Copied by a careless hand, they are closed again when they are read; what lay in the way does not matter.
+    # Copied by a careless hand, they are closed again when they are read.
     path.chmod(mode)
     assert folder.credentials() is not None
     assert _mode(path) == 0o600
-    aside = path.with_name(".credentials.new")
-    aside.touch()
-    aside.chmod(mode)
     folder.keep_credentials(Credentials("http://x", "client-00", "newer"))
     assert _mode(path) == 0o600
     folder.close()
@@ -95,13 +92,17 @@ def test_credentials_are_sent_to_nobody_else(
     folder.close()
 
 
+def _rotated(folder: Path, give_up_after_s: float = 1) -> tuple[Exit, str]:
+    return rotate(PlaceSettings(data_dir=folder, give_up_after_s=give_up_after_s), lambda _: None)
+
+
 def test_a_new_token_replaces_the_old_one_in_the_folder(tmp_path: Path, server: CuttingServer) -> None:
     folder = Folder(tmp_path)
     folder.keep_credentials(Credentials(server.address, "client-00", "old"))
     folder.close()
     new = Enrolled(client="client-00", token="new", group="default", role="client")  # noqa: S106
     server.answers = [(503, {"Retry-After": "0"}, b""), (201, PACKED, encode_message(new))]
-    code, said = rotate(tmp_path, ca_file=None, give_up_after_s=30, say=lambda _: None)
+    code, said = _rotated(tmp_path, 30)
     assert code == Exit.OK, said
     assert "new token" in said
     assert [headers["Authorization"] for _, _, headers in server.requests] == ["Bearer old"] * 2
@@ -113,17 +114,17 @@ def test_a_new_token_replaces_the_old_one_in_the_folder(tmp_path: Path, server: 
 
 
 def test_a_refused_rotation_changes_nothing(tmp_path: Path, server: CuttingServer) -> None:
-    assert rotate(tmp_path / "none", ca_file=None, give_up_after_s=1, say=lambda _: None)[0] == Exit.USAGE
+    assert _rotated(tmp_path / "none")[0] == Exit.USAGE
     folder = Folder(tmp_path)
     folder.close()
-    assert rotate(tmp_path, ca_file=None, give_up_after_s=1, say=lambda _: None)[0] == Exit.USAGE
+    assert _rotated(tmp_path)[0] == Exit.USAGE
     folder = Folder(tmp_path)
     folder.keep_credentials(Credentials(server.address, "client-00", "old"))
-    assert rotate(tmp_path, ca_file=None, give_up_after_s=1, say=lambda _: None)[0] == Exit.LOCAL
+    assert _rotated(tmp_path)[0] == Exit.LOCAL
     folder.close()
     body = json.dumps({"reason": "token-invalid", "detail": "so it is", "retry": False}).encode()
     server.answers = [(401, {"Content-Type": "application/json"}, body)]
-    assert rotate(tmp_path, ca_file=None, give_up_after_s=1, say=lambda _: None)[0] == Exit.REFUSED
+    assert _rotated(tmp_path)[0] == Exit.REFUSED
     folder = Folder(tmp_path)
     assert folder.credentials() == Credentials(server.address, "client-00", "old")
     folder.close()
@@ -164,7 +165,7 @@ def test_no_setting_of_a_method_can_name_a_path_code_or_an_address(method: str) 
             assert leaf in (*HARMLESS, str, ...) or get_origin(leaf) is Literal, f"{name}: {leaf}"
 
 
-def test_tasks_are_bounded_by_default(tmp_path: Path) -> None:
-    options = JoinOptions(url="http://x", task="digits", folder=tmp_path)
-    assert options.max_task_seconds is not None
+def test_tasks_are_bounded_by_default() -> None:
+    options = JoinSettings(task="digits")
+    assert options.max_task_seconds <= 86_400
     assert options.max_task_bytes <= 1 << 33

@@ -10,20 +10,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
 from tests.coordinator.served import Served
 from tests.edge_client.fleet import Fleet
 from thinwire.codecs import Arrays
-from thinwire.edge_client.join import JoinOptions, serve
+from thinwire.edge_client.cli import app
 from thinwire.edge_client.model import export_state, first_model, model_bytes, read_model
-from thinwire.edge_client.tasks import TaskOptions, find_task
+from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
 from thinwire.methods.arrays import same_bits
 from thinwire.protocol.exit_codes import Exit
 
@@ -31,7 +31,7 @@ ROUNDS = 4
 
 
 def _digits() -> Arrays:
-    return first_model(find_task("digits"), 0)
+    return first_model(find_problem("digits"), 0)
 
 
 def _start(coordinator: Served, model: Arrays, **settings: object) -> str:
@@ -45,7 +45,7 @@ def _final(path: Path) -> Arrays:
 
 def test_the_example_learns_and_everybody_keeps_the_same_model(coordinator: Served, fleet: Fleet, root: Path) -> None:
     task = str(root / "docs" / "examples" / "breast_cancer.py")
-    run = _start(coordinator, first_model(find_task(task), 0), cohort=3, rounds=12)
+    run = _start(coordinator, first_model(find_problem(task), 0), cohort=3, rounds=12)
     invite = coordinator.invite()
     members = [
         fleet.join(
@@ -113,7 +113,7 @@ def test_a_client_that_dies_again_and_again_changes_no_bit_of_the_model(coordina
 @pytest.mark.long
 def test_large_payloads_survive_the_death_of_the_coordinator(coordinator: Served, fleet: Fleet) -> None:
     invite = coordinator.invite()
-    model = first_model(find_task("digits", TaskOptions(architecture="mlp")), 0)
+    model = first_model(find_problem("digits", ProblemOptions(architecture="mlp")), 0)
     finals = []
     for name in ("quiet", "disturbed"):
         run = _start(coordinator, model, name=name, cohort=1, chains="plain")
@@ -214,28 +214,32 @@ def _kept_settings() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"task": "digit"}, "no task is named 'digit'"),
-        ({"share": "8/8"}, "counted from 0 to 7"),
-        ({"share": "x"}, "which part of how many"),
-        ({"split": "even"}, "no split is 'even'"),
-        ({"link": "5h"}, "no link is '5h'"),
-        ({"allow": ("everything",)}, "sample-knowledge"),
-        ({"device": "abacus"}, "abacus"),
-        ({"invite_file": Path("absent")}, "absent"),
-        ({"architecture": "brain"}, "no architecture is named 'brain'"),
-        ({"limit": "many"}, "TRAIN/TEST"),
-        ({"ca_file": Path("absent.pem")}, "absent.pem"),
-        ({}, "--invite-file"),
+        (["--task=digit"], "no task is named 'digit'"),
+        (["--share=8/8"], "--share: parts are counted from 0 to 7"),
+        (["--share=x"], "--share: write which part of how many"),
+        (["--split=even"], "--split: no split is 'even'"),
+        (["--link=5h"], "--link: no link is '5h'"),
+        (["--link=64kbit,300,0"], "'300' is not a time: write, for example, 300ms"),
+        (["--max-uplink=fast"], "--max-uplink: 'fast' is not a rate"),
+        (["--bytes-per-day=much"], "--bytes-per-day: 'much' is no number of bytes"),
+        (["--quiet-hours=22-6"], "--quiet-hours: no quiet hours are '22-6'"),
+        (["--allow=everything"], "--allow: there are sample-knowledge"),
+        (["--device=abacus"], "abacus"),
+        (["--invite-file=absent"], "absent"),
+        (["--architecture=brain"], "no architecture is named 'brain'"),
+        (["--limit=many"], "--limit: write TRAIN or TRAIN/TEST"),
+        (["--ca-file=absent.pem"], "absent.pem"),
+        ([], "--invite-file"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_sent(
-    options: dict[str, Any], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("THINWIRE_INVITE", raising=False)
-    given = {"url": "http://127.0.0.1:9", "task": "digits", "folder": tmp_path / "c", **options}
-    code, message = serve(JoinOptions(**given))
-    assert code == Exit.USAGE
-    assert what in message
+    given = ["join", "http://127.0.0.1:9", "--task=digits", f"--data-dir={tmp_path / 'c'}", *options]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == Exit.USAGE
+    assert what in done.output
 
 
 def test_a_task_file_with_an_error_shows_its_own_traceback(fleet: Fleet) -> None:
@@ -252,14 +256,14 @@ def test_a_first_model_is_a_function_of_its_seed(fleet: Fleet) -> None:
     out = fleet.folder / "first.safetensors"
     code, said = fleet.command("model", "init", "--task", "digits", "--seed", "1", "--out", str(out)).end()
     assert code == Exit.OK, said
-    assert out.read_bytes() == model_bytes(first_model(find_task("digits"), 1))
-    assert out.read_bytes() != model_bytes(first_model(find_task("digits"), 2))
-    assert list(read_model(out)) == list(first_model(find_task("digits"), 1))
+    assert out.read_bytes() == model_bytes(first_model(find_problem("digits"), 1))
+    assert out.read_bytes() != model_bytes(first_model(find_problem("digits"), 2))
+    assert list(read_model(out)) == list(first_model(find_problem("digits"), 1))
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_an_exported_model_is_a_plain_state_dict(suffix: str, tmp_path: Path) -> None:
-    task, out = find_task("digits"), tmp_path / f"m.{suffix}"
+    task, out = find_problem("digits"), tmp_path / f"m.{suffix}"
     arrays = first_model(task, 5)
     export_state(task, arrays, 0, out)
     found = torch.load(out, weights_only=True) if suffix == "pt" else read_model(out)

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset, TensorDataset
 from thinwire.codecs import Chain, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.tasks import LearningTask, TaskFileError, find_task, load_task_file
+from thinwire.edge_client.problems.built_in import find_problem
+from thinwire.edge_client.problems.problem_file import LearningProblem, ProblemFileError, load_problem_file
 from thinwire.methods.arrays import same_bits
 from thinwire.methods.training import Sgd, train_epochs
 
@@ -24,7 +25,7 @@ def _one_thread() -> None:
 
 
 def _digits(name: str = "client-00", index: int = 0) -> Learner:
-    return Learner(find_task("digits"), ClientInfo(name, index, 8, 0, "dirichlet:0.3"))
+    return Learner(find_problem("digits"), ClientInfo(name, index, 8, 0, "dirichlet:0.3"))
 
 
 def _train(learner: Learner, seed: int) -> dict[str, np.ndarray]:
@@ -74,7 +75,7 @@ def test_decoded_is_what_comes_out_of_the_uplink_chain() -> None:
 
 
 def test_consent_is_given_or_not() -> None:
-    learner = Learner(find_task("digits"), ClientInfo(clients=8), allow=["sample-knowledge"])
+    learner = Learner(find_problem("digits"), ClientInfo(clients=8), allow=["sample-knowledge"])
     assert learner.allows("sample-knowledge")
     assert not _digits().allows("sample-knowledge")
 
@@ -83,7 +84,7 @@ def test_evaluation_counts_right_answers_and_leaves_the_mode() -> None:
     inputs = torch.eye(4).repeat(200, 1)
     targets = inputs.argmax(1)
     targets[:200] = (targets[:200] + 1) % 4
-    task = LearningTask(nn.Identity, lambda _: Data((inputs, targets), (inputs, targets)), nn.CrossEntropyLoss())
+    task = LearningProblem(nn.Identity, lambda _: Data((inputs, targets), (inputs, targets)), nn.CrossEntropyLoss())
     learner = Learner(task, ClientInfo())
     learner.model.train()
     metrics = learner.evaluate()
@@ -97,7 +98,7 @@ def test_evaluation_counts_right_answers_and_leaves_the_mode() -> None:
 
 def test_outputs_that_are_no_classes_have_a_loss_only() -> None:
     data = Data((torch.rand(6, 3), torch.rand(6, 3)), (torch.rand(6, 3), torch.rand(6, 3)))
-    learner = Learner(LearningTask(lambda: nn.Linear(3, 3), lambda _: data, nn.MSELoss()), ClientInfo())
+    learner = Learner(LearningProblem(lambda: nn.Linear(3, 3), lambda _: data, nn.MSELoss()), ClientInfo())
     assert set(learner.evaluate()) == {"loss", "examples"}
 
 
@@ -106,7 +107,7 @@ def test_however_a_model_lies_in_memory_its_arrays_travel_in_their_order(dimensi
     kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
     inputs = torch.randn(2, 3, *[5] * dimensions, generator=torch.Generator().manual_seed(1))
     data = Data((inputs, torch.zeros(2, 4, *[3] * dimensions)))
-    learner = Learner(LearningTask(lambda: kind(3, 4, 3), lambda _: data, nn.MSELoss()), ClientInfo())
+    learner = Learner(LearningProblem(lambda: kind(3, 4, 3), lambda _: data, nn.MSELoss()), ClientInfo())
     plain = kind(3, 4, 3)
     plain.load_state_dict({name: torch.from_numpy(array) for name, array in learner.arrays().items()})
     assert all(array.flags.c_contiguous for array in learner.arrays().values())
@@ -115,7 +116,7 @@ def test_however_a_model_lies_in_memory_its_arrays_travel_in_their_order(dimensi
 
 def test_counters_that_never_travel_leave_no_trace() -> None:
     data = Data((torch.rand(16, 3), torch.arange(16) % 2))
-    task = LearningTask(
+    task = LearningProblem(
         lambda: nn.Sequential(nn.BatchNorm1d(3, momentum=None), nn.Linear(3, 2)), lambda _: data, nn.CrossEntropyLoss()
     )
     learner = Learner(task, ClientInfo())
@@ -137,7 +138,7 @@ class _Squares(Dataset[tuple[torch.Tensor, int]]):
 def test_datasets_become_tensors() -> None:
     pairs = TensorDataset(torch.rand(4, 2), torch.arange(4))
     learner = Learner(
-        LearningTask(lambda: nn.Linear(2, 2), lambda _: Data(_Squares(), pairs), nn.MSELoss()), ClientInfo()
+        LearningProblem(lambda: nn.Linear(2, 2), lambda _: Data(_Squares(), pairs), nn.MSELoss()), ClientInfo()
     )
     assert learner.train.inputs.shape == (5, 2)
     assert learner.train.targets is not None
@@ -167,7 +168,7 @@ def test_a_task_file_of_ones_own(tmp_path: Path) -> None:
     text = "from thinwire.edge_client.data import Data\n" + TASK.format(
         returned="Data((inputs, torch.tensor([0, 1, 0, 1])))"
     )
-    task = load_task_file(
+    task = load_problem_file(
         _write(tmp_path / "task.py", text + "\nloss = torch.nn.CrossEntropyLoss(label_smoothing=0.1)\n")
     )
     learner = Learner(task, ClientInfo("c", 3, 8))
@@ -178,8 +179,8 @@ def test_a_task_file_of_ones_own(tmp_path: Path) -> None:
 
 def test_an_error_in_a_task_file_shows_its_own_traceback_and_nothing_else(tmp_path: Path) -> None:
     path = _write(tmp_path / "task.py", TASK.format(returned="inputs / missing_name"))
-    with pytest.raises(TaskFileError) as caught:
-        load_task_file(path).data(ClientInfo())
+    with pytest.raises(ProblemFileError) as caught:
+        load_problem_file(path).data(ClientInfo())
     shown = str(caught.value)
     assert "missing_name" in shown
     assert shown.count("File ") == 1
@@ -196,8 +197,8 @@ def test_an_error_in_a_task_file_shows_its_own_traceback_and_nothing_else(tmp_pa
     ],
 )
 def test_a_file_that_is_no_task_is_told_why(text: str, what: str, tmp_path: Path) -> None:
-    with pytest.raises(TaskFileError, match=what):
-        load_task_file(_write(tmp_path / "task.py", text))
+    with pytest.raises(ProblemFileError, match=what):
+        load_problem_file(_write(tmp_path / "task.py", text))
 
 
 @pytest.mark.parametrize(
@@ -212,8 +213,8 @@ def test_a_file_that_is_no_task_is_told_why(text: str, what: str, tmp_path: Path
     ],
 )
 def test_what_a_task_returns_is_checked(model: object, data: Data, what: str) -> None:
-    with pytest.raises(TaskFileError, match=what):
-        Learner(LearningTask(model, lambda _: data, nn.MSELoss()), ClientInfo())  # type: ignore[arg-type]
+    with pytest.raises(ProblemFileError, match=what):
+        Learner(LearningProblem(model, lambda _: data, nn.MSELoss()), ClientInfo())  # type: ignore[arg-type]
 
 
 def test_eight_clients_learn_the_digits_in_ten_rounds() -> None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from thinwire.codecs import Arrays
-from thinwire.edge_client.architectures import mlp
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.tasks import TaskOptions, find_task
+from thinwire.edge_client.problems.architectures import mlp
+from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
 from thinwire.methods.client_half import ClientHalf, client_half
 from thinwire.methods.method import Method
 from thinwire.methods.registry import find_method
@@ -31,7 +31,7 @@ def learners(
     """`client-00`, ... with their shares of the first `examples` digits. `hidden`: of an MLP instead of the
     architecture, where a test needs a model that costs nothing.
     """
-    task = find_task("digits", TaskOptions(architecture=architecture, train=examples, test=60))
+    task = find_problem("digits", ProblemOptions(architecture=architecture, train=examples, test=60))
     if hidden is not None:
         task = replace(task, model=lambda: mlp((1, 8, 8), 10, hidden))
     clients = [ClientInfo(f"client-{index:02d}", index, count, seed, split) for index in range(count)]

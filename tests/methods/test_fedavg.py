@@ -13,7 +13,7 @@ from tests.methods.fleet import client_of, first_model, learners, run_settings, 
 from thinwire.codecs import Arrays, CodecError, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.tasks import LearningTask
+from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.definition import define
 from thinwire.methods.training import train_locally
 from thinwire.methods.values import Contribution, Task
@@ -87,7 +87,7 @@ def linear_learner(dtype: torch.dtype = torch.float64) -> Learner:
     def model() -> nn.Module:
         return nn.Linear(3, 1, dtype=dtype)
 
-    return Learner(LearningTask(model, data, nn.MSELoss()), ClientInfo())
+    return Learner(LearningProblem(model, data, nn.MSELoss()), ClientInfo())
 
 
 def distance(mu: float) -> float:

@@ -13,7 +13,7 @@ from tests.methods.fleet import client_of, first_model, learners
 from thinwire.codecs import Array, Arrays, Chain, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.tasks import LearningTask
+from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.arrays import under
 from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.feddkd.divergence import divergence, gradient
@@ -44,7 +44,7 @@ def probe_learner() -> Learner:
         inputs = torch.from_numpy(random.standard_normal((30, 4)))
         return Data(train=(inputs, torch.from_numpy(random.integers(0, 3, 30))))
 
-    return Learner(LearningTask(Probe, data, nn.CrossEntropyLoss()), ClientInfo())
+    return Learner(LearningProblem(Probe, data, nn.CrossEntropyLoss()), ClientInfo())
 
 
 def settings_of(**given: Any) -> FeddkdSettings:

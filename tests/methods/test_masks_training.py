@@ -15,7 +15,7 @@ from tests.methods.fleet import client_of, first_model, learners, run_settings, 
 from thinwire.codecs import Array, Arrays, ArraySpec, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.tasks import LearningTask
+from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.arrays import headed, under
 from thinwire.methods.definition import define
 from thinwire.methods.sparse_masks import SparseMasksSettings
@@ -41,7 +41,7 @@ def tiny_learner(model: Any = None) -> Learner:
     def usual() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 3))
 
-    return Learner(LearningTask(model or usual, data, nn.CrossEntropyLoss()), ClientInfo())
+    return Learner(LearningProblem(model or usual, data, nn.CrossEntropyLoss()), ClientInfo())
 
 
 @pytest.mark.parametrize("ste", ["identity", "theta"])

@@ -12,11 +12,11 @@ from torch import nn
 from tests.methods.fleet import client_of, run_settings
 from tests.methods.test_progfed import course, walked
 from thinwire.codecs import CodecError
-from thinwire.edge_client.architectures import ARCHITECTURES
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.tasks import LearningTask
-from thinwire.edge_client.unet import UNet
+from thinwire.edge_client.problems.architectures import ARCHITECTURES
+from thinwire.edge_client.problems.problem_file import LearningProblem
+from thinwire.edge_client.problems.unet import UNet
 from thinwire.methods.definition import define
 from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY, cut
@@ -74,7 +74,7 @@ def flat_learner(model: Callable[[], nn.Module] = flat) -> Learner:
         inputs = torch.from_numpy(random.standard_normal((12, 1, 8, 8), np.float32))
         return Data(train=(inputs, torch.from_numpy(random.integers(0, 3, 12))))
 
-    return Learner(LearningTask(model, data, nn.CrossEntropyLoss()), ClientInfo())
+    return Learner(LearningProblem(model, data, nn.CrossEntropyLoss()), ClientInfo())
 
 
 def test_any_sequential_grows() -> None:
@@ -139,7 +139,7 @@ def test_a_model_that_cannot_be_cut_is_refused() -> None:
             self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
 
     learner = Learner(
-        LearningTask(Whole, lambda _: Data(train=(torch.zeros(2, 3), torch.zeros(2).long())), nn.CrossEntropyLoss()),
+        LearningProblem(Whole, lambda _: Data(train=(torch.zeros(2, 3), torch.zeros(2).long())), nn.CrossEntropyLoss()),
         ClientInfo(),
     )
     learner.prepare(0)
@@ -158,7 +158,7 @@ def unet_learner() -> Learner:
         inputs = torch.from_numpy(random.standard_normal((3, 1, 16, 16), np.float32))
         return Data(train=(inputs, (inputs > 0).float()))
 
-    return Learner(LearningTask(lambda: UNet(1, 1, 4, 2), data, nn.BCEWithLogitsLoss()), ClientInfo())
+    return Learner(LearningProblem(lambda: UNet(1, 1, 4, 2), data, nn.BCEWithLogitsLoss()), ClientInfo())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,7 @@ def test_they_outlive_the_process(tmp_path: Path) -> None:
                     assert await house.answers.answer(name, upload.task.id, message) == "accepted"
                 assert house.objects.local(answer(upload.task.id)).read_bytes() == DATA
             for name in ("lost", "noted"):
-                assert reason(lambda name=name: house.uploads.find(ids[name], name)) == "upload-not-found"
+                assert reason(partial(house.uploads.find, ids[name], name)) == "upload-not-found"
             assert await house.upload_rows.all() == []
 
     asyncio.run(second(asyncio.run(first())))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
-from thinwire.edge_client.tasks import TaskOptions, find_task
+from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
 from thinwire.methods.arrays import under
 from thinwire.methods.checkpoint import pack_state
 from thinwire.methods.client_half import client_half
@@ -80,7 +80,7 @@ def replaying(settings: RunSettings) -> dict[str, Participant]:
     half: Any = client_half("fd_alu")(find_method("fd_alu").settings.model_validate(settings.settings))
     found = {}
     for index, architecture in enumerate(ARCHITECTURES):
-        task = find_task("digits", TaskOptions(architecture=architecture, train=LIMIT, test=60))
+        task = find_problem("digits", ProblemOptions(architecture=architecture, train=LIMIT, test=60))
         client = ClientInfo(f"client-{index:02d}", index, 3, 0, "iid")
         found[client.name] = Participant(half, Learner(task, client, allow=[CONSENT]))
     return found

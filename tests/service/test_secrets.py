@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.service.conftest import Service, interrupt, until
-from thinwire.edge_client.memory import Folder
+from thinwire.edge_client.memory.folder import Folder
 from thinwire.protocol.places import OPERATOR_TOKEN
 from thinwire.protocol.settings import RunSettings
 

@@ -15,7 +15,7 @@ from thinwire.edge_client.cli import app as edge_client
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
-from thinwire.edge_client.tasks import find_task
+from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods.sparse_masks.frozen import frozen_weights
 from thinwire.operator.cli.app import app as coordinator
 from thinwire.protocol.exit_codes import Exit
@@ -60,7 +60,7 @@ def test_a_seed_first_and_a_mask_in_the_end(service: Service, digits_model: Path
     assert f"{parameters} parameters" in done.stdout
     first, found = read_model(digits_model), read_model(expanded)
     assert list(found) == list(first)
-    learner = Learner(find_task("digits"), ClientInfo())
+    learner = Learner(find_problem("digits"), ClientInfo())
     frozen = frozen_weights(learner.spec, SEED, "signed")
     for name, array in found.items():
         assert np.array_equal(array[array != 0], frozen[name][array != 0])

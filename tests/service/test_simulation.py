@@ -18,7 +18,7 @@ from thinwire.coordinator.folder import Folder
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
-from thinwire.edge_client.tasks import find_task
+from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods.checkpoint import pack_state
 from thinwire.methods.client_half import client_half
 from thinwire.methods.registry import find_method
@@ -67,7 +67,7 @@ def checkpoint(service: Service, run: str) -> bytes:
 
 def simulated(settings: RunSettings, model: Arrays, sets: list[set[str]]) -> Simulated:
     torch.set_num_threads(1)
-    task = find_task("digits")
+    task = find_problem("digits")
     half = client_half(settings.method)(find_method(settings.method).settings.model_validate(settings.settings))
     clients = [ClientInfo(f"client-{index:02d}", index, CLIENTS, 0, "iid") for index in range(CLIENTS)]
     participants = {client.name: Participant(half, Learner(task, client)) for client in clients}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Final
 
 import typer
 
+from thinwire.protocol.command_options import fail, with_options
 from thinwire.protocol.exit_codes import Exit
 
+from .settings import JoinSettings, PlaceSettings, ProblemSettings
+
+PROGRAM: Final = "thinwire-client"
 app = typer.Typer(
-    name="thinwire-client",
+    name=PROGRAM,
     help="Takes part in federated training with this device's data, which never leaves it.",
     no_args_is_help=True,
     add_completion=False,
@@ -23,25 +28,32 @@ app = typer.Typer(
 model_app = typer.Typer(help="What is done to models where torch is.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
-TaskText = Annotated[
-    str, typer.Option("--task", help="a file ending in .py; or digits, mnist, fashion_mnist, cifar10, npz:FILE, ...")
-]
-DataFile = Annotated[Path | None, typer.Option("--data", help="npz file of a built-in task that is not bundled")]
-Architecture = Annotated[str | None, typer.Option("--architecture", help="of a built-in task, instead of its own")]
-Limit = Annotated[str | None, typer.Option("--limit", help="use only so many examples: TRAIN or TRAIN/TEST")]
-Download = Annotated[bool, typer.Option("--download", help="fetch the data of a built-in task from the usual place")]
 ModelFile = Annotated[Path, typer.Argument(help="a safetensors file")]
+SafetensorsFile = Annotated[Path, typer.Option("--out", "-o", help="a safetensors file")]
+PartsSeed = Annotated[int, typer.Option(min=0, help="of the parts that never travelled")]
 
 
-def fail(message: str, code: Exit) -> NoReturn:
-    """Ends the process with a message for the person at the terminal."""
-    print(f"thinwire-client: {message}", file=sys.stderr)
-    raise typer.Exit(int(code))
+def _command(group: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command of this group, with the options of its settings models."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        group.command(name)(with_options(function, program=PROGRAM, option=typer.Option))
+        return function
+
+    return add
 
 
-def default_folder() -> Path:
-    """Where data of users belong (XDG)."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "thinwire-client"
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with a model or its problem ends the command in words."""
+    from .problems.problem_file import ProblemFileError
+
+    try:
+        yield
+    except (ProblemFileError, ValueError, LookupError) as error:
+        fail(PROGRAM, str(error), Exit.USAGE)
+    except OSError as error:
+        fail(PROGRAM, str(error), Exit.LOCAL)
 
 
 def _show_version(wanted: bool) -> None:
@@ -59,167 +71,66 @@ def root(
     """Takes part in federated training with this device's data, which never leaves it."""
 
 
-@app.command()
+@_command(app)
 def join(
     url: Annotated[str, typer.Argument(help="of the coordinator, for example https://coordinator.example:8750")],
-    task: TaskText,
-    invite_file: Annotated[
-        Path | None, typer.Option(help="file with the invite; or set THINWIRE_INVITE. Needed once")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="this client's stable name")] = None,
-    split: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA, classes:K or natural")] = "iid",
-    share: Annotated[str, typer.Option(help="which part of how many is this client's: 3/8, counted from 0")] = "0/1",
-    seed: Annotated[int, typer.Option(min=0, help="of split and fresh model; the same on all clients")] = 0,
-    data: DataFile = None,
-    download: Download = False,
-    architecture: Architecture = None,
-    limit: Limit = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="of torch")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")] = "cpu",
-    link: Annotated[str | None, typer.Option(help="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="this client's folder: one per client")] = None,
-    allow: Annotated[list[str] | None, typer.Option(help="consent, for example sample-knowledge")] = None,
-    max_task_seconds: Annotated[float, typer.Option(min=0.001, help="longest training of one task")] = 86_400.0,
-    max_task_bytes: Annotated[int, typer.Option(min=1, help="arrays of one task, decoded")] = 1 << 33,
-    max_answer_bytes: Annotated[
-        int | None, typer.Option(min=1, help="largest answer to send; feddlr lowers its ranks to fit")
-    ] = None,
-    own_first: Annotated[
-        bool,
-        typer.Option(help="make the run's first model here, where it is this client's own, instead of downloading it"),
-    ] = True,
-    keep_model: Annotated[Path | None, typer.Option(help="write the final model here (safetensors)")] = None,
-    forever: Annotated[bool, typer.Option("--forever", help="wait for further runs when all are over")] = False,
-    give_up_after: Annotated[float | None, typer.Option(min=0, help="seconds without any answer")] = None,
-    stalled_after: Annotated[float, typer.Option(min=0.1, help="seconds without one byte in a transfer")] = 60.0,
-    max_uplink: Annotated[str | None, typer.Option(help="bits per second to use at most: 64kbit, 2mbit")] = None,
-    max_downlink: Annotated[str | None, typer.Option(help="bits per second to use at most: 64kbit, 2mbit")] = None,
-    metered: Annotated[
-        bool, typer.Option("--metered", help="the link is billed: 50MB a day, unless --bytes-per-day says otherwise")
-    ] = False,
-    bytes_per_day: Annotated[
-        str | None, typer.Option(help="both directions, by the local day: 50MB. What is used up, waits")
-    ] = None,
-    quiet_hours: Annotated[str | None, typer.Option(help="no transfer begins in them: 22:00-06:30, local time")] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="certificates to trust instead of the system's")] = None,
-    stats: Annotated[Path | None, typer.Option(help="write byte counts here at exit, as JSON")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="say nothing but errors")] = False,
+    options: JoinSettings,
 ) -> None:
     """Serve the coordinator's runs until they are over."""
-    from .join import JoinOptions, serve
+    from .join import serve
 
-    options = JoinOptions(
-        url=url,
-        task=task,
-        invite_file=invite_file,
-        name=name,
-        split=split,
-        share=share,
-        seed=seed,
-        data=data,
-        download=download,
-        architecture=architecture,
-        limit=limit,
-        threads=threads,
-        device=device,
-        own_first=own_first,
-        link=link,
-        folder=data_dir or default_folder() / (name or "client"),
-        allow=tuple(allow or ()),
-        max_task_seconds=max_task_seconds,
-        max_task_bytes=max_task_bytes,
-        max_answer_bytes=max_answer_bytes,
-        keep_model=keep_model,
-        forever=forever,
-        give_up_after_s=give_up_after,
-        stalled_after_s=stalled_after,
-        max_uplink=max_uplink,
-        max_downlink=max_downlink,
-        metered=metered,
-        bytes_per_day=bytes_per_day,
-        quiet_hours=quiet_hours,
-        ca_file=ca_file,
-        stats=stats,
-        quiet=quiet,
-    )
-    code, message = serve(options)
+    code, message = serve(url, options)
     if message:
-        print(f"thinwire-client: {message}", file=sys.stderr)
+        print(f"{PROGRAM}: {message}", file=sys.stderr)
     raise typer.Exit(int(code))
 
 
-@app.command()
-def rotate(
-    name: Annotated[str | None, typer.Option(help="the client's name, where its folder is the usual one")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="the client's folder")] = None,
-    give_up_after: Annotated[float | None, typer.Option(min=0, help="seconds without any answer")] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="certificates to trust instead of the system's")] = None,
-) -> None:
+@_command(app)
+def rotate(options: PlaceSettings) -> None:
     """Replace this client's token; the old one is worth nothing from now on."""
     from .console import speaker
     from .rotate import rotate as rotate_token
 
-    folder = data_dir or default_folder() / (name or "client")
-    say = speaker(name or folder.name, quiet=False)
-    code, message = rotate_token(folder, ca_file=ca_file, give_up_after_s=give_up_after, say=say)
+    code, message = rotate_token(options, speaker(options.name or "client", quiet=False))
     if code is not Exit.OK:
-        fail(message, code)
+        fail(PROGRAM, message, code)
     print(message)
 
 
-@model_app.command("init")
+@_command(model_app, "init")
 def model_init(
-    task: TaskText,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    problem: ProblemSettings,
+    seed: Annotated[int, typer.Option(min=0, help="of all that is random in it")] = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="a file; default: standard output")] = None,
-    data: DataFile = None,
-    download: Download = False,
-    architecture: Architecture = None,
 ) -> None:
     """Make the first model of a task, as safetensors: what `thinwire run start --model` takes."""
-    from . import model
-    from .join import learning_task
-    from .tasks import TaskFileError
+    with _told():
+        from . import model
+        from .join import learning_problem
 
-    try:
-        arrays = model.first_model(learning_task(task, data, download, architecture, None), seed)
-        model.write_out(model.model_bytes(arrays), out)
-    except TaskFileError as error:
-        fail(str(error), Exit.USAGE)
-    except OSError as error:
-        fail(str(error), Exit.LOCAL)
+        model.write_out(model.model_bytes(model.first_model(learning_problem(problem), seed)), out)
 
 
-@model_app.command("export")
+@_command(model_app, "export")
 def model_export(
     file: ModelFile,
-    task: TaskText,
+    problem: ProblemSettings,
     out: Annotated[Path, typer.Option("--out", "-o", help="ends in .safetensors or .pt")],
-    seed: Annotated[int, typer.Option(min=0, help="of the parts that never travelled")] = 0,
-    data: DataFile = None,
-    download: Download = False,
-    architecture: Architecture = None,
+    seed: PartsSeed = 0,
 ) -> None:
     """Write the whole `state_dict` of the task's model with these arrays in it."""
-    from . import model
-    from .join import learning_task
-    from .tasks import TaskFileError
+    with _told():
+        from . import model
+        from .join import learning_problem
 
-    try:
-        model.export_state(
-            learning_task(task, data, download, architecture, None), model.trained_model(file), seed, out
-        )
-    except (TaskFileError, ValueError) as error:
-        fail(str(error), Exit.USAGE)
-    except OSError as error:
-        fail(str(error), Exit.LOCAL)
+        model.export_state(learning_problem(problem), model.trained_model(file), seed, out)
 
 
-@model_app.command("compact")
+@_command(model_app, "compact")
 def model_compact(
     file: ModelFile,
-    task: TaskText,
-    out: Annotated[Path, typer.Option("--out", "-o", help="a safetensors file")],
+    problem: ProblemSettings,
+    out: SafetensorsFile,
     energy: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="each matrix keeps; default: its numerical rank")
     ] = None,
@@ -227,21 +138,17 @@ def model_compact(
         float | None, typer.Option(min=0, help="instead: the smallest energy that costs at most so much loss")
     ] = None,
     spatial: Annotated[bool, typer.Option("--spatial", help="k x 1 then 1 x k, instead of k x k then 1 x 1")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="of the parts that never travelled")] = 0,
-    data: DataFile = None,
-    download: Download = False,
-    architecture: Architecture = None,
+    seed: PartsSeed = 0,
 ) -> None:
     """Write the model whose layers are pairs of thin layers: for models trained with feddlr."""
-    from . import model
-    from .join import learning_task
-    from .tasks import TaskFileError
+    with _told():
+        from . import model
+        from .join import learning_problem
 
-    try:
         if energy is not None and tolerance is not None:
             raise ValueError("give --energy or --tolerance, not both")
         arrays, words = model.compact_arrays(
-            learning_task(task, data, download, architecture, None),
+            learning_problem(problem),
             model.trained_model(file),
             seed,
             energy=energy,
@@ -250,43 +157,27 @@ def model_compact(
         )
         model.write_out(model.model_bytes(arrays), out)
         print(words)
-    except (TaskFileError, ValueError) as error:
-        fail(str(error), Exit.USAGE)
-    except OSError as error:
-        fail(str(error), Exit.LOCAL)
 
 
-@model_app.command("expand")
-def model_expand(file: ModelFile, out: Annotated[Path, typer.Option("--out", "-o", help="a safetensors file")]) -> None:
+@_command(model_app, "expand")
+def model_expand(file: ModelFile, out: SafetensorsFile) -> None:
     """Write the arrays of a model that is stored as a seed and a mask: for models trained with sparse_masks."""
-    from . import model
+    with _told():
+        from . import model
 
-    try:
         arrays = model.trained_model(file)
         model.write_out(model.model_bytes(arrays), out)
         print(model.described(arrays))
-    except ValueError as error:
-        fail(str(error), Exit.USAGE)
-    except OSError as error:
-        fail(str(error), Exit.LOCAL)
 
 
-@model_app.command("spec")
-def model_spec(
-    task: TaskText,
-    data: DataFile = None,
-    download: Download = False,
-    architecture: Architecture = None,
-) -> None:
+@_command(model_app, "spec")
+def model_spec(problem: ProblemSettings) -> None:
     """Show which arrays of a task's model travel, and how many parameters they have."""
-    from . import model
-    from .join import learning_task
-    from .tasks import TaskFileError
+    with _told():
+        from . import model
+        from .join import learning_problem
 
-    try:
-        print(model.described(model.first_model(learning_task(task, data, download, architecture, None), 0)))
-    except TaskFileError as error:
-        fail(str(error), Exit.USAGE)
+        print(model.described(model.first_model(learning_problem(problem), 0)))
 
 
 def main() -> None:

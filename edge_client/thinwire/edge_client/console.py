@@ -19,14 +19,6 @@ def speaker(name: str, *, quiet: bool) -> Say:
     return say
 
 
-def in_bytes(count: int) -> str:
-    """`812 B`, `27.1 kB`, `1.64 MB`."""
-    if count < 1000:
-        return f"{count} B"
-    scale, unit = (1e3, "kB") if count < 1e6 else (1e6, "MB") if count < 1e9 else (1e9, "GB")
-    return f"{count / scale:.3g} {unit}"
-
-
 def in_words(metrics: Mapping[str, float]) -> str:
     """The metrics that a person wants to see, in a fixed order, `examples` and `seconds` left out."""
     shown = [name for name in ("loss", "accuracy") if name in metrics]

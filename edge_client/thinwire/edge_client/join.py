@@ -8,7 +8,6 @@ import os
 import signal
 import ssl
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -18,26 +17,30 @@ from typing import Final, NoReturn
 import torch
 
 from thinwire.codecs import CodecError
+from thinwire.machine.files import write_atomic
+from thinwire.machine.memory import keep_freed_memory
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
-from .agent import Agent, enrol
-from .allocator import keep_freed_memory
-from .care import METERED_BYTES_PER_DAY, LinkCare, OverBudgetError, parse_bytes, parse_quiet_hours
+from .agent import Agent
 from .console import speaker
 from .data import ClientInfo
-from .learner import PERMISSIONS, Learner
-from .link import Pacer, limited
-from .memory import Folder, FolderInUseError
+from .enrolment import enrol
+from .learner import Learner
+from .link.care import LinkCare, OverBudgetError
+from .link.emulated import Pacer
+from .link.replies import BadPeerError, FinishedError
+from .link.resumable import download as download_payload
+from .link.sockets import CountingBackend, UntrustedError
+from .link.transfer import Patience, Transfer, UnreachableError
+from .memory.folder import Folder, FolderInUseError
+from .memory.records import TornRecordError
 from .model import model_bytes
 from .performer import Limits, TaskTooLongError
-from .records import TornRecordError, write_file
-from .resumable import download as download_payload
-from .sockets import CountingBackend, UntrustedError
-from .splits import parse_rule
-from .tasks import LearningTask, TaskFileError, TaskOptions, find_task
-from .transfer import BadPeerError, FinishedError, Patience, Transfer, UnreachableError
+from .problems.built_in import ProblemOptions, find_problem
+from .problems.problem_file import LearningProblem, ProblemFileError
+from .settings import JoinSettings, ProblemSettings
 
 _MAX_INVITE_BYTES: Final = 1000
 _MAX_MODEL_HEADER_BYTES: Final = 1 << 20
@@ -47,50 +50,12 @@ class UsageError(Exception):
     """An option that cannot be."""
 
 
-@dataclass(frozen=True, slots=True)
-class JoinOptions:
-    """The command line of `join`; see its help."""
-
-    url: str
-    task: str
-    folder: Path
-    invite_file: Path | None = None
-    name: str | None = None
-    split: str = "iid"
-    share: str = "0/1"
-    seed: int = 0
-    data: Path | None = None
-    download: bool = False
-    architecture: str | None = None
-    limit: str | None = None
-    threads: int | None = None
-    device: str = "cpu"
-    own_first: bool = True
-    link: str | None = None
-    allow: tuple[str, ...] = ()
-    max_task_seconds: float | None = 86_400.0
-    max_task_bytes: int = 1 << 33
-    max_answer_bytes: int | None = None
-    keep_model: Path | None = None
-    forever: bool = False
-    give_up_after_s: float | None = None
-    stalled_after_s: float = 60.0
-    max_uplink: str | None = None
-    max_downlink: str | None = None
-    metered: bool = False
-    bytes_per_day: str | None = None
-    quiet_hours: str | None = None
-    ca_file: Path | None = None
-    stats: Path | None = None
-    quiet: bool = False
-
-
-def serve(options: JoinOptions) -> tuple[Exit, str]:
+def serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
     """Joins and works; returns the exit code and what to tell the user, "" for nothing."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _serve(options)
-    except (UsageError, TaskFileError, LookupError) as error:
+        return _serve(url, options)
+    except (UsageError, ProblemFileError, LookupError) as error:
         return Exit.USAGE, str(error.args[0])
     except UnreachableError as error:
         return Exit.UNREACHABLE, str(error)
@@ -106,18 +71,7 @@ def serve(options: JoinOptions) -> tuple[Exit, str]:
         return Exit.INTERRUPTED, "interrupted; the work is parked"
 
 
-def _serve(options: JoinOptions) -> tuple[Exit, str]:
-    index, clients = _share(options.share)
-    unknown = sorted(set(options.allow) - set(PERMISSIONS))
-    if unknown:
-        raise UsageError(f"--allow {unknown[0]}: there are {', '.join(PERMISSIONS)}")
-    try:
-        rates = limited(options.link, options.max_uplink, options.max_downlink)
-        per_day = None if options.bytes_per_day is None else parse_bytes(options.bytes_per_day)
-        quiet_hours = None if options.quiet_hours is None else parse_quiet_hours(options.quiet_hours)
-        parse_rule(options.split)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
@@ -128,15 +82,16 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
     device = _device(options.device)
 
     # Before anything is said to a coordinator, what is wrong at home shows.
-    task = learning_task(options.task, options.data, options.download, options.architecture, options.limit)
+    problem = learning_problem(options, *options.sizes)
     invite = _invite(options.invite_file)
     say = speaker(options.name or options.folder.name, quiet=options.quiet)
     folder = Folder(options.folder, say)
     before = folder.link()
     rng = Random(hashlib.sha256(f"{options.seed}/{options.name}".encode()).digest())  # noqa: S311
+    rates = options.rates
     backend = CountingBackend(None if rates is None else Pacer(rates, rng))
     transfer = Transfer(
-        options.url,
+        url,
         backend,
         rng=rng if rates is not None else Random(),  # noqa: S311
         say=say,
@@ -145,13 +100,15 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
     )
     try:
         credentials = enrol(transfer, folder, invite, options.name)
-        client = ClientInfo(credentials.client, index, clients, options.seed, options.split)
-        learner = Learner(task, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes)
+        client = ClientInfo(credentials.client, *options.part, options.seed, options.split)
+        learner = Learner(
+            problem, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes
+        )
         say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
         limits = Limits(options.max_task_seconds, options.max_task_bytes)
         care = LinkCare(
-            METERED_BYTES_PER_DAY if options.metered and per_day is None else per_day,
-            quiet_hours,
+            options.budget,
+            options.quiet_times,
             counted=lambda: sum(before) + backend.kernel().sent + backend.kernel().received,
             recall=folder.day,
             keep=folder.keep_day,
@@ -170,31 +127,26 @@ def _serve(options: JoinOptions) -> tuple[Exit, str]:
         kernel = backend.kernel()
         folder.keep_link(before[0] + kernel.sent, before[1] + kernel.received)
         if options.stats is not None:
-            write_file(options.stats, [json.dumps(_stats(backend)).encode()], mode=0o644)
+            write_atomic(options.stats, json.dumps(_stats(backend)).encode(), fsync=False, mode=0o644)
         transfer.close()
         folder.close()
 
 
-def learning_task(
-    text: str, data: Path | None, download: bool, architecture: str | None, limit: str | None
-) -> LearningTask:
-    """The task of these options. Raises: `TaskFileError`."""
-    train, _, test = (limit or "").partition("/")
-    try:
-        sizes = int(train) if train else None, int(test) if test else None
-    except ValueError:
-        raise TaskFileError(f"--limit {limit!r}: write TRAIN or TRAIN/TEST") from None
-    downloads = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thinwire" if download else None
-    return find_task(text, TaskOptions(data, downloads, architecture, *sizes))
+def learning_problem(options: ProblemSettings, train: int | None = None, test: int | None = None) -> LearningProblem:
+    """The problem of these options; `train`, `test`: how many of its examples to use. Raises: `ProblemFileError`."""
+    return find_problem(
+        options.task, ProblemOptions(options.data, options.downloads, options.architecture, train, test)
+    )
 
 
 def _keep_model(path: Path, ended: FinishedError, transfer: Transfer, folder: Folder, learner: Learner) -> None:
     """The final global model; for a method that has none, this client's own as it now is."""
     if ended.model is None:
-        write_file(path, [model_bytes(learner.arrays())], mode=0o644)
+        write_atomic(path, model_bytes(learner.arrays()), fsync=True, mode=0o644)
         return
     most = learner.spec.max_bytes + _MAX_MODEL_HEADER_BYTES
-    write_file(path, [download_payload(transfer, ended.model, None, folder.partial, most=most)], mode=0o644)
+    model = download_payload(transfer, ended.model, None, folder.partial, most=most)
+    write_atomic(path, model, fsync=True, mode=0o644)
 
 
 def _stats(backend: CountingBackend) -> dict[str, object]:
@@ -204,16 +156,6 @@ def _stats(backend: CountingBackend) -> dict[str, object]:
         "process": {"sent": backend.process.sent, "received": backend.process.received},
         "connections": backend.connections,
     }
-
-
-def _share(text: str) -> tuple[int, int]:
-    try:
-        index, clients = (int(part) for part in text.split("/"))
-    except ValueError:
-        raise UsageError(f"--share {text!r}: write which part of how many, for example 3/8") from None
-    if not 0 <= index < clients:
-        raise UsageError(f"--share {text!r}: parts are counted from 0 to {clients - 1}")
-    return index, clients
 
 
 def _device(text: str) -> str:

@@ -15,11 +15,9 @@ from thinwire.methods.tensors import laid_out, load_arrays, model_arrays, model_
 from thinwire.methods.values import Answer
 
 from .data import ClientInfo
-from .tasks.segmentation import dice
-from .tasks.task_file import LearningTask, TaskFileError
+from .problems.problem_file import LearningProblem, ProblemFileError
+from .problems.segmentation import dice
 
-PERMISSIONS: Final = ("sample-knowledge",)
-"""What a person may allow their client to reveal, with `--allow`."""
 _EVALUATION_ELEMENTS: Final = 1 << 21
 """Input elements in one batch of an evaluation: 8 MiB of float32, so that U-Nets evaluate on small devices."""
 
@@ -28,12 +26,12 @@ class Learner:
     """See `thinwire.methods.learner.Learner`, which this is. `prepare` it for each task.
 
     The model starts from `client.seed`, so that parts that never travel (frozen weights) are the same on all clients.
-    Raises: `TaskFileError`.
+    Raises: `ProblemFileError`.
     """
 
     def __init__(
         self,
-        task: LearningTask,
+        problem: LearningProblem,
         client: ClientInfo,
         *,
         device: str = "cpu",
@@ -44,13 +42,13 @@ class Learner:
         self.max_answer_bytes = max_answer_bytes
         self.seed = client.seed
         self.device = torch.device(device)
-        self.loss = task.loss
-        self.encode = task.encode
+        self.loss = problem.loss
+        self.encode = problem.encode
         torch.manual_seed(client.seed)
-        self._make, self._first_seed = task.model, client.seed
-        self.model = task.model()
+        self._make, self._first_seed = problem.model, client.seed
+        self.model = problem.model()
         if not isinstance(self.model, nn.Module):
-            raise TaskFileError(f"model() returned a {type(self.model).__name__}, not a torch.nn.Module")
+            raise ProblemFileError(f"model() returned a {type(self.model).__name__}, not a torch.nn.Module")
         self.model.to(self.device)
         for parameter in self.model.parameters():
             parameter.data = laid_out(parameter.data)
@@ -59,8 +57,8 @@ class Learner:
         try:
             self._spec = model_spec(self.model)
         except CodecError as error:
-            raise TaskFileError(error.detail) from None
-        data = task.data(client)
+            raise ProblemFileError(error.detail) from None
+        data = problem.data(client)
         self.train: Samples = self._required(data.train)
         self.evaluation = self._samples("evaluation", data.evaluation)
         self.personal = self._samples("personal", data.personal)
@@ -136,7 +134,7 @@ class Learner:
     def _required(self, given: Any) -> Samples:
         samples = self._samples("train", given)
         if samples is None or not len(samples) or samples.targets is None:
-            raise TaskFileError("data() returned no training examples with targets")
+            raise ProblemFileError("data() returned no training examples with targets")
         return samples
 
     def _samples(self, which: str, given: Any) -> Samples | None:
@@ -145,9 +143,9 @@ class Learner:
         if not isinstance(given, tuple):
             given = _stacked(given, which)
         if not 1 <= len(given) <= 2 or not all(isinstance(part, torch.Tensor) for part in given):
-            raise TaskFileError(f"data().{which} is a tuple (inputs, targets) of tensors, or a Dataset of such pairs")
+            raise ProblemFileError(f"data().{which} is a tuple (inputs, targets) of tensors, or a Dataset of pairs")
         if len({len(part) for part in given}) != 1:
-            raise TaskFileError(f"data().{which}: inputs and targets are not of one length")
+            raise ProblemFileError(f"data().{which}: inputs and targets are not of one length")
         return Samples(*(part.to(self.device) for part in given))
 
 
@@ -160,7 +158,7 @@ def _stacked(dataset: Any, which: str) -> tuple[torch.Tensor, ...]:
         pairs = [row if isinstance(row, tuple) else (row,) for row in rows]
         return tuple(torch.stack([torch.as_tensor(item) for item in column]) for column in zip(*pairs, strict=True))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TaskFileError(f"data().{which} cannot be stacked into tensors: {error}") from error
+        raise ProblemFileError(f"data().{which} cannot be stacked into tensors: {error}") from error
 
 
 def _score(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:

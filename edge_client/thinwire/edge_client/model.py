@@ -17,14 +17,14 @@ from safetensors.numpy import save
 
 from thinwire.codecs import Array, Arrays, CodecError
 from thinwire.codecs.decomposition import EXACT
+from thinwire.machine.files import write_atomic
 from thinwire.methods.feddlr.compact import compact_model, smallest_energy
 from thinwire.methods.sparse_masks.masked_model import expand, is_packed
 from thinwire.methods.tensors import load_arrays, model_arrays
 
 from .data import ClientInfo
 from .learner import Learner
-from .records import write_file
-from .tasks.task_file import LearningTask, TaskFileError
+from .problems.problem_file import LearningProblem, ProblemFileError
 
 ORDER: Final = "order"
 
@@ -48,7 +48,7 @@ def read_model(path: Path) -> dict[str, Array]:
 
 
 def trained_model(path: Path) -> dict[str, Array]:
-    """The arrays of a model as its task has them, also where the file holds a seed and a mask of it (`sparse_masks`).
+    """The arrays of a model as its problem has them, also where the file holds its seed and mask (`sparse_masks`).
 
     Raises: `ValueError`, `OSError`.
     """
@@ -59,26 +59,26 @@ def trained_model(path: Path) -> dict[str, Array]:
         raise ValueError(f"{path}: {error.detail}") from None
 
 
-def first_model(task: LearningTask, seed: int) -> dict[str, Array]:
-    """The arrays of a fresh model: a function of the seed, for one version of torch. Raises: `TaskFileError`."""
-    return model_arrays(fresh_model(task, seed))
+def first_model(problem: LearningProblem, seed: int) -> dict[str, Array]:
+    """The arrays of a fresh model: a function of the seed, for one version of torch. Raises: `ProblemFileError`."""
+    return model_arrays(fresh_model(problem, seed))
 
 
-def fresh_model(task: LearningTask, seed: int) -> torch.nn.Module:
-    """Raises: `TaskFileError`."""
+def fresh_model(problem: LearningProblem, seed: int) -> torch.nn.Module:
+    """Raises: `ProblemFileError`."""
     torch.manual_seed(seed)
-    model = task.model()
+    model = problem.model()
     if not isinstance(model, torch.nn.Module):
-        raise TaskFileError(f"model() returned a {type(model).__name__}, not a torch.nn.Module")
+        raise ProblemFileError(f"model() returned a {type(model).__name__}, not a torch.nn.Module")
     return model
 
 
-def export_state(task: LearningTask, arrays: Arrays, seed: int, path: Path) -> None:
+def export_state(problem: LearningProblem, arrays: Arrays, seed: int, path: Path) -> None:
     """Writes the trained model's `state_dict` in plain torch names, frozen parameters and all buffers included.
 
-    `path`: `.safetensors`, or `.pt` for `torch.load(..., weights_only=True)`. Raises: `ValueError`, `TaskFileError`.
+    `path`: `.safetensors`, or `.pt` for `torch.load(..., weights_only=True)`. Raises: `ValueError`, `ProblemFileError`.
     """
-    model = fresh_model(task, seed)
+    model = fresh_model(problem, seed)
     try:
         load_arrays(model, arrays)
     except CodecError as error:
@@ -88,13 +88,15 @@ def export_state(task: LearningTask, arrays: Arrays, seed: int, path: Path) -> N
         with path.open("wb") as file:
             torch.save(state, file)
     elif path.suffix == ".safetensors":
-        write_file(path, [model_bytes({name: tensor.numpy() for name, tensor in state.items()})], mode=0o644)
+        write_atomic(
+            path, model_bytes({name: tensor.numpy() for name, tensor in state.items()}), fsync=True, mode=0o644
+        )
     else:
         raise ValueError(f"{path}: a file ends in .safetensors or .pt")
 
 
 def compact_arrays(
-    task: LearningTask,
+    problem: LearningProblem,
     arrays: Arrays,
     seed: int,
     *,
@@ -105,10 +107,10 @@ def compact_arrays(
     """The arrays of the compact model (`thinwire.methods.feddlr.compact`), and what became of it in words.
 
     `energy`: of the truncation; None: the numerical rank, for a model that is truncated already. `tolerance`: instead,
-    the smallest energy that costs at most so much loss on the task's held-out examples. Raises: `ValueError`,
-    `TaskFileError`.
+    the smallest energy that costs at most so much loss on the problem's held-out examples. Raises: `ValueError`,
+    `ProblemFileError`.
     """
-    learner = Learner(task, ClientInfo(seed=seed))
+    learner = Learner(problem, ClientInfo(seed=seed))
     try:
         learner.load(arrays)
     except CodecError as error:
@@ -133,7 +135,7 @@ def compact_arrays(
 def write_out(data: bytes, out: Path | None) -> None:
     """To the file in one step, or to standard output. Raises: `OSError`."""
     if out is not None:
-        write_file(out, [data], mode=0o644)
+        write_atomic(out, data, fsync=True, mode=0o644)
         return
     rest = memoryview(data)
     while rest:

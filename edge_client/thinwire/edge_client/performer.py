@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from thinwire.codecs import Array, Arrays, CodecError, Spec
+from thinwire.machine.memory import give_back_freed_memory
+from thinwire.machine.quantities import in_bytes
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
 from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
@@ -18,14 +20,12 @@ from thinwire.protocol.identity import broadcast_seed, client_seed, digest_of
 from thinwire.protocol.messages import PartMessage, TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
-from .allocator import give_back_freed_memory
-from .console import Say, in_bytes, in_words
+from .console import Say, in_words
 from .learner import Learner
-from .memory import Folder, RunMemory, StagedOutcome
+from .memory.folder import Folder
+from .memory.records import TornRecordError
+from .memory.runs import RunMemory, StagedOutcome
 from .plans import MAX_PLAN_BYTES, CheckedPlan, check_plan
-from .records import TornRecordError
-from .resumable import download
-from .transfer import Transfer
 
 _MAX_METRICS: Final = 12
 
@@ -46,6 +46,12 @@ class Limits:
     size_bytes: int = 1 << 33
 
 
+class Fetch(Protocol):
+    """As `thinwire.edge_client.link.resumable.download`, from this client's coordinator."""
+
+    def __call__(self, digest: bytes, size: int | None, *, most: int = ..., kind: str = ...) -> bytes: ...
+
+
 class Performer:
     """Turns tasks into outcomes, by one learner. `now_s` gives seconds that only differences are taken of. `own_first`:
     make the run's first model instead of downloading it, where it is this client's own.
@@ -53,7 +59,7 @@ class Performer:
 
     def __init__(
         self,
-        transfer: Transfer,
+        fetch: Fetch,
         folder: Folder,
         learner: Learner,
         *,
@@ -62,7 +68,7 @@ class Performer:
         now_s: Callable[[], float],
         own_first: bool = True,
     ) -> None:
-        self._transfer = transfer
+        self._fetch = fetch
         self._folder = folder
         self._learner = learner
         self._say = say
@@ -76,7 +82,7 @@ class Performer:
     def perform(self, message: TaskMessage, memory: RunMemory) -> StagedOutcome:
         """Fetches and performs a task.
 
-        Raises: `TaskRefusedError`, `PartsLostError`, `TaskTooLongError`, `CodecError`, and what `Transfer` raises.
+        Raises: `TaskRefusedError`, `PartsLostError`, `TaskTooLongError`, `CodecError`, and what `fetch` raises.
         """
         checked = self._plan(message.plan)
         plan = checked.message
@@ -125,9 +131,8 @@ class Performer:
             kept = self._folder.plan(digest)
             body = kept
             if body is None:
-                partial = self._folder.partial
                 try:
-                    body = download(self._transfer, digest, None, partial, most=MAX_PLAN_BYTES, kind="plans")
+                    body = self._fetch(digest, None, most=MAX_PLAN_BYTES, kind="plans")
                 except ProblemError as error:
                     if error.reason != "digest-mismatch":
                         raise
@@ -201,7 +206,7 @@ class Performer:
             return part.inline
         if part.digest is None or part.size is None or part.size > most:
             raise TaskRefusedError("run-invalid", f"a part of {part.size} bytes; its spec allows {most}")
-        return download(self._transfer, part.digest, part.size, self._folder.partial)
+        return self._fetch(part.digest, part.size)
 
 
 def _what(message: TaskMessage, checked: CheckedPlan) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ssl
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 
 from thinwire.protocol.exit_codes import Exit
@@ -13,15 +12,21 @@ from thinwire.protocol.messages import Enrolled
 from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
-from .memory import Folder, FolderInUseError
-from .sockets import CountingBackend, UntrustedError
-from .transfer import BadPeerError, Patience, Transfer, UnreachableError
+from .link.replies import BadPeerError
+from .link.sockets import CountingBackend, UntrustedError
+from .link.transfer import Patience, Transfer, UnreachableError
+from .memory.folder import Folder, FolderInUseError
+from .settings import PlaceSettings
 
 
-def rotate(path: Path, *, ca_file: Path | None, give_up_after_s: float | None, say: Say) -> tuple[Exit, str]:
+def rotate(options: PlaceSettings, say: Say) -> tuple[Exit, str]:
     """The exit code and what to tell the user. Where the answer is lost, the next try still has the old token: it is
     good for this one request until the new one has been used.
     """
+    try:
+        path, ca_file = options.folder, options.ca_file
+    except LookupError as error:
+        return Exit.USAGE, str(error.args[0])
     if not path.is_dir():
         return Exit.USAGE, f"there is no client in {path}"
     try:
@@ -35,7 +40,7 @@ def rotate(path: Path, *, ca_file: Path | None, give_up_after_s: float | None, s
         credentials = folder.credentials()
         if credentials is None:
             return Exit.USAGE, f"the client in {path} has not enrolled"
-        patience = Patience(give_up_after_s=give_up_after_s)
+        patience = Patience(give_up_after_s=options.give_up_after_s)
         transfer = Transfer(
             credentials.coordinator,
             CountingBackend(),

@@ -1,0 +1,171 @@
+"""What a client and its coordinator say to each other: a task asked for, what it needs fetched, an answer given."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlencode
+
+from thinwire.protocol.messages import (
+    MAX_INLINE_BYTES,
+    AnswerMessage,
+    DeclineMessage,
+    Registration,
+    TaskMessage,
+    VerdictMessage,
+)
+from thinwire.protocol.reasons import ProblemError
+
+from .console import Say
+from .link.care import LinkCare
+from .link.replies import BadPeerError, FinishedError
+from .link.resumable import download, upload
+from .link.sockets import UntrustedError
+from .link.transfer import UNHEARD, BrokenError, Transfer, UnreachableError
+from .memory.folder import Folder
+from .memory.runs import RunMemory, StagedOutcome
+
+LONGEST_POLL_S: Final = 600
+SHORTEST_POLL_S: Final = 15
+ENDS_TALK: Final = (UnreachableError, BadPeerError, UntrustedError, FinishedError)
+_BREAKS: Final = 3
+"""A message with a payload inside that breaks off so often is too long for this link."""
+_RESENT: Final = ("upload-not-found", "upload-incomplete", "digest-mismatch")
+"""What is wrong with an upload that sending its bytes mends."""
+_NO_UPLOAD: Final = "000000"
+"""No upload has this id: an answer that names it asks what became of the same answer, sent before."""
+_LONGEST_DETAIL: Final = 300
+_MOST_HELD: Final = 16
+
+
+class Conversation:
+    """One client's with one coordinator. Whatever it says is repeated by one policy, `Transfer.persist`.
+
+    `spec`: the digest of the client's model spec. `now_s`: seconds that only differences are taken of. Raises, from
+    every call: what `Transfer` raises; `OverBudgetError`.
+    """
+
+    def __init__(
+        self,
+        transfer: Transfer,
+        folder: Folder,
+        spec: bytes,
+        *,
+        say: Say,
+        care: LinkCare | None,
+        now_s: Callable[[], float],
+    ) -> None:
+        self._transfer = transfer
+        self._folder = folder
+        self._spec = spec
+        self._say = say
+        self._care = care
+        self._now_s = now_s
+        self._poll_s = LONGEST_POLL_S
+        self._inline = True
+        self._link_before = folder.link()
+
+    def hold(self, size: int = 0) -> None:
+        """Waits until the user lets so many bytes cross. Raises: `OverBudgetError`."""
+        if self._care is not None:
+            self._care.hold(size)
+
+    def ask(self) -> TaskMessage | None:
+        """The next task; None where the wait for one ended without it."""
+        held = {memory.run: memory.state.held for memory in self._folder.runs() if memory.state.held is not None}
+        message = Registration(spec=self._spec, holds=dict(list(held.items())[-_MOST_HELD:]) or None)
+        while True:
+            try:
+                return self._transfer.persist(lambda: self._poll(message), breaks=_BREAKS if self._inline else None)
+            except BrokenError as error:
+                self._payloads_apart(error)
+
+    def fetch(self, digest: bytes, size: int | None, *, most: int = 1 << 36, kind: str = "payloads") -> bytes:
+        """As `download`."""
+        return download(self._transfer, digest, size, self._folder.partial, most=most, kind=kind)
+
+    def answer(self, memory: RunMemory, outcome: StagedOutcome) -> VerdictMessage:
+        """The verdict. An answer that may have arrived, before a crash or a broken connection, is asked about before
+        anything is sent again: its exchange may be closed, and its upload gone, because it has been counted.
+        """
+        self.hold(len(outcome.payload or b""))
+        link = self._link()
+        self._folder.keep_link(*link)
+        bare = AnswerMessage(examples=outcome.examples, metrics=dict(outcome.metrics), link=link)
+        known = memory.state.upload if memory.state.staged == outcome.task else None
+        while True:
+            inside = outcome.payload is not None and self._inline and len(outcome.payload) <= MAX_INLINE_BYTES
+            apart = outcome.payload is not None and not inside
+            if apart and known is None:
+                known = self._upload(memory, outcome.task, outcome.payload or b"")
+            message = bare.model_copy(
+                update={"payload": outcome.payload if inside else None, "upload": known if apart else None}
+            )
+            try:
+                return self._verdict(outcome.task, message)
+            except BrokenError as error:
+                self._payloads_apart(error)
+                known = _NO_UPLOAD
+            except ProblemError as error:
+                if error.reason not in _RESENT or not apart:
+                    raise
+                if error.reason != "upload-incomplete":
+                    memory.remember_upload(None)
+                known = None
+
+    def decline(self, task: str, why: str) -> None:
+        """Gives a task up that this client cannot do, so that nobody waits for it. Tried once: the client is about to
+        end; where it does not arrive, the run's deadline closes the slot.
+        """
+        message = DeclineMessage(detail=why[:_LONGEST_DETAIL])
+        with contextlib.suppress(*UNHEARD, *ENDS_TALK, ProblemError):
+            self._transfer.ask("POST", f"/v1/tasks/{task}/decline", None, message)
+
+    def _poll(self, message: Registration) -> TaskMessage | None:
+        self.hold()
+        poll_s = self._poll_s if self._care is None else self._care.poll_s(self._poll_s)
+        begun = self._now_s()
+        try:
+            path = self._path("/v1/registrations", wait_s=poll_s)
+            _, task, reply = self._transfer.ask("POST", path, TaskMessage, message, patient_s=poll_s)
+        except UNHEARD:
+            if not SHORTEST_POLL_S <= self._now_s() - begun < poll_s:
+                raise
+            # Something on the way does not like idle connections.
+            self._poll_s = max(SHORTEST_POLL_S, self._poll_s // 2)
+            return None
+        if task is None:
+            # Also where nothing is said, so that two processes with one name do not chase each other.
+            early = self._now_s() - begun < min(1, poll_s)
+            self._transfer.sleep(reply.retry_after_s or float(early))
+        return task
+
+    def _verdict(self, task: str, message: AnswerMessage) -> VerdictMessage:
+        """Raises: `BrokenError`; `ProblemError` also of what is mended by sending the bytes again."""
+        path, breaks = self._path(f"/v1/tasks/{task}/answer"), _BREAKS if self._inline else None
+        while True:
+            status, verdict, reply = self._transfer.call(
+                "POST", path, VerdictMessage, message, unless=_RESENT, breaks=breaks
+            )
+            if status != 202 and verdict is not None:
+                return verdict
+            self._transfer.sleep(reply.retry_after_s or 1.0)
+
+    def _upload(self, memory: RunMemory, task: str, payload: bytes) -> str:
+        known = memory.state.upload if memory.state.staged == task else None
+        return upload(self._transfer, task, payload, known=known, remember=memory.remember_upload)
+
+    def _payloads_apart(self, error: BrokenError) -> None:
+        self._say(f"{error}; from now on payloads travel by themselves")
+        self._inline = False
+
+    def _path(self, path: str, **query: int) -> str:
+        """With its query, which says where no payload is to travel inside a message."""
+        asked = query if self._inline else {**query, "inline": 0}
+        return f"{path}?{urlencode(asked)}" if asked else path
+
+    def _link(self) -> tuple[int, int]:
+        """Cumulative bytes sent and received as the kernel counts them, over all processes of this client's folder."""
+        counts = self._transfer.backend.kernel()
+        return self._link_before[0] + counts.sent, self._link_before[1] + counts.received

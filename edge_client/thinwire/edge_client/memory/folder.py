@@ -1,0 +1,153 @@
+"""The client's folder: who it is, and what lies beside that.
+
+    credentials            coordinator, name and token; readable by the owner only
+    name                   what it asked to be called where the user gave no name
+    lock                   held while a process works in this folder
+    link                   what the kernel counted over all connections so far
+    day                    what it had counted when the present day began
+    plans/DIGEST           plans, as received
+    partial/DIGEST         downloads, as far as they have come
+    runs/RUN/              what it knows of one run; see `runs`
+
+Everything but `partial` is a record. A run whose files a disk has damaged begins anew; what is left of them is kept in
+`damaged`, in case somebody can mend it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thinwire.edge_client.link.care import Day
+from thinwire.machine.files import drop_unfinished
+
+from .records import Record, TornRecordError, read_record, write_record
+from .runs import RunMemory
+
+
+class FolderInUseError(Exception):
+    """Another process works in this folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """`coordinator`: the address they are for; they are never sent elsewhere."""
+
+    coordinator: str
+    client: str
+    token: str
+
+
+class Folder:
+    """The folder of one client, held by one process. `say`: hears of what was damaged.
+
+    Raises: `FolderInUseError`, `OSError`.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None] = lambda _: None) -> None:
+        self.path = path
+        self.say = say
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise FolderInUseError(f"another client works in {path}") from None
+        drop_unfinished(path)
+        self._runs: dict[str, RunMemory] = {}
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    @property
+    def partial(self) -> Path:
+        return self.path / "partial"
+
+    def run(self, run: str) -> RunMemory:
+        """The memory of this run; the id has been checked by the message it came with."""
+        if run not in self._runs:
+            folder = self.path / "runs" / run
+            try:
+                self._runs[run] = RunMemory(folder)
+            except TornRecordError as error:
+                aside = self.path / "damaged" / run
+                self.say(
+                    f"the memory of run {run} is damaged ({error}); it begins anew, and what is left is in {aside}"
+                )
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True, mode=0o700)
+                folder.rename(aside)
+                self._runs[run] = RunMemory(folder)
+        return self._runs[run]
+
+    def runs(self) -> list[RunMemory]:
+        """Of all runs it has taken part in, those used last at the end."""
+        folder = self.path / "runs"
+        found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns) if folder.is_dir() else []
+        return [self.run(path.name) for path in found]
+
+    def name(self) -> str:
+        """A name of this client's own choice, kept: an enrolment whose answer was lost is asked for again by it."""
+        facts = self._facts("name")
+        if facts is None:
+            facts = {"name": f"client-{secrets.token_hex(4)}"}
+            write_record(self.path / "name", Record(facts))
+        return str(facts["name"])
+
+    def credentials(self) -> Credentials | None:
+        """Who this client is, None before the enrolment. A file that others could read is closed to them.
+
+        Raises: `TornRecordError`.
+        """
+        path = self.path / "credentials"
+        try:
+            path.chmod(0o600)
+            facts = read_record(path).facts
+        except FileNotFoundError:
+            return None
+        return Credentials(facts["coordinator"], facts["client"], facts["token"])
+
+    def keep_credentials(self, credentials: Credentials) -> None:
+        facts = {"coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token}
+        write_record(self.path / "credentials", Record(facts))
+
+    def forget_credentials(self) -> None:
+        (self.path / "credentials").unlink(missing_ok=True)
+
+    def plan(self, digest: bytes) -> bytes | None:
+        """The plan as received, None where it is not here."""
+        try:
+            return read_record(self.path / "plans" / digest.hex()).blobs["plan"]
+        except (FileNotFoundError, TornRecordError):
+            return None
+
+    def keep_plan(self, digest: bytes, plan: bytes) -> None:
+        write_record(self.path / "plans" / digest.hex(), Record(blobs={"plan": plan}))
+
+    def link(self) -> tuple[int, int]:
+        """Bytes sent and received by processes before this one."""
+        facts = self._facts("link")
+        return (0, 0) if facts is None else (facts["sent"], facts["received"])
+
+    def keep_link(self, sent: int, received: int) -> None:
+        write_record(self.path / "link", Record({"sent": sent, "received": received}))
+
+    def day(self) -> Day | None:
+        facts = self._facts("day")
+        return None if facts is None else Day(facts["date"], facts["begun_at"])
+
+    def keep_day(self, day: Day) -> None:
+        write_record(self.path / "day", Record({"date": day.date, "begun_at": day.begun_at}))
+
+    def _facts(self, name: str) -> Mapping[str, Any] | None:
+        try:
+            return read_record(self.path / name).facts
+        except (FileNotFoundError, TornRecordError):
+            return None

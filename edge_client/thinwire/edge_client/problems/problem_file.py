@@ -1,0 +1,85 @@
+"""A user's own problem: two functions and what is optional, in one Python file that only this client ever runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from thinwire.edge_client.data import ClientInfo, Data
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Encoder = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class LearningProblem:
+    """`model()`: a fresh model; `data(client)`: what this client may use; `loss`: mean over the examples of a batch.
+
+    `encode(inputs)`: (n, ...) -> (n, d), what makes examples similar; see `thinwire.methods.learner.Learner`.
+    """
+
+    model: Callable[[], nn.Module]
+    data: Callable[[ClientInfo], Data]
+    loss: Loss
+    encode: Encoder | None = None
+
+
+class ProblemFileError(Exception):
+    """A problem's file that cannot be used. The message is what its author must see: a traceback of their own lines."""
+
+
+def load_problem_file(path: Path) -> LearningProblem:
+    """The problem of this file. Raises: `ProblemFileError`."""
+    if not path.is_file():
+        raise ProblemFileError(f"there is no task file {path}")
+    spec = importlib.util.spec_from_file_location("thinwire_task_file", path)
+    if spec is None or spec.loader is None:
+        raise ProblemFileError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Where worker processes of a data loader, and dataclasses, look for it.
+    sys.modules[spec.name] = module
+    loader = spec.loader
+    guarded(path, lambda: loader.exec_module(module))()
+    return LearningProblem(
+        guarded(path, _function(module, path, "model")),
+        guarded(path, _function(module, path, "data")),
+        getattr(module, "loss", None) or nn.CrossEntropyLoss(),
+        guarded(path, _function(module, path, "encode")) if hasattr(module, "encode") else None,
+    )
+
+
+def _function(module: ModuleType, path: Path, name: str) -> Callable[..., Any]:
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ProblemFileError(f"{path} has no function {name}()")
+    found: Callable[..., Any] = function
+    return found
+
+
+def guarded(path: Path, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; what it raises becomes a `ProblemFileError` with the traceback from the file's first line on."""
+
+    def call(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except Exception as error:
+            raise ProblemFileError(own_traceback(error, path)) from error
+
+    return call
+
+
+def own_traceback(error: BaseException, path: Path) -> str:
+    """The traceback without the frames of the program around the file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((index for index, frame in enumerate(frames) if Path(frame.filename) == path), len(frames))
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames[first:])]
+    return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()

@@ -1,0 +1,168 @@
+"""What a person at a device may ask for: every option of the commands, once. Loads neither torch nor numpy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+
+from thinwire.machine.quantities import parse_bytes, parse_rate
+from thinwire.protocol.command_options import Written
+from thinwire.protocol.settings import Settings
+
+from .link.care import METERED_BYTES_PER_DAY, QuietHours, parse_quiet_hours
+from .link.emulated import LinkRates, limited, parse_link
+
+PERMISSIONS: Final = ("sample-knowledge",)
+"""What a person may allow their client to reveal, with `--allow`."""
+
+
+def _parts(text: str) -> tuple[int, int]:
+    try:
+        index, clients = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise ValueError("write which part of how many, for example 3/8") from None
+    if not 0 <= index < clients:
+        raise ValueError(f"parts are counted from 0 to {clients - 1}")
+    return index, clients
+
+
+def _sizes(text: str) -> tuple[int | None, int | None]:
+    train, _, test = text.partition("/")
+    try:
+        return int(train) if train else None, int(test) if test else None
+    except ValueError:
+        raise ValueError("write TRAIN or TRAIN/TEST") from None
+
+
+def _of_user(variable: str, otherwise: str) -> Path:
+    """A folder of this user's own (XDG). Raises: `LookupError`."""
+    named = os.environ.get(variable)
+    try:
+        return Path(named) if named else Path.home() / otherwise
+    except RuntimeError:
+        raise LookupError(f"this user has no home folder; give --data-dir, or set {variable}") from None
+
+
+def _read_by(read: Callable[[str], object]) -> AfterValidator:
+    """A text that this function takes, which raises `ValueError` for others; kept as it was written."""
+
+    def check(text: str | None) -> str | None:
+        if text is not None:
+            read(text)
+        return text
+
+    return AfterValidator(check)
+
+
+def _rule(text: str) -> object:
+    # Loads numpy, which `--help` does without.
+    from .problems.splits import parse_rule
+
+    return parse_rule(text)
+
+
+def _permissions(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not set(names) <= set(PERMISSIONS):
+        raise ValueError(f"there are {', '.join(PERMISSIONS)}")
+    return names
+
+
+Split = Annotated[str, _read_by(_rule)]
+Share = Annotated[str, _read_by(_parts)]
+Sizes = Annotated[str, _read_by(_sizes)]
+Permissions = Annotated[tuple[str, ...], AfterValidator(_permissions)]
+Link = Annotated[str | None, _read_by(parse_link)]
+Rate = Annotated[str | None, _read_by(parse_rate)]
+Bytes = Annotated[str | None, _read_by(parse_bytes)]
+Hours = Annotated[str | None, _read_by(parse_quiet_hours)]
+
+
+class ProblemSettings(Settings):
+    """What is learnt. On the command line a problem is a task."""
+
+    task: str = Field(description="a file ending in .py; or digits, mnist, fashion_mnist, cifar10, npz:FILE, ...")
+    data: Path | None = Field(None, description="npz file of a built-in task that is not bundled")
+    download: bool = Field(False, description="fetch the data of a built-in task from the usual place")
+    architecture: str | None = Field(None, description="of a built-in task, instead of its own")
+
+    @property
+    def downloads(self) -> Path | None:
+        """Where fetched data are kept; None where none are to be fetched."""
+        return _of_user("XDG_CACHE_HOME", ".cache") / "thinwire" if self.download else None
+
+
+class PlaceSettings(Settings):
+    """Which client of this device is meant, and whom it trusts."""
+
+    name: str | None = Field(None, description="this client's stable name")
+    data_dir: Path | None = Field(None, description="this client's folder: one per client")
+    give_up_after_s: float | None = Field(None, ge=0, description="seconds without any answer")
+    ca_file: Path | None = Field(None, description="certificates to trust instead of the system's")
+
+    @property
+    def folder(self) -> Path:
+        """Where data of users belong (XDG), unless said otherwise."""
+        return self.data_dir or _of_user("XDG_DATA_HOME", ".local/share") / "thinwire-client" / (self.name or "client")
+
+
+class JoinSettings(PlaceSettings, ProblemSettings):
+    """The options of `join`."""
+
+    invite_file: Path | None = Field(None, description="file with the invite; or set THINWIRE_INVITE. Needed once")
+    split: Split = Field("iid", description="iid, dirichlet:ALPHA, classes:K or natural")
+    share: Share = Field("0/1", description="which part of how many is this client's: 3/8, counted from 0")
+    seed: int = Field(0, ge=0, description="of split and fresh model; the same on all clients")
+    limit: Sizes = Field("", description="use only so many examples: TRAIN or TRAIN/TEST")
+    threads: int | None = Field(None, ge=1, description="of torch")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
+    allow: Permissions = Field((), description="consent, for example sample-knowledge")
+    max_task_seconds: float = Field(86_400.0, ge=0.001, description="longest training of one task")
+    max_task_bytes: int = Field(1 << 33, ge=1, description="arrays of one task, decoded")
+    max_answer_bytes: int | None = Field(
+        None, ge=1, description="largest answer to send; feddlr lowers its ranks to fit"
+    )
+    own_first: bool = Field(
+        True, description="make the run's first model here, where it is this client's own, instead of downloading it"
+    )
+    keep_model: Path | None = Field(None, description="write the final model here (safetensors)")
+    forever: bool = Field(False, description="wait for further runs when all are over")
+    stalled_after_s: float = Field(60.0, ge=0.1, description="seconds without one byte in a transfer")
+    link: Link = Field(None, description="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS: 64kbit,300ms,1%")
+    max_uplink: Rate = Field(None, description="bits per second to use at most: 64kbit, 2mbit")
+    max_downlink: Rate = Field(None, description="bits per second to use at most: 64kbit, 2mbit")
+    metered: bool = Field(False, description="the link is billed: 50MB a day, unless --bytes-per-day says otherwise")
+    bytes_per_day: Bytes = Field(None, description="both directions, by the local day: 50MB. What is used up, waits")
+    quiet_hours: Hours = Field(None, description="no transfer begins in them: 22:00-06:30, local time")
+    stats: Path | None = Field(None, description="write byte counts here at exit, as JSON")
+    quiet: Annotated[bool, Written(short="-q")] = Field(False, description="say nothing but errors")
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which share of how many is this client's."""
+        return _parts(self.share)
+
+    @property
+    def sizes(self) -> tuple[int | None, int | None]:
+        """How many examples to use, for training and tests."""
+        return _sizes(self.limit)
+
+    @property
+    def rates(self) -> LinkRates | None:
+        """Of an emulated or limited link."""
+        return limited(self.link, self.max_uplink, self.max_downlink)
+
+    @property
+    def budget(self) -> int | None:
+        """Bytes that a day may cost."""
+        if self.bytes_per_day is not None:
+            return parse_bytes(self.bytes_per_day)
+        return METERED_BYTES_PER_DAY if self.metered else None
+
+    @property
+    def quiet_times(self) -> QuietHours | None:
+        """Hours in which no transfer begins."""
+        return None if self.quiet_hours is None else parse_quiet_hours(self.quiet_hours)
