@@ -19,7 +19,7 @@ from tests.coordinator.numpy_client import NumpyClient
 from tests.coordinator.served import Served, model
 from tests.coordinator.test_endpoints import enrolled, problem_of
 from tests.coordinator.test_uploads import OFFSET, TUS
-from thinwire.coordinator.secret_files import fresh_secret, operator_token, write_secret
+from thinwire.coordinator.objects.secret_files import fresh_secret, operator_token, write_token
 from thinwire.coordinator.settings import ServeSettings
 from thinwire.protocol.messages import AnswerMessage
 
@@ -318,11 +318,11 @@ def test_the_operators_file_is_closed_to_others(tmp_path: Path, mode: int) -> No
     assert len(operator_token(tmp_path)) >= 22
 
 
-def test_a_secret_replaces_what_lay_there_open(tmp_path: Path) -> None:
-    path = tmp_path / "invite"
+def test_a_token_replaces_what_lay_there_open(tmp_path: Path) -> None:
+    path = tmp_path / "operator.token"
     path.write_text("old")
     path.chmod(0o666)
-    write_secret(path, "new")
+    write_token(tmp_path, "new")
     assert path.read_text() == "new\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]

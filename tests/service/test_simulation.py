@@ -14,7 +14,8 @@ import torch
 
 import thinwire.methods
 from thinwire.codecs import Arrays
-from thinwire.coordinator.folder import Folder
+from thinwire.coordinator.objects.local import LocalObjects
+from thinwire.coordinator.objects.objects import checkpoint as checkpoint_name
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
@@ -62,7 +63,7 @@ def contributors(service: Service, run: str) -> list[set[str]]:
 
 def checkpoint(service: Service, run: str) -> bytes:
     """Of the state behind the last exchange."""
-    return Folder(service.data_dir).checkpoint(run, service.view(run).exchange).read_bytes()
+    return LocalObjects(service.data_dir).local(checkpoint_name(run, service.view(run).exchange)).read_bytes()
 
 
 def simulated(settings: RunSettings, model: Arrays, sets: list[set[str]]) -> Simulated:

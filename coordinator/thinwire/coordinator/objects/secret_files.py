@@ -32,5 +32,5 @@ def operator_token(data_dir: Path) -> str:
 
 
 def write_token(data_dir: Path, token: str) -> None:
-    """Replaces the operator's token in one step; it is there after a power cut, for its owner alone. Raises: OSError."""
+    """Replaces the operator's token in one step; it outlives a power cut, for its owner alone. Raises: OSError."""
     write_atomic(data_dir / OPERATOR_TOKEN, f"{token}\n".encode(), fsync=True)

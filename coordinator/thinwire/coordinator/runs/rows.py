@@ -94,7 +94,7 @@ class TaskRow:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRow:
-    """An answer that has arrived whole. `digest`, `size`: of its payload, None and 0 without one. `state`: of its task."""
+    """An answer that has arrived. `digest`, `size`: of its payload, None and 0 without one. `state`: of its task."""
 
     task: str
     client: str
