@@ -100,7 +100,7 @@ class Enrolment:
     def _remember(self, client: Client) -> None:
         before = self.clients.get(client.name)
         self.clients[client.name] = client
-        if before is not None and not self.is_current(before):
+        if before is not None and not before.revoked and not self.is_current(before):
             self._by_token.pop(before.token_hash, None)
             self._newly_seen.discard(client.name)
             self._ended(client.name)
