@@ -101,8 +101,8 @@ class House:
             expires_s=60.0, clock=clock,
         )  # fmt: skip
         self.answers = Answers(
-            self.tasks, self.answer_rows, self.uploads, self.objects, self.signals, self.workers, noting, self.ledger,
-            durable=False, clock=clock,
+            self.runs, self.tasks, self.answer_rows, self.uploads, self.objects, self.signals, self.workers, noting,
+            self.ledger, durable=False, clock=clock,
         )  # fmt: skip
         self.models = Models(
             self.runs, definitions, self.objects, self.partials, self.quotas, self.workers,

@@ -86,6 +86,25 @@ def test_while_it_is_checked_it_is_not_known_and_later_accepted(play: Stage, mon
     play(act)
 
 
+def test_where_nobody_decides_the_answer_is_given_up(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged run waits for its operator; its client is not to send the same again and again meanwhile."""
+    monkeypatch.setattr(module, "CHECK_S", 0.01)
+
+    async def act(house: House) -> None:
+        _, (task,) = await asked(house, "ann")
+        await house.runs.set_state(house.leases["run001"], "paused", "storage-failed: torn", house.now, damaged=True)
+        for _ in range(2):
+            assert await house.answers.answer("ann", task, ANSWER) == "late"
+        assert await house.answer_rows.undecided("run001", 0) == []
+        assert house.objects.names("answers") == []
+        await house.runs.set_state(house.leases["run001"], "running", None, house.now, damaged=False)
+        async with house.deciding():
+            monkeypatch.setattr(module, "CHECK_S", 60.0)
+            assert await house.answers.answer("ann", task, ANSWER) == "accepted"
+
+    play(act)
+
+
 def test_a_refusal_is_told_in_the_same_words_again(play: Stage) -> None:
     async def act(house: House) -> None:
         _, (task,) = await asked(house, "ann")

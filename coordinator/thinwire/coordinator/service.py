@@ -116,7 +116,7 @@ class Service:
         messages = TaskMessages(exchange_book, task_book, workers)
         self._registrations = Registrations(self.enrolment, self._presence, runs, tasks, messages, signals)
         self._answers = Answers(
-            tasks, AnswerRows(database), self._uploads, objects, signals, workers, noting, self.ledger,
+            runs, tasks, AnswerRows(database), self._uploads, objects, signals, workers, noting, self.ledger,
             durable=durable,
         )  # fmt: skip
         models = Models(

@@ -14,6 +14,7 @@ from typing import Final
 from thinwire.coordinator.objects.objects import Objects, answer
 from thinwire.coordinator.records.answers import Answers as AnswerRows
 from thinwire.coordinator.records.ledger import Ledger
+from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.records.tasks import Tasks
 from thinwire.coordinator.runs.rows import TaskRow
 from thinwire.coordinator.signals.signals import Signals
@@ -37,6 +38,7 @@ class Answers:
 
     def __init__(
         self,
+        runs: Runs,
         tasks: Tasks,
         rows: AnswerRows,
         uploads: Uploads,
@@ -49,6 +51,7 @@ class Answers:
         durable: bool,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._runs = runs
         self._tasks = tasks
         self._rows = rows
         self._uploads = uploads
@@ -76,15 +79,13 @@ class Answers:
                 arriving = self._arriving.get(task) or self._arrive(row, message)
                 await asyncio.wait({arriving}, timeout=CHECK_S)
                 if not arriving.done():
-                    self._remember(task)
-                    return None
+                    return await self._not_yet(row)
                 row = arriving.result()
             while row.state == "open":
                 hints = await heard.wait(max(0.0, until - time.monotonic()))
                 row = await self._tasks.get(task, client)
                 if row.state == "open" and not hints:
-                    self._remember(task)
-                    return None
+                    return await self._not_yet(row)
         self._unsure.pop(task, None)
         if row.state == "refused":
             raise ProblemError(row.reason or "answer-invalid", row.detail or "")
@@ -108,11 +109,22 @@ class Answers:
         if self._arriving:
             await asyncio.wait(set(self._arriving.values()))
 
-    def _remember(self, task: str) -> None:
-        """Whoever asks again hears of the verdict for the first time."""
-        self._unsure[task] = None
+    async def _not_yet(self, row: TaskRow) -> Verdict | None:
+        """Nothing has been decided for so long. Where the run waits for an operator, nobody knows for how much longer:
+        the answer is given up, so that its client does not send it again and again.
+        """
+        if (
+            row.id not in self._arriving
+            and (await self._runs.get(row.run)).damaged
+            and await self._rows.withdraw(row.id)
+        ):
+            await self._drop(row)
+            return "late"
+        # Whoever asks again hears of the verdict for the first time.
+        self._unsure[row.id] = None
         while len(self._unsure) > _MOST_UNSURE:
             self._unsure.popitem(last=False)
+        return None
 
     # -- storing ----------------------------------------------------------------------------------------------
 
