@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -54,6 +56,7 @@ from .settings import ServeSettings
 from .signals.local import LocalSignals
 from .wire.downloads import Downloads
 
+DATABASE: Final = "thinwire.db"
 SAVE_S: Final = 2.0
 """Between two writes of the ledger, of who was heard, and of the time that open exchanges have left."""
 EVENTS_KEPT_S: Final = 30 * 86_400.0
@@ -78,7 +81,7 @@ class Service:
         objects, partials = self._objects, self._partials
         workers = self._workers = Workers(settings.workers)
         signals, definitions, troubles, clock = LocalSignals(), Definitions(), Troubles(), Clock()
-        database = self._database = Database(data_dir / "thinwire.db")
+        database = self._database = Database(data_dir / DATABASE)
         runs, exchanges, tasks = Runs(database), Exchanges(database), Tasks(database)
         self._presence_rows, self._payload_rows = PresenceRows(database), PayloadRows(database)
         self._event_rows = EventRows(database)
@@ -96,7 +99,7 @@ class Service:
             settings.max_upload_bytes_per_run,
             settings.max_disk_bytes,
         )
-        quotas = Quotas(limits, lambda: bytes_below(data_dir, but=data_dir / "uploads"))
+        quotas = Quotas(limits, partial(_held, data_dir))
         self._uploads = Uploads(
             UploadRows(database), partials, objects, signals, quotas, workers, noting,
             expires_s=settings.upload_expires_s,
@@ -195,6 +198,12 @@ class Service:
         await self.enrolment.save()
         await self._presence.save()
         await self.ledger.flush()
+
+
+def _held(data_dir: Path) -> int:
+    """The bytes of the data folder beside uploads, and beside the database's log, which empties itself."""
+    logs = sum(path.stat().st_size for path in data_dir.glob(f"{DATABASE}-*"))
+    return bytes_below(data_dir, but=data_dir / "uploads") - logs
 
 
 async def _for_ever(name: str, work: Coroutine[Any, Any, None]) -> None:

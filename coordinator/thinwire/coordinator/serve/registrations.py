@@ -82,14 +82,15 @@ class Registrations:
                 self._signals.subscribe(mine, f"group:{client.group}", "stop") as heard,
                 self._presence.park(client.name) as poll,
             ):
-                await self._presence.arrive(client.name, registration)
-                self._signals.publish(f"polls:{client.group}", client.name)
+                problem = await self._arrive(client, registration)
                 while True:
                     if not self._enrolment.is_current(client):
                         raise ProblemError("token-invalid")
                     message = await self._task(client.name, registration.holds or {}, inline=inline)
                     if message is not None:
                         return message
+                    if problem is not None:
+                        raise problem
                     await self._check_use(client, registration.spec)
                     left_s = until - time.monotonic()
                     if left_s <= 0 or self._stopping:
@@ -106,12 +107,24 @@ class Registrations:
             await self._presence.save()
         return None
 
+    async def _arrive(self, client: Client, registration: Registration) -> ProblemError | None:
+        """Tells the runs that the client waits. Why that cannot be stored, if so: a task that is open already can be
+        given all the same.
+        """
+        try:
+            await self._presence.arrive(client.name, registration)
+        except ProblemError as problem:
+            return problem
+        self._signals.publish(f"polls:{client.group}", client.name)
+        return None
+
     async def following(self, client: str, answered: TaskFacts, *, inline: bool) -> TaskMessage | None:
         """The client's next task, where it opens within a moment. To have answered a task implies holding its parts.
 
         Raises: `storage-failed`, `storage-full`.
         """
-        await self._presence.hold(client, answered.run, answered.exchange)
+        with contextlib.suppress(ProblemError):  # where it cannot be stored, the next task costs more bytes
+            await self._presence.hold(client, answered.run, answered.exchange)
         until = time.monotonic() + LINGER_S
         group = self._enrolment.clients[client].group
         with self._signals.subscribe(f"client:{client}", f"group:{group}", "stop") as heard:
