@@ -35,7 +35,8 @@ from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import cut
 from thinwire.methods.registry import client_half, find_method, method_ids
 from thinwire.methods.simulation import build_server
-from thinwire.operator.console import console, table
+from thinwire.operator.console import console
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.settings import RunSettings
 
 BARE: Final = "bare loop"
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    made = table(None, ("model", "method", "s/epoch", "x bare loop"), text=("model", "method"))
+    made = Sheet(None, ("model", "method", "s/epoch", "x bare loop"), text=("model", "method"))
     rows = []
     for workload in WORKLOADS:
         examples = workload.examples // 4 if given.quick else workload.examples

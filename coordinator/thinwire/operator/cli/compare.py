@@ -10,8 +10,9 @@ import typer
 
 from thinwire.methods.registry import method_ids
 from thinwire.operator.compare import Comparison, run_comparison
-from thinwire.operator.console import console, in_figure, table
+from thinwire.operator.console import console, in_figure
 from thinwire.operator.fleet import Fleet
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.settings import RunSettings
 
@@ -105,7 +106,7 @@ def _tell(comparison: Comparison, fleet: Fleet, target: float | None, folder: Pa
     if format_ is Format.JSON:
         print_json(facts | {"report": str(folder)})
         return
-    made = table(None, COLUMNS, text=("run",))
+    made = Sheet(None, COLUMNS, text=("run",))
     for cells in comparison_cells(facts):
         made.add_row(*cells)
     screen = console()

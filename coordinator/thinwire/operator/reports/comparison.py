@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
 from thinwire.machine.quantities import in_bytes
 from thinwire.operator.compare import Comparison
 from thinwire.operator.console import in_bits, in_figure, in_percent
@@ -20,6 +18,7 @@ from thinwire.operator.result import Result
 from thinwire.operator.rounds import Round
 from thinwire.protocol.settings import RunSettings
 
+from .page import filled
 from .run import GLOBAL, PLOT, summary
 
 TARGET_SHARE = 0.98
@@ -131,8 +130,8 @@ def write_comparison(comparison: Comparison, fleet: Fleet, facts: dict[str, Any]
     (folder / PLOT).write_bytes(picture)
     rounds = {result.view.name: [one.plain() for one in result.rounds] for result in comparison.results}
     (folder / "comparison.json").write_text(json.dumps(facts | {"rounds": rounds}, indent=2) + "\n")
-    environment = Environment(loader=PackageLoader("thinwire.operator.reports"), autoescape=True)
-    page = environment.get_template("comparison.html").render(
+    page = filled(
+        "comparison.html",
         title=title,
         facts=facts,
         link=fleet.link,
