@@ -182,9 +182,13 @@ class Lab:
         return self.command(self.start_run(model, settings), "pause", drop=True)
 
     def play(self, view: RunView, step: Step) -> RunView:
-        """A parked run when it is over; one that pauses by itself is stopped."""
+        """A parked run when it is over; one that pauses by itself is stopped, and why it paused is its reason."""
         over = self.follow(self.command(view, "resume"), step)
-        return self.command(over, "stop", drop=True) if over.state == "paused" else over
+        return over if over.state == "finished" else self.give_up(over)
+
+    def give_up(self, view: RunView) -> RunView:
+        """A run that cannot go on, stopped; its reason stays."""
+        return self.command(view, "stop", drop=True).model_copy(update={"reason": view.reason})
 
     def command(self, view: RunView, word: str, *, drop: bool = False) -> RunView:
         """The run after pause, resume or stop. `drop`: the open exchange is not finished first."""

@@ -18,8 +18,8 @@ _LEAST_TEXT = 16
 
 class Sheet:
     """A table that is filled row by row. Columns are numbers, right-aligned, but those in `text`, which may be broken
-    into lines (keys only where they take more than half the width). Where it is too wide, `spare` columns are left out, in this order; then the rest is divided among
-    several tables, and each begins with the first `keys` columns.
+    into lines (keys only where they take more than half the width). Where it is too wide, `spare` columns are left out,
+    in this order; then the rest is divided among several tables, and each begins with the first `keys` columns.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Sheet:
         self._sections.add(len(self._rows) - 1)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self._firm = True
         self._firm = self._width(range(self._keys)) <= options.max_width // 2
         parts = self._parts(options.max_width)
         for index, part in enumerate(parts):

@@ -20,18 +20,22 @@ LEDGER_COLUMNS: Final = (
     "client", "kind", "requests", "up payload", "up framing", "down payload", "down framing", "resumed", "wire bytes",
 )  # fmt: skip
 NOBODY: Final = "(no client)"
+NOT_FINITE: Final = "NaN"
 _KNOWN: Final = frozenset({"accuracy", "loss", "examples", "seconds"})
 
 
 def round_cells(one: Round, parameters: int) -> tuple[str, ...]:
     """One row, in the order of `ROUND_COLUMNS`. Bits per parameter: of payload, up/down, for each answer."""
+    accuracy, loss = (
+        NOT_FINITE if one.lost and found is None else in_figure(found) for found in (one.accuracy, one.loss)
+    )
     if one.round == 0:
-        return ("start", in_figure(one.accuracy), in_figure(one.loss), *[""] * (len(ROUND_COLUMNS) - 3))
+        return ("start", accuracy, loss, *[""] * (len(ROUND_COLUMNS) - 3))
     cost = one.cost
     return (
         str(one.round),
-        in_figure(one.accuracy),
-        in_figure(one.loss),
+        accuracy,
+        loss,
         in_bytes(cost.uplink),
         in_bytes(cost.downlink),
         in_bits(*one.bits_per_parameter(parameters)),

@@ -62,6 +62,7 @@ def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
         "loss": rounds[-1].loss,
         "measured": GLOBAL if find_method(result.view.method).shared_model else "clients' own models",
         "personal_accuracy": rounds[-1].personal_accuracy,
+        "not_finite_rounds": [one.round for one in rounds if one.lost],
         "uplink_bytes": cost.uplink,
         "downlink_bytes": cost.downlink,
         "framing_bytes": cost.framing,
