@@ -100,6 +100,24 @@ def test_where_the_coordinator_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert find_url("http://given", tmp_path) == "http://given"
 
 
+def test_a_proxy_of_the_environment_is_named_and_never_asked_for_this_machine(
+    free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://user:secret@127.0.0.1:{free_port}")
+    with answering(STRANGER) as url:
+        here = Operator(url, None)
+        assert here.ask("GET", "/runs", RunList).runs == []
+        here.close()
+    elsewhere = Operator("http://coordinator.example", None)
+    with pytest.raises(UnreachableError, match=f"through the proxy http://127.0.0.1:{free_port}: "):
+        elsewhere.ask("GET", "/runs", RunList)
+    elsewhere.close()
+    monkeypatch.setenv("http_proxy", "gopher://127.0.0.1")
+    with pytest.raises(NoAddressError, match="gopher"):
+        Operator("http://coordinator.example", None)
+
+
 def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "none.pem").write_text("hello")
     for name in ("none.pem", "nowhere.pem"):

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from thinwire.protocol.encoding import JSON, decode_message, encode_message
 from thinwire.protocol.messages import Problem
-from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN, on_this_machine
+from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN, find_proxy, without_secrets
 from thinwire.protocol.reasons import REASONS, ProblemError
 
 URL_VARIABLE: Final = "THINWIRE_URL"
@@ -61,16 +61,21 @@ class Operator:
     """
 
     def __init__(self, url: str, token: str | None, *, ca_file: Path | None = None) -> None:
-        self.url = url
+        self.url = self._where = url
         headers = {"accept": JSON} | ({"authorization": f"Bearer {token}"} if token else {})
         try:
-            host = httpx.URL(url).host
+            parts = httpx.URL(url)
             verify = ssl.create_default_context(cafile=ca_file)
+            proxy = find_proxy(parts.scheme, parts.host)
+            if proxy is not None:
+                self._where += f" through the proxy {without_secrets(proxy)}"
             self._http = httpx.Client(
-                base_url=url, headers=headers, verify=verify, timeout=30.0, trust_env=not on_this_machine(host)
+                base_url=url, headers=headers, verify=verify, timeout=30.0, trust_env=False, proxy=proxy
             )
         except httpx.InvalidURL as error:
             raise NoAddressError(f"{url}: {error}") from None
+        except (ValueError, ImportError) as error:
+            raise NoAddressError(f"{self._where}: {error}") from None
         except OSError as error:
             raise NoAddressError(f"{ca_file}: {error}") from None
 
@@ -133,21 +138,21 @@ class Operator:
         try:
             response = self._http.request(method, path, content=content, headers=sent)
         except httpx.HTTPError as error:
-            raise UnreachableError(f"no coordinator answers at {self.url}: {_why(error)}") from None
+            raise UnreachableError(f"no coordinator answers at {self._where}: {_why(error)}") from None
         _check(response)
         return response
 
     def _stream(self, path: str, accept: str) -> _Stream:
-        return _Stream(self._http, self.url, path, accept)
+        return _Stream(self._http, self._where, path, accept)
 
 
 class _Stream:
     """A response that is read while it comes."""
 
-    def __init__(self, http: httpx.Client, url: str, path: str, accept: str) -> None:
+    def __init__(self, http: httpx.Client, where: str, path: str, accept: str) -> None:
         # An event stream may be silent for as long as an exchange takes.
         timeout = httpx.Timeout(30.0, read=None)
-        self._url = url
+        self._where = where
         self._context = http.stream("GET", path, headers={"accept": accept}, timeout=timeout)
 
     def __enter__(self) -> httpx.Response:
@@ -158,12 +163,12 @@ class _Stream:
                 _check(response)
             return response
         except httpx.HTTPError as error:
-            raise UnreachableError(f"no coordinator answers at {self._url}: {_why(error)}") from None
+            raise UnreachableError(f"no coordinator answers at {self._where}: {_why(error)}") from None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._context.__exit__(kind, error, trace)
         if isinstance(error, httpx.HTTPError):
-            raise UnreachableError(f"the connection to {self._url} broke: {_why(error)}") from None
+            raise UnreachableError(f"the connection to {self._where} broke: {_why(error)}") from None
 
 
 def _check(response: httpx.Response) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from thinwire.machine.files import write_atomic
 from thinwire.protocol.messages import Invite, InviteRequest, RunCommand, RunMetrics, RunRequest, RunView, StoredModel
-from thinwire.protocol.places import ADDRESS_FILE
+from thinwire.protocol.places import ADDRESS_FILE, LOOPBACK
 from thinwire.protocol.settings import RunSettings
 
 from .client import Operator, find_token
@@ -234,7 +234,12 @@ class Lab:
             finish(child, END_TIMEOUT_S)
 
     def _start(self, name: str, module: str, arguments: Sequence[str]) -> Child:
-        return self.children.start(name, module, arguments, {**os.environ, **self._environment})
+        # A proxy of the environment would be asked for addresses that only this machine has.
+        no_proxy = ",".join(
+            [*filter(None, [os.environ.get("no_proxy", os.environ.get("NO_PROXY"))]), *sorted(LOOPBACK)]
+        )
+        given = {**os.environ, "no_proxy": no_proxy, "NO_PROXY": no_proxy, **self._environment}
+        return self.children.start(name, module, arguments, given)
 
     def _forget_operator(self) -> None:
         if self._operator is not None:
