@@ -20,7 +20,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.parametrize(
     ("host", "here"),
     [
-        ("localhost", True), ("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("0.0.0.0", False),
+        ("localhost", True), ("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("192.0.2.1", False),
         ("10.0.0.1", False), ("localhost.example", False), ("", False),
     ],
 )  # fmt: skip

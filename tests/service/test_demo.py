@@ -42,7 +42,8 @@ def test_a_report_of_real_processes(tmp_path: Path) -> None:
     # A proxy that nobody serves: what goes over the loopback does not ask it.
     done = subprocess.run(
         [*DEMO, "--rounds", "2", "--set", "lr=0.05", "--data-dir", str(folder), "--report", str(report)],
-        env={**ENVIRONMENT, "http_proxy": NOBODY, "HTTP_PROXY": NOBODY, "no_proxy": ""}, capture_output=True, text=True, timeout=DEADLINE_S,
+        env={**ENVIRONMENT, "http_proxy": NOBODY, "HTTP_PROXY": NOBODY, "no_proxy": ""},
+        capture_output=True, text=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert done.returncode == Exit.OK, done.stdout + done.stderr
     lines = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("round ")]

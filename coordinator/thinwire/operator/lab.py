@@ -235,9 +235,7 @@ class Lab:
 
     def _start(self, name: str, module: str, arguments: Sequence[str]) -> Child:
         # A proxy of the environment would be asked for addresses that only this machine has.
-        no_proxy = ",".join(
-            [*filter(None, [os.environ.get("no_proxy", os.environ.get("NO_PROXY"))]), *sorted(LOOPBACK)]
-        )
+        no_proxy = ",".join([os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")), *sorted(LOOPBACK)])
         given = {**os.environ, "no_proxy": no_proxy, "NO_PROXY": no_proxy, **self._environment}
         return self.children.start(name, module, arguments, given)
 
