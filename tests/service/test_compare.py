@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from thinwire.operator.cli.run_settings import run_settings
 from thinwire.protocol.exit_codes import Exit
 
 from .conftest import DEADLINE_S, ENVIRONMENT
@@ -33,6 +34,7 @@ def test_runs_share_data_clients_and_first_model(tmp_path: Path) -> None:
     own, plain, coded = facts["runs"]
     assert (plain["run"], coded["run"]) == ("fedavg-plain", "fedavg")
     assert facts["unaccounted_bytes"] == 0
+    assert run_settings(tmp_path / "fedavg.toml", []).settings == {"error-feedback": True, "lr": 0.05}
     # The same first model on the same examples, and 32 bits a parameter without codecs.
     assert facts["rounds"]["fedavg-plain"][0]["accuracy"] == facts["rounds"]["fedavg"][0]["accuracy"]
     assert 32 < plain["bits_per_parameter_up"] < 34

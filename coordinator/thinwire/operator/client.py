@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import httpx
 from pydantic import BaseModel
 
+from thinwire.machine.files import write_atomic
 from thinwire.protocol.encoding import JSON, decode_message, encode_message
 from thinwire.protocol.messages import Problem
 from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN, find_proxy, without_secrets
@@ -104,16 +105,9 @@ class Operator:
 
     def fetch_file(self, path: str, file: Path) -> int:
         """GETs into a file, whole or not at all; how many bytes. Raises also: `OSError`."""
-        beside = file.with_name(f"{file.name}.part")
-        try:
-            with self._stream(path, "*/*") as response, beside.open("wb") as out:
-                for block in response.iter_bytes():
-                    out.write(block)
-                size = out.tell()
-            beside.replace(file)
-        finally:
-            beside.unlink(missing_ok=True)
-        return size
+        with self._stream(path, "*/*") as response:
+            write_atomic(file, response.iter_bytes(), fsync=False, mode=0o666)
+        return file.stat().st_size
 
     def events(self, path: str) -> Iterator[tuple[str, str]]:
         """(event, data) of a stream of server-sent events, until the coordinator ends it."""

@@ -16,7 +16,7 @@ from thinwire.operator.compare import Comparison
 from thinwire.operator.console import in_bits, in_figure, in_percent
 from thinwire.operator.fleet import Fleet
 from thinwire.operator.result import Result
-from thinwire.protocol.settings import RunSettings
+from thinwire.operator.run_file import as_toml, chosen
 
 from .page import filled
 from .run import GLOBAL, PLOT, summary
@@ -135,12 +135,17 @@ def headlines(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def write_comparison(comparison: Comparison, fleet: Fleet, facts: dict[str, Any], folder: Path) -> None:
-    """`report.html`, `accuracy-vs-bytes.png`, `comparison.json`. Raises: `OSError`."""
+    """`report.html`, `accuracy-vs-bytes.png`, `comparison.json`, and the settings of each run as a file for another one.
+
+    Raises: `OSError`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{fleet.task}, {fleet.clients} clients, {fleet.split}, seed {fleet.seed}"
     picture = plot_comparison(comparison.results, facts, title)
     (folder / PLOT).write_bytes(picture)
     rounds = {result.view.name: [one.plain() for one in result.rounds] for result in comparison.results}
+    for result in comparison.results:
+        (folder / f"{result.view.name}.toml").write_text(as_toml(result.view.settings))
     (folder / "comparison.json").write_text(json.dumps(facts | {"rounds": rounds}, indent=2) + "\n")
     page = filled(
         "comparison.html",
@@ -153,18 +158,18 @@ def write_comparison(comparison: Comparison, fleet: Fleet, facts: dict[str, Any]
         notes=NOTES if any(is_own(run) for run in facts["runs"]) else (),
         rows=comparison_cells(facts),
         troubles=troubles(facts),
-        settings=[(result.view.name, _chosen(result.view.settings)) for result in comparison.results],
+        settings=[(result.view.name, _listed_settings(result.view.settings)) for result in comparison.results],
     )
     (folder / "report.html").write_text(page)
 
 
-def _chosen(settings: Any) -> dict[str, Any]:
+def _listed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the defaults of a run, and the method's settings that were given, in one."""
-    usual = RunSettings.model_validate({}).model_dump(mode="json")
+    both = {**chosen(settings), **settings.get("settings", {})}
     named = ("name", "method", "settings")
-    chosen = {key: value for key, value in settings.items() if key not in named and usual.get(key) != value}
-    both = {**chosen, **settings.get("settings", {})}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in both.items()}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in both.items() if key not in named
+    }
 
 
 def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str) -> bytes:
