@@ -135,7 +135,7 @@ def headlines(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def write_comparison(comparison: Comparison, fleet: Fleet, facts: dict[str, Any], folder: Path) -> None:
-    """`report.html`, `accuracy-vs-bytes.png`, `comparison.json`, and the settings of each run as a file for another one.
+    """`report.html`, `accuracy-vs-bytes.png`, `comparison.json`, and a file of settings for each run.
 
     Raises: `OSError`.
     """
