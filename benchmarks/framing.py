@@ -24,10 +24,11 @@ from random import Random
 from benchmarks.counting_proxy import CountingProxy
 from thinwire.edge_client.link.sockets import CountingBackend
 from thinwire.edge_client.link.transfer import Transfer
-from thinwire.operator.console import console, table
+from thinwire.operator.console import console
 from thinwire.operator.fleet import client_name
 from thinwire.operator.lab import Lab
 from thinwire.operator.processes import finish
+from thinwire.operator.sheet import Sheet
 from thinwire.operator.tables import total
 from thinwire.protocol.messages import (
     Enrolled,
@@ -173,7 +174,7 @@ def main() -> None:
     idles = [one for tls in (False, True) for one in idle(tls=tls, patient=given.patient)]
 
     screen = console()
-    shown = table(
+    shown = Sheet(
         "one exchange of one client, bytes by the proxy",
         ("transport", "payload up", "payload down", "framing up", "framing down", "framing"), text=("transport",),
     )  # fmt: skip
@@ -181,7 +182,7 @@ def main() -> None:
         counts = (one.payload_up, one.payload_down, one.framing_up, one.framing_down, one.framing)
         shown.add_row(one.transport, *(f"{count:.0f}" for count in counts))
     screen.print(shown)
-    shown = table("one poll without a task", ("transport", "wait_s", "up", "down", "B/s"), text=("transport",))
+    shown = Sheet("one poll without a task", ("transport", "wait_s", "up", "down", "B/s"), text=("transport",))
     for poll in idles:
         shown.add_row(poll.transport, str(poll.wait_s), str(poll.up), str(poll.down), f"{poll.per_second:.2f}")
     screen.print(shown)

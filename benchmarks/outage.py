@@ -26,9 +26,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from thinwire.codecs import Chain, Spec
-from thinwire.operator.console import console, table
+from thinwire.operator.console import console
 from thinwire.operator.lab import Lab
 from thinwire.operator.processes import Child
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
 from thinwire.protocol.messages import (
     MAX_INLINE_BYTES,
@@ -235,7 +236,7 @@ def main() -> None:
     found = [outage(given.clients, kib << 10)[0] for kib in given.kib]
     titles = ("clients", "answer KiB", "accepted", "refused", "broken", "seconds",
               "MB idle", "MB before", "MB most", "MB after")  # fmt: skip
-    shown = table("all clients come back at once, two rounds", titles)
+    shown = Sheet("all clients come back at once, two rounds", titles)
     for one in found:
         memory = (one.memory_idle, one.memory_before, one.memory_most, one.memory_after)
         counts = (one.clients, one.answer_bytes >> 10, one.accepted, one.refused, one.broken)

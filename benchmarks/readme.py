@@ -9,11 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from thinwire.operator.cli.demo import tell
 from thinwire.operator.cli.options import Format
-from thinwire.operator.console import console
+from thinwire.operator.console import Screen, console
 from thinwire.operator.demo import run_demo
 from thinwire.operator.fleet import Fleet
 from thinwire.operator.follow import LIVE_ROUNDS
@@ -28,7 +26,7 @@ WIDTH: Final = 90
 def main() -> None:
     """Runs what `thinwire demo` runs, and draws what it shows at its end."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    screen = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
+    screen = Screen(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     fleet = Fleet(8, "digits", "dirichlet:0.3", 0, None)
     settings = RunSettings(name="demo", method="fedavg", rounds=10, cohort=fleet.clients, seed=0)
     screen.print("$ thinwire demo", style="bold")

@@ -20,10 +20,11 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from thinwire.operator.console import console, table
+from thinwire.operator.console import console
 from thinwire.operator.fleet import client_name
 from thinwire.operator.lab import Lab
 from thinwire.operator.rounds import Round, evaluation_of, rounds_of
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.messages import RunMetrics, RunView
 from thinwire.protocol.settings import RunSettings
 
@@ -159,7 +160,7 @@ def main() -> None:
         f"s to {fleet.target:g}",
         f"MB to {fleet.target:g}",
     )
-    shown = table(f"{len(fleet.links)} clients, {fleet.stragglers} stragglers", titles, text=("policy",))
+    shown = Sheet(f"{len(fleet.links)} clients, {fleet.stragglers} stragglers", titles, text=("policy",))
     for one in outcomes:
         rounds = len(one.points) - 1
         reached = one.seconds_to_target is not None

@@ -36,7 +36,8 @@ from thinwire.methods.progfed.cuts import cut
 from thinwire.methods.registry import find_method, method_ids
 from thinwire.methods.tensors import load_arrays
 from thinwire.methods.values import EVALUATE, Task
-from thinwire.operator.console import console, table
+from thinwire.operator.console import console
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.settings import RunSettings
 
 BARE: Final = "bare loop"
@@ -172,7 +173,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    made = table(None, ("model", "method", "s/epoch", "x bare loop"), text=("model", "method"))
+    made = Sheet(None, ("model", "method", "s/epoch", "x bare loop"), text=("model", "method"))
     rows = []
     for workload in WORKLOADS:
         examples = workload.examples // 4 if given.quick else workload.examples

@@ -18,7 +18,7 @@ def click_command(name: str) -> Any:
 
 
 def sub_commands(command: Any) -> dict[str, Any]:
-    """By name; none for a command that has none. `thinwire serve` is the service's: words are passed on."""
+    """By name; none for a command that has none. `thinwire serve` is the service's own, to which words go on."""
     found: dict[str, Any] = getattr(command, "commands", {})
     return {name: get_command(service) if name == "serve" else inner for name, inner in found.items()}
 

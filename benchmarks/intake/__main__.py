@@ -27,9 +27,10 @@ from safetensors.numpy import save_file
 
 from benchmarks.process_watch import Peak, anonymous_bytes, folder_bytes
 from thinwire.machine.quantities import in_bytes
-from thinwire.operator.console import console, table
+from thinwire.operator.console import console
 from thinwire.operator.lab import Lab
 from thinwire.operator.processes import Child, Children, finish
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.settings import RunSettings
 
 ARRAYS: Final = 10
@@ -169,7 +170,7 @@ def main() -> None:
         "answer", "clients", "no client", "idle", "peak", "models", "growth", "disk", "MB/s", "bare MB/s", "share",
         "verdict",
     )  # fmt: skip
-    shown = table("the coordinator's anonymous memory and its intake", columns, text=("verdict",))
+    shown = Sheet("the coordinator's anonymous memory and its intake", columns, text=("verdict",))
     for one, growth, broken in verdicts(found):
         shown.add_row(
             in_bytes(one.model_bytes), str(one.clients), in_bytes(one.alone_bytes), in_bytes(one.idle_bytes),

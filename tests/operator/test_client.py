@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from tests.operator.stub import answering
+from thinwire.operator.cli.app import app
 from thinwire.operator.client import (
     ADDRESS_FILE,
     TOKEN_VARIABLE,
@@ -20,46 +21,30 @@ from thinwire.operator.client import (
     find_token,
     find_url,
 )
+from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.messages import RunList
 from thinwire.protocol.places import OPERATOR_TOKEN
 from thinwire.protocol.reasons import ProblemError
 
-
-class _Stranger(BaseHTTPRequestHandler):
-    """Answers by path, as proxies, other services and coordinators do."""
-
-    answers: dict[str, tuple[int, bytes]] = {  # noqa: RUF012
-        "/page": (200, b"<html>hello</html>"),
-        "/lost": (404, b"<html>not here</html>"),
-        "/moved": (302, b""),
-        "/problem": (404, b'{"reason": "run-not-found", "detail": "no run", "retry": false}'),
-        "/newer": (404, b'{"reason": "of-a-later-version", "detail": "what it says", "retry": false}'),
-        "/runs": (200, b'{"runs": []}'),
-        "/short": (200, b'{"runs": ['),
-        "/events": (200, b': hello\n\nevent: run\ndata: {"a":\ndata: 1}\n\ndata: plain\n\nevent: cut\ndata: x'),
-    }
-
-    def do_GET(self) -> None:
-        status, body = self.answers[self.path]
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        if status == 302:
-            self.send_header("location", "/elsewhere")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+STRANGER = {
+    "/page": (200, b"<html>hello</html>"),
+    "/lost": (404, b"<html>not here</html>"),
+    "/moved": (302, b""),
+    "/problem": (404, b'{"reason": "run-not-found", "detail": "no run", "retry": false}'),
+    "/newer": (404, b'{"reason": "of-a-later-version", "detail": "what it says", "retry": false}'),
+    "/runs": (200, b'{"runs": []}'),
+    "/short": (200, b'{"runs": ['),
+    "/events": (200, b': hello\n\nevent: run\ndata: {"a":\ndata: 1}\n\ndata: plain\n\nevent: cut\ndata: x'),
+}
+"""By path, as proxies, other services and coordinators answer."""
 
 
 @pytest.fixture
 def stranger() -> Iterator[Operator]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Stranger) as server:
-        threading.Thread(target=server.serve_forever).start()
-        operator = Operator(f"http://127.0.0.1:{server.server_address[1]}", None)
+    with answering(STRANGER) as url:
+        operator = Operator(url, None)
         yield operator
         operator.close()
-        server.shutdown()
 
 
 @pytest.mark.parametrize("path", ["/page", "/lost", "/moved", "/short"])
@@ -89,6 +74,17 @@ def test_a_file_is_there_whole_or_not_at_all(stranger: Operator, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_pulled_model_is_what_the_coordinator_serves(tmp_path: Path) -> None:
+    """Byte for byte, whatever they are: nothing is read and written again."""
+    served = bytes(range(256)) * 5000
+    with answering({"/v1/runs/night/model": (200, served)}) as url:
+        words = ["run", "pull", "night", "--url", url, "--out", str(tmp_path / "model")]
+        done = CliRunner().invoke(app, words)
+    assert done.exit_code == Exit.OK, done.output
+    assert (tmp_path / "model").read_bytes() == served
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_where_the_coordinator_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (URL_VARIABLE, TOKEN_VARIABLE):
         monkeypatch.delenv(name, raising=False)
@@ -102,6 +98,24 @@ def test_where_the_coordinator_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(TOKEN_VARIABLE, "of-the-environment")
     assert (find_url(None, tmp_path), find_token(tmp_path)) == ("http://of-the-environment", "of-the-environment")
     assert find_url("http://given", tmp_path) == "http://given"
+
+
+def test_a_proxy_of_the_environment_is_named_and_never_asked_for_this_machine(
+    free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://user:secret@127.0.0.1:{free_port}")
+    with answering(STRANGER) as url:
+        here = Operator(url, None)
+        assert here.ask("GET", "/runs", RunList).runs == []
+        here.close()
+    elsewhere = Operator("http://coordinator.example", None)
+    with pytest.raises(UnreachableError, match=f"through the proxy http://127.0.0.1:{free_port}: "):
+        elsewhere.ask("GET", "/runs", RunList)
+    elsewhere.close()
+    monkeypatch.setenv("http_proxy", "gopher://127.0.0.1")
+    with pytest.raises(NoAddressError, match="gopher"):
+        Operator("http://coordinator.example", None)
 
 
 def test_a_certificate_that_is_none(tmp_path: Path) -> None:

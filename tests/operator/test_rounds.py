@@ -43,6 +43,17 @@ def test_several_steps_are_one_round() -> None:
     assert evaluation_of(exchanges) is None
 
 
+def test_a_round_without_a_number_is_shown_as_one() -> None:
+    exchanges = [_exchange(0, 1, 0, "train", 0.1, 0), _exchange(1, 2, 0, "train", None, 100)]
+    exchanges += [_exchange(2, 3, 0, "evaluate", 0.8, 200)]
+    start, first, second = rounds_of(exchanges)
+    assert (start.lost, first.lost, second.lost) == (False, True, False)
+    assert (first.accuracy, first.plain()["loss"], first.plain()["not_finite"]) == (None, None, True)
+    assert round_cells(first, 36)[1:3] == ("NaN", "NaN")
+    # Nothing is missing where nobody measures anything.
+    assert not any(one.lost for one in rounds_of(exchanges[1:2]))
+
+
 def test_of_maps_the_accuracy_is_the_mean_dice() -> None:
     exchange = _exchange(0, 1, 0, "train", None, 0)
     exchange.metrics["dice"] = 0.75

@@ -255,3 +255,29 @@ def test_the_next_task_rides_on_an_answer_and_holds_its_parts(play: Stage) -> No
         assert await house.registrations.following("ann", facts, inline=True) is None
 
     play(act)
+
+
+def test_a_full_disk_keeps_nobody_from_a_task_that_is_open(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+
+        async def full(*_: object, **__: object) -> None:
+            raise ProblemError("storage-full")
+
+        monkeypatch.setattr(house.database, "transaction", full)
+        with pytest.raises(ProblemError) as caught:
+            await house.register(client)
+        assert caught.value.reason == "storage-full"
+        monkeypatch.undo()
+        await house.ask(client)
+        monkeypatch.setattr(house.database, "transaction", full)
+        message = await house.register(client)
+        assert message is not None
+        facts = await house.book.find(message.task, "ann")
+        following = await house.registrations.following("ann", facts, inline=True)
+        assert following is not None
+        assert following.task == message.task
+
+    play(act)

@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 import httpx
 from pydantic import BaseModel
 
+from thinwire.machine.files import write_atomic
 from thinwire.protocol.encoding import JSON, decode_message, encode_message
 from thinwire.protocol.messages import Problem
-from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN, on_this_machine
+from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN, find_proxy, without_secrets
 from thinwire.protocol.reasons import REASONS, ProblemError
 
 URL_VARIABLE: Final = "THINWIRE_URL"
@@ -61,16 +62,21 @@ class Operator:
     """
 
     def __init__(self, url: str, token: str | None, *, ca_file: Path | None = None) -> None:
-        self.url = url
+        self.url = self._where = url
         headers = {"accept": JSON} | ({"authorization": f"Bearer {token}"} if token else {})
         try:
-            host = httpx.URL(url).host
+            parts = httpx.URL(url)
             verify = ssl.create_default_context(cafile=ca_file)
+            proxy = find_proxy(parts.scheme, parts.host)
+            if proxy is not None:
+                self._where += f" through the proxy {without_secrets(proxy)}"
             self._http = httpx.Client(
-                base_url=url, headers=headers, verify=verify, timeout=30.0, trust_env=not on_this_machine(host)
+                base_url=url, headers=headers, verify=verify, timeout=30.0, trust_env=False, proxy=proxy
             )
         except httpx.InvalidURL as error:
             raise NoAddressError(f"{url}: {error}") from None
+        except (ValueError, ImportError) as error:
+            raise NoAddressError(f"{self._where}: {error}") from None
         except OSError as error:
             raise NoAddressError(f"{ca_file}: {error}") from None
 
@@ -99,16 +105,9 @@ class Operator:
 
     def fetch_file(self, path: str, file: Path) -> int:
         """GETs into a file, whole or not at all; how many bytes. Raises also: `OSError`."""
-        beside = file.with_name(f"{file.name}.part")
-        try:
-            with self._stream(path, "*/*") as response, beside.open("wb") as out:
-                for block in response.iter_bytes():
-                    out.write(block)
-                size = out.tell()
-            beside.replace(file)
-        finally:
-            beside.unlink(missing_ok=True)
-        return size
+        with self._stream(path, "*/*") as response:
+            write_atomic(file, response.iter_bytes(), fsync=False, mode=0o666)
+        return file.stat().st_size
 
     def events(self, path: str) -> Iterator[tuple[str, str]]:
         """(event, data) of a stream of server-sent events, until the coordinator ends it."""
@@ -133,21 +132,21 @@ class Operator:
         try:
             response = self._http.request(method, path, content=content, headers=sent)
         except httpx.HTTPError as error:
-            raise UnreachableError(f"no coordinator answers at {self.url}: {_why(error)}") from None
+            raise UnreachableError(f"no coordinator answers at {self._where}: {_why(error)}") from None
         _check(response)
         return response
 
     def _stream(self, path: str, accept: str) -> _Stream:
-        return _Stream(self._http, self.url, path, accept)
+        return _Stream(self._http, self._where, path, accept)
 
 
 class _Stream:
     """A response that is read while it comes."""
 
-    def __init__(self, http: httpx.Client, url: str, path: str, accept: str) -> None:
+    def __init__(self, http: httpx.Client, where: str, path: str, accept: str) -> None:
         # An event stream may be silent for as long as an exchange takes.
         timeout = httpx.Timeout(30.0, read=None)
-        self._url = url
+        self._where = where
         self._context = http.stream("GET", path, headers={"accept": accept}, timeout=timeout)
 
     def __enter__(self) -> httpx.Response:
@@ -158,12 +157,12 @@ class _Stream:
                 _check(response)
             return response
         except httpx.HTTPError as error:
-            raise UnreachableError(f"no coordinator answers at {self._url}: {_why(error)}") from None
+            raise UnreachableError(f"no coordinator answers at {self._where}: {_why(error)}") from None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._context.__exit__(kind, error, trace)
         if isinstance(error, httpx.HTTPError):
-            raise UnreachableError(f"the connection to {self._url} broke: {_why(error)}") from None
+            raise UnreachableError(f"the connection to {self._where} broke: {_why(error)}") from None
 
 
 def _check(response: httpx.Response) -> None:

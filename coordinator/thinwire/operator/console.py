@@ -1,24 +1,37 @@
-"""What an operator reads: figures, times, tables."""
+"""What an operator reads, and figures and times in it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+
+from thinwire.machine.text import printable
 
 PIPE_WIDTH: Final = 140
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console on standard output or error; wide enough for our tables where nobody says how wide it is."""
+class Screen(Console):
+    """Shows words as they are: no markup and no escape sequence in them has an effect, whoever wrote them."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **given)
+
+    def print(self, *objects: Any, **given: Any) -> None:
+        super().print(*(printable(one, lines=True) if isinstance(one, str) else one for one in objects), **given)
+
+
+def console(*, stderr: bool = False) -> Screen:
+    """A screen on standard output or error; wide enough for our tables where nobody says how wide it is."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else PIPE_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False)
+    return Screen(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH)
+
+
+def say(text: str) -> None:
+    """Prints lines on standard output as they are, however long."""
+    print(printable(text, lines=True))
 
 
 def in_percent(part: float, whole: float) -> str:
@@ -44,12 +57,3 @@ def in_count(count: int) -> str:
 def in_time(seconds: float | None) -> str:
     """A Unix time as people read it, UTC."""
     return "-" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def table(title: str | None, columns: Iterable[str], *, text: Iterable[str] = ()) -> Table:
-    """An empty table; columns are numbers, right-aligned, but those in `text`."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD)
-    words = set(text)
-    for name in columns:
-        made.add_column(name, justify="left" if name in words else "right", no_wrap=True)
-    return made

@@ -72,9 +72,9 @@ def shown(screen: Console) -> Iterator[Step]:
 @contextmanager
 def _drawn(screen: Console) -> Iterator[Step]:
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=40),
-        TextColumn("{task.fields[state]}"),
+        TextColumn("{task.fields[state]}", markup=False),
         TimeElapsedColumn(),
         console=screen,
     )

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from thinwire.machine.files import write_atomic
 from thinwire.protocol.messages import Invite, InviteRequest, RunCommand, RunMetrics, RunRequest, RunView, StoredModel
-from thinwire.protocol.places import ADDRESS_FILE
+from thinwire.protocol.places import ADDRESS_FILE, LOOPBACK
 from thinwire.protocol.settings import RunSettings
 
 from .client import Operator, find_token
@@ -182,9 +182,13 @@ class Lab:
         return self.command(self.start_run(model, settings), "pause", drop=True)
 
     def play(self, view: RunView, step: Step) -> RunView:
-        """A parked run when it is over; one that pauses by itself is stopped."""
+        """A parked run when it is over; one that pauses by itself is stopped, and why it paused is its reason."""
         over = self.follow(self.command(view, "resume"), step)
-        return self.command(over, "stop", drop=True) if over.state == "paused" else over
+        return over if over.state == "finished" else self.give_up(over)
+
+    def give_up(self, view: RunView) -> RunView:
+        """A run that cannot go on, stopped; its reason stays."""
+        return self.command(view, "stop", drop=True).model_copy(update={"reason": view.reason})
 
     def command(self, view: RunView, word: str, *, drop: bool = False) -> RunView:
         """The run after pause, resume or stop. `drop`: the open exchange is not finished first."""
@@ -230,7 +234,10 @@ class Lab:
             finish(child, END_TIMEOUT_S)
 
     def _start(self, name: str, module: str, arguments: Sequence[str]) -> Child:
-        return self.children.start(name, module, arguments, {**os.environ, **self._environment})
+        # A proxy of the environment would be asked for addresses that only this machine has.
+        no_proxy = ",".join([os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")), *sorted(LOOPBACK)])
+        given = {**os.environ, "no_proxy": no_proxy, "NO_PROXY": no_proxy, **self._environment}
+        return self.children.start(name, module, arguments, given)
 
     def _forget_operator(self) -> None:
         if self._operator is not None:

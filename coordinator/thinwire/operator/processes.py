@@ -46,11 +46,16 @@ class Child:
 
 
 class ChildFailedError(Exception):
-    """A process ended with an error; the text ends with the tail of its log. `code`: None for one that hangs."""
+    """A process ended with an error; the text ends with the tail of its log, `brief` with its last line. `code`: None
+    for one that hangs.
+    """
 
     def __init__(self, child: Child, what: str, code: int | None = None) -> None:
+        self.child = child
         self.code = code
-        super().__init__(f"{child.name} {what}; its log {child.log} ends:\n{child.tail()}")
+        tail = child.tail()
+        self.brief = f"{child.name} {what}: {tail.rpartition('| ')[2]}"
+        super().__init__(f"{child.name} {what}; its log {child.log} ends:\n{tail}")
 
 
 class Children:
@@ -96,6 +101,13 @@ class Children:
     def forget(self, child: Child) -> None:
         """Its end is no error."""
         self._children.remove(child)
+
+    def end(self, child: Child) -> None:
+        """Ends one if it still runs; how is no error."""
+        if child.process.poll() is None:
+            child.process.terminate()
+            _end(child.process, self._grace_s)
+        self.forget(child)
 
     def stop(self) -> None:
         """Ends those that still run."""

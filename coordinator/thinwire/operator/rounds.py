@@ -18,15 +18,16 @@ class Round:
     mean on test examples distributed like each client's own, another figure. None for methods that do not measure it.
     Where the targets are maps, `accuracy` is the mean Dice coefficient.
 
-    `cost`: bytes and seconds of its exchanges; `total_bytes`: wire bytes of the run up to the end of this round, both
-    directions. Round 0 is the first model, which cost nothing; the evaluation after the last round has bytes of its own
-    in no round.
+    `lost`: what the clients measured of it was no number, where other rounds have one. `cost`: bytes and seconds of its
+    exchanges; `total_bytes`: wire bytes of the run up to the end of this round, both directions. Round 0 is the first
+    model, which cost nothing; the evaluation after the last round has bytes of its own in no round.
     """
 
     round: int
     accuracy: float | None = None
     loss: float | None = None
     personal_accuracy: float | None = None
+    lost: bool = False
     cost: Bytes = field(default_factory=Bytes)
     total_bytes: int = 0
     answers: int = 0
@@ -42,6 +43,7 @@ class Round:
             "accuracy": self.accuracy,
             "loss": self.loss,
             "personal_accuracy": self.personal_accuracy,
+            "not_finite": self.lost,
             "uplink_bytes": self.cost.uplink,
             "downlink_bytes": self.cost.downlink,
             "uplink_payload_bytes": self.cost.uplink_payload,
@@ -64,6 +66,7 @@ def rounds_of(exchanges: Iterable[ExchangeMetrics]) -> list[Round]:
             last.accuracy = accuracy_of(exchange.metrics, last.accuracy)
             last.loss = exchange.metrics.get("loss", last.loss)
             last.personal_accuracy = exchange.metrics.get("personal_accuracy", last.personal_accuracy)
+            last.lost = bool(exchange.answers) and "loss" not in exchange.metrics
             last.total_bytes = before
         if exchange.kind == EVALUATE:
             continue
@@ -73,6 +76,9 @@ def rounds_of(exchanges: Iterable[ExchangeMetrics]) -> list[Round]:
         now.cost += cost
         now.answers += exchange.answers
         now.total_bytes = before + cost.wire
+    if all(one.loss is None for one in rounds):
+        for one in rounds:
+            one.lost = False
     return rounds
 
 

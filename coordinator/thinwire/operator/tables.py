@@ -6,33 +6,36 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from rich.table import Table
-
 from thinwire.machine.quantities import in_bytes
 from thinwire.methods.values import EVALUATE
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LEDGER_KINDS, ExchangeMetrics, Ledger, LedgerRow
 
-from .console import in_bits, in_count, in_figure, in_percent, table
+from .console import in_bits, in_count, in_figure, in_percent
 from .rounds import Round, evaluation_of
+from .sheet import Sheet
 
 ROUND_COLUMNS: Final = ("round", "accuracy", "loss", "up", "down", "bits/param", "framing", "total", "time")
 LEDGER_COLUMNS: Final = (
     "client", "kind", "requests", "up payload", "up framing", "down payload", "down framing", "resumed", "wire bytes",
 )  # fmt: skip
 NOBODY: Final = "(no client)"
+NOT_FINITE: Final = "NaN"
 _KNOWN: Final = frozenset({"accuracy", "loss", "examples", "seconds"})
 
 
 def round_cells(one: Round, parameters: int) -> tuple[str, ...]:
     """One row, in the order of `ROUND_COLUMNS`. Bits per parameter: of payload, up/down, for each answer."""
+    accuracy, loss = (
+        NOT_FINITE if one.lost and found is None else in_figure(found) for found in (one.accuracy, one.loss)
+    )
     if one.round == 0:
-        return ("start", in_figure(one.accuracy), in_figure(one.loss), *[""] * (len(ROUND_COLUMNS) - 3))
+        return ("start", accuracy, loss, *[""] * (len(ROUND_COLUMNS) - 3))
     cost = one.cost
     return (
         str(one.round),
-        in_figure(one.accuracy),
-        in_figure(one.loss),
+        accuracy,
+        loss,
         in_bytes(cost.uplink),
         in_bytes(cost.downlink),
         in_bits(*one.bits_per_parameter(parameters)),
@@ -42,9 +45,9 @@ def round_cells(one: Round, parameters: int) -> tuple[str, ...]:
     )
 
 
-def round_table(rounds: Sequence[Round], parameters: int, *, last: int | None = None) -> Table:
+def round_table(rounds: Sequence[Round], parameters: int, *, last: int | None = None) -> Sheet:
     """All rounds, or the last so many. Accuracy and loss are of the model that the round made."""
-    made = table(None, ROUND_COLUMNS)
+    made = Sheet(None, ROUND_COLUMNS, spare=("bits/param", "framing", "loss"))
     for one in rounds if last is None else rounds[-last:]:
         made.add_row(*round_cells(one, parameters))
     return made
@@ -64,12 +67,12 @@ def measures(exchanges: Iterable[ExchangeMetrics]) -> tuple[tuple[str, ...], lis
     return ("round", "exchange", *names), rows
 
 
-def measure_table(exchanges: Iterable[ExchangeMetrics]) -> Table | None:
+def measure_table(exchanges: Iterable[ExchangeMetrics]) -> Sheet | None:
     """`measures` as a table; None where there is nothing."""
     columns, rows = measures(exchanges)
     if not rows:
         return None
-    made = table("measured by the clients", columns, text=("exchange",))
+    made = Sheet("measured by the clients", columns, text=("exchange",), keys=2)
     for row in rows:
         made.add_row(*row)
     return made
@@ -121,9 +124,9 @@ def ledger_cells(of: Bytes) -> tuple[str, ...]:
     return tuple(in_count(count) for count in counts)
 
 
-def kind_table(ledger: Ledger) -> Table:
+def kind_table(ledger: Ledger) -> Sheet:
     """Bytes by client and kind, and their sum."""
-    made = table("wire bytes by client and kind", LEDGER_COLUMNS, text=("client", "kind"))
+    made = Sheet("wire bytes by client and kind", LEDGER_COLUMNS, text=("client", "kind"), keys=2)
     shown = ""
     for (client, kind), of in by_client_and_kind(ledger.rows).items():
         made.add_row(client if client != shown else "", kind, *ledger_cells(of))
@@ -133,13 +136,13 @@ def kind_table(ledger: Ledger) -> Table:
     return made
 
 
-def link_table(ledger: Ledger) -> Table:
+def link_table(ledger: Ledger) -> Sheet:
     """What each client's kernel has counted up to its last answer, and what the coordinator counted in all.
 
     `unaccounted`: kernel less coordinator; it is negative for bytes that came after the client's last report.
     """
     columns = ("client", "kernel sent", "counted up", "unaccounted", "kernel received", "counted down", "unaccounted ")
-    made = table("links: the clients' kernels beside the coordinator, whole lifetime", columns, text=("client",))
+    made = Sheet("links: the clients' kernels beside the coordinator, whole lifetime", columns, text=("client",))
     for link in ledger.links:
         counts = (
             link.sent_bytes, link.uplink_bytes, link.sent_bytes - link.uplink_bytes,

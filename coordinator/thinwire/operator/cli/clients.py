@@ -11,7 +11,8 @@ import typer
 from pydantic import ValidationError
 
 from thinwire.machine.files import write_atomic
-from thinwire.operator.console import console, in_time, table
+from thinwire.operator.console import console, in_time, say
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.command_options import invalid
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.messages import ClientList, Invite, InviteRequest, OperatorToken
@@ -53,9 +54,9 @@ def invite(
     if format_ is Format.JSON:
         print_json(made)
     elif out is None:
-        print(made.invite)
+        say(made.invite)
     else:
-        print(f"{out}: for {made.uses} client(s) of group {made.group}")
+        say(f"{out}: for {made.uses} client(s) of group {made.group}")
 
 
 @app.command("list")
@@ -68,7 +69,7 @@ def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
         print_json(found)
         return
     columns = ("client", "group", "role", "last request", "state")
-    shown = table(None, columns, text=columns)
+    shown = Sheet(None, columns, text=columns)
     for client in found.clients:
         state = "revoked" if client.revoked else ""
         shown.add_row(client.client, client.group, client.role, in_time(client.seen_at), state)
@@ -88,7 +89,7 @@ def revoke(
     """Make a client's token worth nothing."""
     with operator(at) as coordinator:
         coordinator.delete(f"/v1/clients/{quote(client, safe='')}{'?invite=true' if with_invite else ''}")
-    print(f"{client} is revoked")
+    say(f"{client} is revoked")
 
 
 @with_options
@@ -102,7 +103,7 @@ def rotate_token(
         made = coordinator.ask("POST", "/v1/operator/token", OperatorToken)
         if out is not None:
             _write_secret(out, made.token)
-    print(f"the new token is in the coordinator's data folder{'' if out is None else f', and in {out}'}")
+    say(f"the new token is in the coordinator's data folder{'' if out is None else f', and in {out}'}")
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 
 from thinwire.codecs import CODECS, ArrayCodec, Arrays, BytesCodec, Chain, CodecError, Spec
 from thinwire.machine.quantities import in_bytes
-from thinwire.operator.console import console, table
+from thinwire.operator.console import console
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.exit_codes import Exit
 
 from .options import AsFormat, Format, fail, print_json
@@ -33,13 +34,11 @@ def codecs(context: typer.Context, format_: AsFormat = Format.TABLE) -> None:
         print_json({"codecs": found})
         return
     columns = ("codec", "of", "settings", "what it does")
-    shown = table(None, columns, text=columns)
-    for column in shown.columns[2:]:
-        column.no_wrap = False
+    shown = Sheet(None, columns, text=columns)
     for item in found:
         settings = ", ".join(f"{setting['name']}={setting['default']!r}" for setting in item["settings"])
         shown.add_row(item["name"], item["of"], settings, item["meaning"])
-    console().print(shown, markup=False)
+    console().print(shown)
 
 
 def _described(name: str, codec: _Codec) -> dict[str, Any]:
@@ -88,14 +87,13 @@ def try_chain(
         return
     columns = ("array", "dtype", "shape", "before", "after", "ratio", "largest error", "rms error")
     # As it was given: the canonical form leaves out what is a default.
-    shown = table(chain.strip() or "the bare container", columns, text=columns[:3])
+    shown = Sheet(chain.strip() or "the bare container", columns, text=columns[:3])
     shown.caption = "each array in a payload of its own; all: in one payload"
-    shown.caption_justify = "left"
     for row in rows:
         shown.add_row(row["name"], row["dtype"], " x ".join(map(str, row["shape"])), *_figures(row))
     shown.add_section()
     shown.add_row("all", "", "", *_figures(total))
-    console().print(shown, markup=False)
+    console().print(shown)
 
 
 def _read(path: Path) -> dict[str, Any]:

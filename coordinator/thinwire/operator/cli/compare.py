@@ -10,8 +10,9 @@ import typer
 
 from thinwire.methods.registry import method_ids
 from thinwire.operator.compare import Comparison, run_comparison
-from thinwire.operator.console import console, in_figure, table
+from thinwire.operator.console import console, in_figure
 from thinwire.operator.fleet import Fleet
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.settings import RunSettings
 
@@ -62,12 +63,14 @@ def compare(
         fail("--methods names a run twice", Exit.USAGE)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
-    with workplace(folders.data_dir) as folder:
+    with workplace(folders) as folder:
         with displayed(screen, format_) as step:
             comparison = run_comparison(fleet, runs, folder, lambda line: screen.print(line, style="dim"), step)
+        if not comparison.results:
+            fail("every run is refused: " + "\n  ".join(one.reason for one in comparison.refused), Exit.REFUSED)
         _tell(comparison, fleet, target, folders.report, format_)
     failed = [one.view.name for one in comparison.results if one.view.outcome != "completed"]
-    if failed:
+    if failed := [*failed, *(one.settings.name for one in comparison.refused)]:
         fail(f"not completed: {', '.join(failed)}", Exit.FAILED)
 
 
@@ -91,21 +94,22 @@ def _settings(wanted: str, assignments: Sequence[str], defaults: dict[str, Any])
 
 
 def _tell(comparison: Comparison, fleet: Fleet, target: float | None, folder: Path, format_: Format) -> None:
-    from thinwire.operator.reports.comparison import (
-        COLUMNS,
-        NOTES,
-        comparison_cells,
-        comparison_facts,
-        is_own,
-        write_comparison,
-    )
+    from thinwire.operator.reports.comparison import comparison_facts, write_comparison
 
     facts = comparison_facts(comparison, fleet, target)
-    write_comparison(comparison, fleet, facts, folder)
     if format_ is Format.JSON:
         print_json(facts | {"report": str(folder)})
-        return
-    made = table(None, COLUMNS, text=("run",))
+    else:
+        _show(facts)
+    write_comparison(comparison, fleet, facts, folder)
+    if format_ is Format.TABLE:
+        console().print(f"report: {folder / 'report.html'}")
+
+
+def _show(facts: Mapping[str, Any]) -> None:
+    from thinwire.operator.reports.comparison import COLUMNS, NOTES, comparison_cells, is_own, troubles
+
+    made = Sheet(None, COLUMNS, text=("run",))
     for cells in comparison_cells(facts):
         made.add_row(*cells)
     screen = console()
@@ -113,7 +117,8 @@ def _tell(comparison: Comparison, fleet: Fleet, target: float | None, folder: Pa
     if any(is_own(run) for run in facts["runs"]):
         for line in NOTES:
             screen.print(line)
+    for line in troubles(facts):
+        screen.print(line)
     reached = f"wire bytes until accuracy {in_figure(facts['target_accuracy'])}"
     screen.print(f"to target: {reached}; saved: of those of {facts['baseline']}")
     screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")
-    screen.print(f"report: {folder / 'report.html'}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from thinwire.machine.quantities import in_bytes
-from thinwire.operator.console import console, in_figure, in_percent
+from thinwire.operator.console import Screen, console, in_figure, in_percent
 from thinwire.operator.demo import run_demo
 from thinwire.operator.fleet import Fleet
 from thinwire.operator.result import Result
@@ -40,7 +41,7 @@ def demo(
     settings = run_settings(None, assigned.set_, defaults)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
-    with workplace(folders.data_dir) as folder:
+    with workplace(folders) as folder:
         with displayed(screen, format_) as step:
             result = run_demo(fleet, settings, folder, lambda line: screen.print(line, style="dim"), step)
         tell(result, fleet, folders.report, screen, format_)
@@ -48,15 +49,21 @@ def demo(
         fail(f"the run is {result.view.state}: {result.view.reason or result.view.outcome}", Exit.FAILED)
 
 
-def tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Format) -> None:
-    """Writes the report into the folder and says on the screen what came out."""
+def tell(result: Result, fleet: Fleet, folder: Path, screen: Screen, format_: Format) -> None:
+    """Says on the screen what came out, and writes the report into the folder."""
     from thinwire.operator.reports.run import summary, write_report
 
     facts = summary(result, fleet)
-    write_report(result, facts, folder)
     if format_ is Format.JSON:
         print_json(facts | {"report": str(folder)})
-        return
+    else:
+        _show(result, facts, folder, screen)
+    write_report(result, facts, folder)
+    if format_ is Format.TABLE:
+        screen.print(f"report: {folder / 'report.html'}")
+
+
+def _show(result: Result, facts: Mapping[str, Any], folder: Path, screen: Screen) -> None:
     wire = facts["uplink_bytes"] + facts["downlink_bytes"]
     up, down = in_bytes(facts["uplink_bytes"]), in_bytes(facts["downlink_bytes"])
     screen.print(
@@ -75,4 +82,3 @@ def tell(result: Result, fleet: Fleet, folder: Path, screen: Any, format_: Forma
     if facts["model_bytes"] is not None:
         screen.print(f"final model: {folder / 'model.safetensors'}, {in_bytes(facts['model_bytes'])}")
     screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")
-    screen.print(f"report: {folder / 'report.html'}")

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from thinwire.methods.registry import find_method, method_ids
-from thinwire.operator.console import console, table
+from thinwire.operator.console import console
+from thinwire.operator.sheet import Sheet
 
 from .options import AsFormat, Format, print_json
 from .run_settings import setting_name
@@ -22,8 +23,7 @@ def methods(format_: AsFormat = Format.TABLE) -> None:
     screen = console()
     columns = ("setting", "type", "default", "meaning")
     for method in found:
-        shown = table(f"{method['id']}: {method['title']}", columns, text=columns)
-        shown.columns[-1].no_wrap = False
+        shown = Sheet(f"{method['id']}: {method['title']}", columns, text=columns)
         for setting in method["settings"]:
             shown.add_row(setting["name"], setting["type"], setting["default"], setting["meaning"])
         screen.print(shown)

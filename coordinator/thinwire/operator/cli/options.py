@@ -15,6 +15,7 @@ import typer
 from pydantic import BaseModel, Field
 from pydantic.dataclasses import dataclass
 
+from thinwire.machine.text import printable
 from thinwire.operator.client import NoAddressError, Operator, UnreachableError, find_token, find_url
 from thinwire.protocol import command_options
 from thinwire.protocol.command_options import Written
@@ -61,7 +62,7 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name or id"
 def warn(view: RunView) -> None:
     """Tells a person what the run's method says about its settings."""
     for sentence in view.warnings or ():
-        print(f"{PROGRAM}: warning: {sentence}", file=sys.stderr)
+        print(f"{PROGRAM}: warning: {printable(sentence)}", file=sys.stderr)
 
 
 @contextmanager

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from thinwire.machine.quantities import in_bytes
-from thinwire.operator.console import console, in_time, table
+from thinwire.machine.text import printable
+from thinwire.operator.console import console, in_time, say
 from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.rounds import rounds_of
+from thinwire.operator.sheet import Sheet
 from thinwire.operator.tables import final_measures, kind_table, link_table, measure_table, round_table
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.messages import Ledger, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
@@ -61,7 +63,7 @@ def start(
         if format_ is Format.JSON:
             print_json(view)
         else:
-            print(f"run {view.name} ({view.id}): {view.parameters} parameters, waits for {settings.present} client(s)")
+            say(f"run {view.name} ({view.id}): {view.parameters} parameters, waits for {settings.present} client(s)")
         warn(view)
         if follow:
             _follow(watch_run(coordinator, view.id, live=format_ is Format.TABLE))
@@ -77,7 +79,7 @@ def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
         print_json(found)
         return
     words = ("run", "id", "method", "state", "created")
-    shown = table(None, ("run", "id", "method", "state", "round", "answers", "created"), text=words)
+    shown = Sheet(None, ("run", "id", "method", "state", "round", "answers", "created"), text=words)
     for view in found.runs:
         shown.add_row(
             view.name, view.id, view.method, _state(view), f"{view.round}/{view.rounds}",
@@ -96,7 +98,7 @@ def show(
     """A run, its rounds, and its ledger: bytes by client and kind, payload and framing apart."""
     with operator(at) as coordinator:
         if format_ is ShowFormat.CSV:
-            print(coordinator.text(f"/v1/runs/{run}/ledger", "text/csv"), end="")
+            say(coordinator.text(f"/v1/runs/{run}/ledger", "text/csv").removesuffix("\n"))
             return
         view = coordinator.ask("GET", f"/v1/runs/{run}", RunView)
         metrics = coordinator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics)
@@ -108,7 +110,7 @@ def show(
     screen = console()
     screen.print(f"run {view.name} ({view.id}), {view.method}: {_state(view)}, round {view.round} of {view.rounds}")
     if view.reason:
-        screen.print(f"reason: {view.reason}")
+        screen.print(f"reason: {printable(view.reason)}")
     warn(view)
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
     if (measured := measure_table(metrics.exchanges)) is not None:
@@ -163,13 +165,13 @@ def pull(
     path = out or Path(f"{run}.safetensors")
     with operator(at) as coordinator:
         size = coordinator.fetch_file(f"/v1/runs/{run}/model", path)
-    print(f"{path}: {in_bytes(size)}")
+    say(f"{path}: {in_bytes(size)}")
 
 
 def _command(word: str, run: str, open_: Open, at: Address) -> None:
     with operator(at) as coordinator:
         view = coordinator.ask("POST", f"/v1/runs/{run}/{word}", RunView, RunCommand(open=open_.value))
-    print(f"run {view.name} ({view.id}): {_state(view)}")
+    say(f"run {view.name} ({view.id}): {_state(view)}")
 
 
 def _state(view: RunView) -> str:

@@ -54,15 +54,19 @@ def displayed(screen: Console, format_: Format) -> AbstractContextManager[Step]:
 
 
 @contextmanager
-def workplace(data_dir: Path | None) -> Iterator[Path]:
-    """An empty folder for the data and logs of processes; what goes wrong ends this process with its exit code.
+def workplace(folders: Folders) -> Iterator[Path]:
+    """An empty folder for the data and logs of processes; what goes wrong ends this process with its exit code. Whether
+    the report can be written is tried first.
 
     A temporary folder is removed, unless the message names a log in it.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    keep = data_dir is not None
+    keep = folders.data_dir is not None
     try:
-        folder = _fresh_folder(data_dir)
+        folders.report.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folders.report):
+            pass
+        folder = _fresh_folder(folders.data_dir)
     except OSError as error:
         fail(str(error), Exit.LOCAL)
     try:

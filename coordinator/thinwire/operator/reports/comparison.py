@@ -5,21 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader
 
 from thinwire.machine.quantities import in_bytes
 from thinwire.operator.compare import Comparison
 from thinwire.operator.console import in_bits, in_figure, in_percent
 from thinwire.operator.fleet import Fleet
 from thinwire.operator.result import Result
-from thinwire.operator.rounds import Round
-from thinwire.protocol.settings import RunSettings
+from thinwire.operator.run_file import as_toml, chosen
 
+from .page import filled
 from .run import GLOBAL, PLOT, summary
 
 TARGET_SHARE = 0.98
@@ -67,19 +66,16 @@ def comparison_facts(comparison: Comparison, fleet: Fleet, target: float | None)
         "baseline": runs[baseline]["run"],
         "unaccounted_bytes": comparison.unaccounted_bytes,
         "runs": runs,
+        "refused": [{"run": one.settings.name, "reason": one.reason} for one in comparison.refused],
     }
 
 
 def _curve(result: Result) -> list[tuple[float, int]]:
     """Accuracy of each round's model, and the wire bytes the run had cost when the model was complete."""
-    return [_point(one) for one in result.rounds if one.accuracy is not None and one.total_bytes]
+    return [(one.accuracy, one.total_bytes) for one in result.rounds if one.accuracy is not None and one.total_bytes]
 
 
-def _point(one: Round) -> tuple[float, int]:
-    return (one.accuracy or 0.0, one.total_bytes)
-
-
-def comparison_cells(facts: dict[str, Any]) -> list[tuple[str, ...]]:
+def comparison_cells(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """One row per run, in the order of `COLUMNS`."""
     rows: list[tuple[str, ...]] = []
     for run in facts["runs"]:
@@ -100,10 +96,25 @@ def comparison_cells(facts: dict[str, Any]) -> list[tuple[str, ...]]:
                 "-" if saved is None else f"{100 * saved:.1f} %" + mark,
             )
         )
-    return rows
+    dashes = ["-"] * (len(COLUMNS) - 1)
+    return [*rows, *((f"{one['run']} (refused)", *dashes) for one in facts["refused"])]
 
 
-def is_own(run: dict[str, Any]) -> bool:
+def troubles(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence for each run that was not made, did not complete, or had rounds without a number."""
+    failed = [run for run in facts["runs"] if run["outcome"] != "completed" and run["reason"]]
+    lost = [run for run in facts["runs"] if run["not_finite_rounds"]]
+    return [
+        *(f"{one['run']}: {one['reason']}" for one in (*failed, *facts["refused"])),
+        *(f"{run['run']}: no number was measured after round {_listed(run['not_finite_rounds'])}" for run in lost),
+    ]
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def is_own(run: Mapping[str, Any]) -> bool:
     """Whether the models that were measured stay on the clients."""
     return bool(run["measured"] != GLOBAL)
 
@@ -124,15 +135,20 @@ def headlines(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def write_comparison(comparison: Comparison, fleet: Fleet, facts: dict[str, Any], folder: Path) -> None:
-    """`report.html`, `accuracy-vs-bytes.png`, `comparison.json`. Raises: `OSError`."""
+    """`report.html`, `accuracy-vs-bytes.png`, `comparison.json`, and a file of settings for each run.
+
+    Raises: `OSError`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{fleet.task}, {fleet.clients} clients, {fleet.split}, seed {fleet.seed}"
     picture = plot_comparison(comparison.results, facts, title)
     (folder / PLOT).write_bytes(picture)
     rounds = {result.view.name: [one.plain() for one in result.rounds] for result in comparison.results}
+    for result in comparison.results:
+        (folder / f"{result.view.name}.toml").write_text(as_toml(result.view.settings))
     (folder / "comparison.json").write_text(json.dumps(facts | {"rounds": rounds}, indent=2) + "\n")
-    environment = Environment(loader=PackageLoader("thinwire.operator.reports"), autoescape=True)
-    page = environment.get_template("comparison.html").render(
+    page = filled(
+        "comparison.html",
         title=title,
         facts=facts,
         link=fleet.link,
@@ -141,18 +157,19 @@ def write_comparison(comparison: Comparison, fleet: Fleet, facts: dict[str, Any]
         columns=COLUMNS,
         notes=NOTES if any(is_own(run) for run in facts["runs"]) else (),
         rows=comparison_cells(facts),
-        settings=[(result.view.name, _chosen(result.view.settings)) for result in comparison.results],
+        troubles=troubles(facts),
+        settings=[(result.view.name, _listed_settings(result.view.settings)) for result in comparison.results],
     )
     (folder / "report.html").write_text(page)
 
 
-def _chosen(settings: Any) -> dict[str, Any]:
+def _listed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the defaults of a run, and the method's settings that were given, in one."""
-    usual = RunSettings.model_validate({}).model_dump(mode="json")
+    both = {**chosen(settings), **settings.get("settings", {})}
     named = ("name", "method", "settings")
-    chosen = {key: value for key, value in settings.items() if key not in named and usual.get(key) != value}
-    both = {**chosen, **settings.get("settings", {})}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in both.items()}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in both.items() if key not in named
+    }
 
 
 def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str) -> bytes:
@@ -167,10 +184,10 @@ def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str
         figure = Figure(figsize=(9.6, 5.2), dpi=150, layout="constrained")
         axes = figure.subplots()
         for number, (result, run) in enumerate(zip(results, facts["runs"], strict=True)):
-            curve = _curve(result)
-            if not curve:
-                continue
-            accuracies, costs = zip(*curve, strict=True)
+            # Where a round has no number the curve has a gap.
+            drawn = [one for one in result.rounds if (one.lost or one.accuracy is not None) and one.total_bytes]
+            accuracies = [math.nan if one.accuracy is None else one.accuracy for one in drawn]
+            costs = [one.total_bytes for one in drawn]
             own = is_own(run)
             label = f"{result.view.name} {OWN}\n(clients' own models)" if own else result.view.name
             # The first is the thickest: where curves are the same, all of them show.

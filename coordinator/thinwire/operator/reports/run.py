@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
 from thinwire.machine.quantities import in_bytes
 from thinwire.methods.registry import find_method
 from thinwire.operator.console import in_bits, in_figure, in_percent
@@ -29,6 +27,8 @@ from thinwire.operator.tables import (
     total,
 )
 from thinwire.protocol.bytes import Bytes
+
+from .page import filled
 
 PLOT = "accuracy-vs-bytes.png"
 GLOBAL = "global model"
@@ -62,6 +62,7 @@ def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
         "loss": rounds[-1].loss,
         "measured": GLOBAL if find_method(result.view.method).shared_model else "clients' own models",
         "personal_accuracy": rounds[-1].personal_accuracy,
+        "not_finite_rounds": [one.round for one in rounds if one.lost],
         "uplink_bytes": cost.uplink,
         "downlink_bytes": cost.downlink,
         "framing_bytes": cost.framing,
@@ -136,8 +137,8 @@ def _page(result: Result, facts: dict[str, Any], picture: bytes) -> str:
         counted = total(row for row in result.ledger.rows if row.client == name)
         links.append((name, sent, counted.uplink, sent - counted.uplink, received, counted.downlink,
                       received - counted.downlink))  # fmt: skip
-    environment = Environment(loader=PackageLoader("thinwire.operator.reports"), autoescape=True)
-    return environment.get_template("report.html").render(
+    return filled(
+        "report.html",
         facts=facts,
         headline={
             "accuracy": in_figure(facts["accuracy"]),
