@@ -19,7 +19,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
 from .link.care import LinkCare
-from .link.replies import BadPeerError, FinishedError
+from .link.replies import BadPeerError, FinishedError, Reply, TooLargeError
 from .link.resumable import download, upload
 from .link.sockets import UntrustedError
 from .link.transfer import UNHEARD, BrokenError, Transfer, UnreachableError
@@ -144,10 +144,17 @@ class Conversation:
     def _verdict(self, task: str, message: AnswerMessage) -> VerdictMessage:
         """Raises: `BrokenError`; `ProblemError` also of what is mended by sending the bytes again."""
         path, breaks = self._path(f"/v1/tasks/{task}/answer"), _BREAKS if self._inline else None
+
+        def attempt() -> tuple[int, VerdictMessage | None, Reply]:
+            try:
+                return self._transfer.ask("POST", path, VerdictMessage, message)
+            except TooLargeError as error:
+                if message.payload is None:
+                    raise
+                raise BrokenError(str(error)) from None
+
         while True:
-            status, verdict, reply = self._transfer.call(
-                "POST", path, VerdictMessage, message, unless=_RESENT, breaks=breaks
-            )
+            status, verdict, reply = self._transfer.persist(attempt, unless=_RESENT, breaks=breaks)
             if status != 202 and verdict is not None:
                 return verdict
             self._transfer.sleep(reply.retry_after_s or 1.0)
