@@ -51,10 +51,10 @@ def test_a_task_is_fetched_performed_and_answered(client: ScriptedClient, server
     script.says_problem("run-finished")
     client.process()
     assert [path for _, path, _ in server.requests] == [
-        "/v1/registrations?wait_s=600",
+        "/v1/registrations?wait_s=15",
         f"/v1/plans/{digest_of(script.plan).hex()}",
         "/v1/tasks/task000/answer",
-        "/v1/registrations?wait_s=600",
+        "/v1/registrations?wait_s=15",
     ]
     answer = client.answers()[0]
     assert _answered(answer, script) == 0.5

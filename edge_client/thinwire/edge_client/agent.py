@@ -14,9 +14,10 @@ from thinwire.protocol.messages import TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
-from .conversation import ENDS_TALK, SHORTEST_POLL_S, Conversation
+from .conversation import ENDS_TALK, Conversation
 from .learner import Learner
 from .link.care import LinkCare
+from .link.polling import SHORTEST_POLL_S
 from .link.replies import FinishedError
 from .link.transfer import Transfer
 from .memory.disk import despite_disk

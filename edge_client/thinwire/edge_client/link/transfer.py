@@ -97,6 +97,11 @@ class Transfer:
         self._token = token
         self._known = self._known or known
 
+    @property
+    def known(self) -> bool:
+        """Whether a coordinator is known to live at this address."""
+        return self._known
+
     def close(self) -> None:
         self._pool.close()
 
