@@ -18,7 +18,7 @@ import torch
 
 from thinwire.codecs import CodecError
 from thinwire.machine.files import write_atomic
-from thinwire.machine.memory import keep_freed_memory
+from thinwire.machine.memory import give_back_freed_memory, keep_freed_memory
 from thinwire.methods.interface import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
@@ -39,7 +39,8 @@ from .memory.records import TornRecordError
 from .model import model_bytes
 from .performer import Limits, TaskTooLongError
 from .problems.built_in import ProblemOptions, find_problem
-from .problems.problem_file import LearningProblem, ProblemFileError
+from .problems.problem_file import LearningProblem, ProblemFileError, is_of_file, own_traceback
+from .rehearsal import rehearse
 from .settings import JoinSettings, ProblemSettings, UsageError
 
 _MAX_INVITE_BYTES: Final = 1000
@@ -65,6 +66,12 @@ def serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
         return Exit.LOCAL, str(error)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED, "interrupted; the work is parked"
+    except Exception as error:
+        # What the user's own lines raise in the middle of a run is told like what they raise at its beginning.
+        file = Path(options.task)
+        if not is_of_file(error, file):
+            raise
+        return Exit.FAILED, own_traceback(error, file)
 
 
 def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
@@ -107,7 +114,11 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
             say=say,
         )
         # Whatever is wrong with the problem shows before anything is said to a coordinator.
+        for note in problem.notes:
+            say(note)
         learner = _learner(problem, options, client_name(folder, options.name), device)
+        rehearse(learner, problem.file)
+        give_back_freed_memory()
         credentials = enrol(transfer, folder, invite, options.name, moved=options.moved)
         while True:
             if credentials.client != learner.name:

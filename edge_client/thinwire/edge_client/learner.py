@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
 from thinwire.methods.interface import Answer
@@ -46,9 +47,7 @@ class Learner:
         self.encode = problem.encode
         torch.manual_seed(client.seed)
         self._make, self._first_seed = problem.model, client.seed
-        self.model = problem.model()
-        if not isinstance(self.model, nn.Module):
-            raise ProblemFileError(f"model() returned a {type(self.model).__name__}, not a torch.nn.Module")
+        self.model = fresh_model(problem)
         self.model.to(self.device)
         for parameter in self.model.parameters():
             parameter.data = laid_out(parameter.data)
@@ -161,3 +160,18 @@ def _stacked(dataset: Any, which: str) -> tuple[torch.Tensor, ...]:
         return tuple(torch.stack([torch.as_tensor(item) for item in column]) for column in zip(*pairs, strict=True))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ProblemFileError(f"data().{which} cannot be stacked into tensors: {error}") from error
+
+
+def fresh_model(problem: LearningProblem) -> nn.Module:
+    """A model of this problem, of which every array can travel. Raises: `ProblemFileError`."""
+    model = problem.model()
+    if not isinstance(model, nn.Module):
+        raise ProblemFileError(f"model() returned a {type(model).__name__}, not a torch.nn.Module")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            raise ProblemFileError(
+                f"model(): {name} has no shape yet; give its layer its sizes, or run one batch through the model there"
+            )
+        if tensor.dtype == torch.bfloat16:
+            raise ProblemFileError(f"model(): {name} is bfloat16, which cannot travel; build the model in float32")
+    return model

@@ -11,7 +11,6 @@ from pydantic import AfterValidator, Field
 
 from thinwire.machine.quantities import parse_bytes, parse_rate
 from thinwire.protocol.command_options import Written
-from thinwire.protocol.identity import NAME
 from thinwire.protocol.settings import Settings
 
 from .link.care import METERED_BYTES_PER_DAY, QuietHours, parse_quiet_hours
@@ -50,7 +49,7 @@ def _of_user(variable: str, otherwise: str) -> Path:
         folder = Path(named) if named else Path.home() / otherwise
     except RuntimeError:
         folder = Path()
-    if not folder.is_absolute():
+    if not folder.is_absolute() or folder == Path("/") / otherwise:
         raise UsageError(f"this user has no home folder; give --data-dir, or set {variable} to a whole path")
     return folder
 
@@ -67,13 +66,16 @@ def _read_by(read: Callable[[str], object]) -> AfterValidator:
 
 
 def _name(text: str) -> object:
+    # Loads numpy, which `--help` does without.
+    from thinwire.protocol.identity import NAME
+
     if NAME.fullmatch(text) is None:
         raise ValueError("a name has 1 to 64 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit")
     return text
 
 
 def _rule(text: str) -> object:
-    # Loads numpy, which `--help` does without.
+    # Likewise.
     from .problems.splits import parse_rule
 
     return parse_rule(text)
