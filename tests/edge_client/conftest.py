@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+import thinwire.methods as methods
 from tests.coordinator.served import Served, free_port
 from tests.edge_client.cutting_server import CuttingServer, running
 from tests.edge_client.fleet import Fleet
+from tests.edge_client.scripted import MakeTransfer as MakeTransfer
+from tests.edge_client.scripted import ScriptedClient
 from thinwire.edge_client.link.sockets import CountingBackend
 from thinwire.edge_client.link.transfer import Patience, Transfer
-
-MakeTransfer = Callable[..., Transfer]
 
 
 @pytest.fixture
@@ -74,3 +76,15 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     found = Fleet(tmp_path)
     yield found
     found.end()
+
+
+@pytest.fixture
+def client(
+    tmp_path: Path, server: CuttingServer, make_transfer: MakeTransfer, monkeypatch: pytest.MonkeyPatch
+) -> ScriptedClient:
+    """A client that knows one more method than there are: `toy_steps`."""
+    # One more folder of methods: the registry is a listing.
+    toys = str(Path(__file__).with_name("toy_methods"))
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, toys])
+    importlib.import_module("thinwire.methods.toy_steps.client").Client.performed = 0
+    return ScriptedClient(tmp_path / "client", server, make_transfer)

@@ -16,6 +16,8 @@ HANGS_UP = 0
 class CuttingServer(ThreadingHTTPServer):
     """`cut_after`: bytes of body, in either direction, after which a connection is closed; None: never.
 
+    `largest_body`: of a request that is let through; others get the page of a proxy; None: any.
+
     `requests`: (method, path, headers) of all requests; `bodies`: of those that the script answered, else empty.
     `answers`: status, headers and body to give before anything else, one per request: a script. `connections`: how
     many were opened.
@@ -26,6 +28,7 @@ class CuttingServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Exchange)
         self.cut_after: int | None = None
+        self.largest_body: int | None = None
         self.payloads: dict[str, bytes] = {}
         self.uploads: dict[str, bytearray] = {}
         self.lengths: dict[str, int] = {}
@@ -63,11 +66,17 @@ class _Exchange(BaseHTTPRequestHandler):
     def _begin(self) -> bool:
         """Notes the request; True where it has been answered already."""
         self.server.requests.append((self.command, self.path, dict(self.headers)))
+        size = int(self.headers.get("content-length", 0))
+        if self.server.largest_body is not None and size > self.server.largest_body:
+            self.server.bodies.append(b"")
+            self.rfile.read(size)
+            self._reply(413, {"Content-Type": "text/html"}, b"<html>413 Request Entity Too Large</html>")
+            return True
         if not self.server.answers:
             self.server.bodies.append(b"")
             return False
         status, headers, body = self.server.answers.pop(0)
-        self.server.bodies.append(self.rfile.read(int(self.headers.get("content-length", 0))))
+        self.server.bodies.append(self.rfile.read(size))
         if status == HANGS_UP:
             self.close_connection = True
         else:

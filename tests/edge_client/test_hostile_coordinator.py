@@ -21,7 +21,7 @@ from thinwire.edge_client.link.resumable import upload
 from thinwire.edge_client.memory.folder import Credentials, Folder
 from thinwire.edge_client.plans import TaskRefusedError, check_plan
 from thinwire.edge_client.rotate import rotate
-from thinwire.edge_client.settings import JoinSettings, PlaceSettings
+from thinwire.edge_client.settings import JoinSettings, PlaceSettings, UsageError
 from thinwire.methods.registry import find_method, method_ids
 from thinwire.protocol.encoding import MSGPACK, encode_message
 from thinwire.protocol.exit_codes import Exit
@@ -86,7 +86,7 @@ def test_credentials_are_sent_to_nobody_else(
 ) -> None:
     folder = Folder(tmp_path)
     folder.keep_credentials(Credentials("http://the-real-one.example", "client-00", "secret"))
-    with pytest.raises(LookupError, match="belongs to a client of"):
+    with pytest.raises(UsageError, match="belongs to a client of"):
         enrol(make_transfer(server.address), folder, None, None)
     assert server.requests == []
     folder.close()

@@ -177,6 +177,20 @@ def test_another_model_than_the_run_s_is_told_so(coordinator: Served, fleet: Fle
     assert "model-mismatch" in said
 
 
+def test_a_revoked_client_enrols_again_with_a_new_invite(coordinator: Served, fleet: Fleet) -> None:
+    before = fleet.join(coordinator.url, "one", "0/1", invite=coordinator.invite())
+    before.until("joined")
+    before.end(signal.SIGTERM)
+    httpx.delete(f"{coordinator.url}/v1/clients/one", headers=coordinator.operator).raise_for_status()
+    code, said = fleet.join(coordinator.url, "one", "0/1").end()
+    assert code == Exit.REFUSED, said
+    assert "token-invalid" in said
+    _start(coordinator, _digits(), cohort=1, rounds=1)
+    code, said = fleet.join(coordinator.url, "one", "0/1", invite=coordinator.invite()).end()
+    assert code == Exit.OK, said
+    assert "enrolling again with the invite" in said
+
+
 def test_a_wrong_invite_is_refused_and_never_shown(coordinator: Served, fleet: Fleet) -> None:
     code, said = fleet.join(coordinator.url, "one", "0/1", invite="wrong-invite").end()
     assert code == Exit.REFUSED

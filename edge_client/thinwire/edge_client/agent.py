@@ -14,9 +14,10 @@ from thinwire.protocol.messages import TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
-from .conversation import ENDS_TALK, SHORTEST_POLL_S, Conversation
+from .conversation import ENDS_TALK, Conversation
 from .learner import Learner
 from .link.care import LinkCare
+from .link.polling import SHORTEST_POLL_S
 from .link.replies import FinishedError
 from .link.transfer import Transfer
 from .memory.disk import despite_disk
@@ -27,8 +28,8 @@ from .performer import Limits, PartsLostError, Performer, TaskTooLongError
 
 _LONGEST_PAUSE_S: Final = 300.0
 _REFUSALS: Final = ("answer-invalid", "payload-invalid", "upload-too-large", "task-not-found")
-_GONE: Final = ("payload-not-found", "plan-not-found")
-"""What a task needs is no longer kept."""
+_GONE: Final = ("payload-not-found", "plan-not-found", "digest-mismatch")
+"""What a task needs is no longer kept, or arrives wrong."""
 _TIMES_MISSED: Final = 5
 ResultT = TypeVar("ResultT")
 
@@ -61,13 +62,17 @@ class Agent:
             now_s=now_s,
             own_first=own_first,
         )
+        self._forever = False
         self._missed = "", 0
+        self._refused_plans: dict[bytes, str] = {}
 
     def serve(self, *, forever: bool = False) -> FinishedError:
-        """Works until all runs this client could serve are over; `forever`: and goes on to wait for new ones.
+        """Works until all runs this client could serve are over; `forever`: and goes on to wait for new ones, and for
+        others in the place of one that it cannot serve.
 
         Returns how it ended. Raises: what `Conversation` and `check_plan` raise, `TaskTooLongError`, `CodecError`.
         """
+        self._forever = forever
         for memory in self._folder.runs():
             if memory.state.staged is not None:
                 self._say("offering again the answer staged before")
@@ -97,13 +102,18 @@ class Agent:
 
     def _perform(self, task: TaskMessage, memory: RunMemory) -> bool:
         """Whether the task has an outcome now, staged; False where another one is to be asked for."""
-        self._conversation.hold(sum(part.size or 0 for part in task.parts))
         try:
+            if task.plan in self._refused_plans:
+                raise TaskRefusedError("run-invalid", self._refused_plans[task.plan])
+            self._conversation.hold(sum(part.size or 0 for part in task.parts))
             outcome = self._despite_disk(partial(self._performer.perform, task, memory))
             self._despite_disk(partial(memory.stage, outcome))
         except (TaskRefusedError, TaskTooLongError, CodecError) as error:
             self._conversation.decline(task.task, str(error))
-            raise
+            if not self._forever:
+                raise
+            self._pass_over(task, error)
+            return False
         except PartsLostError:
             self._say("the parts held are damaged; asking for whole ones")
             memory.forget_parts()
@@ -111,7 +121,7 @@ class Agent:
         except ProblemError as error:
             if error.reason not in _GONE:
                 raise
-            self._miss(task.task, error)
+            self._miss(task, error)
             return False
         except (OSError, TornRecordError, *ENDS_TALK):
             raise
@@ -121,17 +131,31 @@ class Agent:
             raise
         return True
 
-    def _miss(self, task: str, error: ProblemError) -> None:
+    def _miss(self, task: TaskMessage, error: ProblemError) -> None:
         """What a task needs is gone: its exchange was closed meanwhile, and the next one is asked for. Raises the error
         where the same task is offered again and again.
         """
-        times = self._missed[1] + 1 if self._missed[0] == task else 1
-        self._missed = task, times
-        if times == _TIMES_MISSED:
+        times = self._times_missed(task)
+        if times >= _TIMES_MISSED and not self._forever:
             raise error
         self._say(f"too late for a task: {error}")
         if times > 1:
             self._transfer.pause(times, str(error))
+
+    def _pass_over(self, task: TaskMessage, error: Exception) -> None:
+        """Another task is asked for; one of a plan that was refused is given up at once from now on."""
+        if isinstance(error, TaskRefusedError) and task.plan not in self._refused_plans:
+            self._refused_plans[task.plan] = str(error)
+            self._say(f"declined run {task.run}: {error}; waiting for others")
+        elif not isinstance(error, TaskRefusedError):
+            self._say(f"declined a task: {error}")
+        times = self._times_missed(task)
+        if times > 1:
+            self._transfer.pause(times, str(error))
+
+    def _times_missed(self, task: TaskMessage) -> int:
+        self._missed = task.task, self._missed[1] + 1 if self._missed[0] == task.task else 1
+        return self._missed[1]
 
     def _deliver(self, memory: RunMemory, task: str) -> TaskMessage | None:
         """Offers the outcome of this task until it has a verdict; promotes a memory; returns the next task, if any."""

@@ -14,7 +14,7 @@ import typer
 from thinwire.protocol.command_options import fail, with_options
 from thinwire.protocol.exit_codes import Exit
 
-from .settings import JoinSettings, PlaceSettings, ProblemSettings
+from .settings import JoinSettings, PlaceSettings, ProblemSettings, UsageError
 
 PROGRAM: Final = "thinwire-client"
 app = typer.Typer(
@@ -50,7 +50,7 @@ def _told() -> Iterator[None]:
 
     try:
         yield
-    except (ProblemFileError, ValueError, LookupError) as error:
+    except (ProblemFileError, ValueError, UsageError) as error:
         fail(PROGRAM, str(error), Exit.USAGE)
     except OSError as error:
         fail(PROGRAM, str(error), Exit.LOCAL)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode
 
+import httpcore
+
 from thinwire.protocol.messages import (
     MAX_INLINE_BYTES,
     AnswerMessage,
@@ -19,15 +21,14 @@ from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
 from .link.care import LinkCare
-from .link.replies import BadPeerError, FinishedError
+from .link.polling import PollLength
+from .link.replies import BadPeerError, FinishedError, Reply, StrangerError, TooLargeError
 from .link.resumable import download, upload
 from .link.sockets import UntrustedError
 from .link.transfer import UNHEARD, BrokenError, Transfer, UnreachableError
 from .memory.folder import Folder
 from .memory.runs import RunMemory, StagedOutcome
 
-LONGEST_POLL_S: Final = 600
-SHORTEST_POLL_S: Final = 15
 ENDS_TALK: Final = (UnreachableError, BadPeerError, UntrustedError, FinishedError)
 _BREAKS: Final = 3
 """A message with a payload inside that breaks off so often is too long for this link."""
@@ -37,6 +38,8 @@ _NO_UPLOAD: Final = "000000"
 """No upload has this id: an answer that names it asks what became of the same answer, sent before."""
 _LONGEST_DETAIL: Final = 300
 _MOST_HELD: Final = 16
+_SHORT_POLL_S: Final = 5
+"""Who answers after so long, in whatever words, or hangs up, has held a poll and not refused one."""
 
 
 class Conversation:
@@ -62,7 +65,7 @@ class Conversation:
         self._say = say
         self._care = care
         self._now_s = now_s
-        self._poll_s = LONGEST_POLL_S
+        self._polls = PollLength()
         self._inline = True
         self._link_before = folder.link()
 
@@ -124,30 +127,50 @@ class Conversation:
 
     def _poll(self, message: Registration) -> TaskMessage | None:
         self.hold()
-        poll_s = self._poll_s if self._care is None else self._care.poll_s(self._poll_s)
+        poll_s = self._polls.seconds if self._care is None else self._care.poll_s(self._polls.seconds)
+        self._transfer.backend.keepalive_s = self._polls.keepalive_s
         begun = self._now_s()
         try:
             path = self._path("/v1/registrations", wait_s=poll_s)
             _, task, reply = self._transfer.ask("POST", path, TaskMessage, message, patient_s=poll_s)
-        except UNHEARD:
-            if not SHORTEST_POLL_S <= self._now_s() - begun < poll_s:
+        except (*UNHEARD, StrangerError, ProblemError) as error:
+            lived_s = min(self._now_s() - begun, poll_s)
+            if not self._held_short(error, lived_s):
                 raise
             # Something on the way does not like idle connections.
-            self._poll_s = max(SHORTEST_POLL_S, self._poll_s // 2)
+            self._polls.lost(lived_s)
+            self._transfer.unheard(str(error))
             return None
         if task is None:
+            if poll_s == self._polls.seconds and self._now_s() - begun >= poll_s - 1:
+                self._polls.held()
             # Also where nothing is said, so that two processes with one name do not chase each other.
             early = self._now_s() - begun < min(1, poll_s)
             self._transfer.sleep(reply.retry_after_s or float(early))
         return task
 
+    def _held_short(self, error: Exception, lived_s: float) -> bool:
+        """Whether this ended a poll that somebody on the way had held for a while."""
+        if isinstance(error, (httpcore.ConnectError, httpcore.ConnectTimeout)) or lived_s < _SHORT_POLL_S:
+            return False
+        if isinstance(error, StrangerError):
+            return self._transfer.known
+        return not isinstance(error, ProblemError) or error.reason == "unavailable"
+
     def _verdict(self, task: str, message: AnswerMessage) -> VerdictMessage:
         """Raises: `BrokenError`; `ProblemError` also of what is mended by sending the bytes again."""
         path, breaks = self._path(f"/v1/tasks/{task}/answer"), _BREAKS if self._inline else None
+
+        def attempt() -> tuple[int, VerdictMessage | None, Reply]:
+            try:
+                return self._transfer.ask("POST", path, VerdictMessage, message)
+            except TooLargeError as error:
+                if message.payload is None:
+                    raise
+                raise BrokenError(str(error)) from None
+
         while True:
-            status, verdict, reply = self._transfer.call(
-                "POST", path, VerdictMessage, message, unless=_RESENT, breaks=breaks
-            )
+            status, verdict, reply = self._transfer.persist(attempt, unless=_RESENT, breaks=breaks)
             if status != 202 and verdict is not None:
                 return verdict
             self._transfer.sleep(reply.retry_after_s or 1.0)

@@ -18,7 +18,7 @@ import torch
 
 from thinwire.codecs import CodecError
 from thinwire.machine.files import write_atomic
-from thinwire.machine.memory import keep_freed_memory
+from thinwire.machine.memory import give_back_freed_memory, keep_freed_memory
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
@@ -26,7 +26,7 @@ from thinwire.protocol.reasons import ProblemError
 from .agent import Agent
 from .console import speaker
 from .data import ClientInfo
-from .enrolment import enrol
+from .enrolment import client_name, enrol, enrol_again
 from .learner import Learner
 from .link.care import LinkCare, OverBudgetError
 from .link.emulated import Pacer
@@ -39,15 +39,12 @@ from .memory.records import TornRecordError
 from .model import model_bytes
 from .performer import Limits, TaskTooLongError
 from .problems.built_in import ProblemOptions, find_problem
-from .problems.problem_file import LearningProblem, ProblemFileError
-from .settings import JoinSettings, ProblemSettings
+from .problems.problem_file import LearningProblem, ProblemFileError, is_of_file, own_traceback
+from .rehearsal import rehearse
+from .settings import JoinSettings, ProblemSettings, UsageError
 
 _MAX_INVITE_BYTES: Final = 1000
 _MAX_MODEL_HEADER_BYTES: Final = 1 << 20
-
-
-class UsageError(Exception):
-    """An option that cannot be."""
 
 
 def serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
@@ -55,8 +52,8 @@ def serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _serve(url, options)
-    except (UsageError, ProblemFileError, LookupError) as error:
-        return Exit.USAGE, str(error.args[0])
+    except (UsageError, ProblemFileError) as error:
+        return Exit.USAGE, str(error)
     except UnreachableError as error:
         return Exit.UNREACHABLE, str(error)
     except (BadPeerError, UntrustedError, TaskRefusedError) as error:
@@ -69,6 +66,12 @@ def serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
         return Exit.LOCAL, str(error)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED, "interrupted; the work is parked"
+    except Exception as error:
+        # What the user's own lines raise in the middle of a run is told like what they raise at its beginning.
+        file = Path(options.task)
+        if not is_of_file(error, file):
+            raise
+        return Exit.FAILED, own_traceback(error, file)
 
 
 def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
@@ -99,12 +102,6 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
         tls=_tls(options.ca_file),
     )
     try:
-        credentials = enrol(transfer, folder, invite, options.name)
-        client = ClientInfo(credentials.client, *options.part, options.seed, options.split)
-        learner = Learner(
-            problem, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes
-        )
-        say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
         limits = Limits(options.max_task_seconds, options.max_task_bytes)
         care = LinkCare(
             options.budget,
@@ -116,8 +113,27 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
             sleep=time.sleep,
             say=say,
         )
-        agent = Agent(transfer, folder, learner, say=say, limits=limits, care=care, own_first=options.own_first)
-        ended = agent.serve(forever=options.forever)
+        # Whatever is wrong with the problem shows before anything is said to a coordinator.
+        for note in problem.notes:
+            say(note)
+        learner = _learner(problem, options, client_name(folder, options.name), device)
+        rehearse(learner, problem.file)
+        give_back_freed_memory()
+        credentials = enrol(transfer, folder, invite, options.name, moved=options.moved)
+        while True:
+            if credentials.client != learner.name:
+                learner = _learner(problem, options, credentials.client, device)
+            say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
+            agent = Agent(transfer, folder, learner, say=say, limits=limits, care=care, own_first=options.own_first)
+            try:
+                ended = agent.serve(forever=options.forever)
+                break
+            except ProblemError as error:
+                if error.reason != "token-invalid" or not invite:
+                    raise
+                say(f"{error}; enrolling again with the invite")
+                credentials = enrol_again(transfer, folder, invite, options.name or credentials.client, error)
+                invite = None
         if options.keep_model is not None:
             care.hold(learner.spec.max_bytes)
             _keep_model(options.keep_model, ended, transfer, folder, learner)
@@ -137,6 +153,11 @@ def learning_problem(options: ProblemSettings, train: int | None = None, test: i
     return find_problem(
         options.task, ProblemOptions(options.data, options.downloads, options.architecture, train, test)
     )
+
+
+def _learner(problem: LearningProblem, options: JoinSettings, name: str, device: str) -> Learner:
+    client = ClientInfo(name, *options.part, options.seed, options.split)
+    return Learner(problem, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes)
 
 
 def _keep_model(path: Path, ended: FinishedError, transfer: Transfer, folder: Folder, learner: Learner) -> None:

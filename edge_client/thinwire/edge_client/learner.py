@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
 from thinwire.methods.payloads import decoded_answer, encode_answer
@@ -16,7 +17,7 @@ from thinwire.methods.values import Answer
 
 from .data import ClientInfo
 from .problems.problem_file import LearningProblem, ProblemFileError
-from .problems.segmentation import dice
+from .scores import Scores
 
 _EVALUATION_ELEMENTS: Final = 1 << 21
 """Input elements in one batch of an evaluation: 8 MiB of float32, so that U-Nets evaluate on small devices."""
@@ -43,12 +44,11 @@ class Learner:
         self.seed = client.seed
         self.device = torch.device(device)
         self.loss = problem.loss
+        self._scores = Scores(problem.loss)
         self.encode = problem.encode
         torch.manual_seed(client.seed)
         self._make, self._first_seed = problem.model, client.seed
-        self.model = problem.model()
-        if not isinstance(self.model, nn.Module):
-            raise ProblemFileError(f"model() returned a {type(self.model).__name__}, not a torch.nn.Module")
+        self.model = fresh_model(problem)
         self.model.to(self.device)
         for parameter in self.model.parameters():
             parameter.data = laid_out(parameter.data)
@@ -112,7 +112,7 @@ class Learner:
         return permission in self._allowed
 
     def evaluate(self, model: nn.Module | None = None, samples: Samples | None = None) -> dict[str, float]:
-        """`loss` and `examples`; `accuracy` for scores of classes; `dice`, the mean over images, for maps."""
+        """`loss` and `examples`; `accuracy` where the loss shows what is right; `dice`, mean of images, for maps."""
         model = self.model if model is None else model
         samples = self.evaluation if samples is None else samples
         if samples is None or samples.targets is None or not len(samples):
@@ -121,15 +121,17 @@ class Learner:
         mode = model.training
         model.eval()
         sums: dict[str, float] = {}
+        weights: dict[str, float] = {}
         with torch.no_grad():
             for inputs, targets in samples.batches(size):
                 assert targets is not None  # noqa: S101
                 outputs = model(inputs)
-                found = {"loss": float(self.loss(outputs, targets)), **_score(outputs, targets)}
-                for name, value in found.items():
-                    sums[name] = sums.get(name, 0.0) + value * len(inputs)
+                loss = float(self.loss(outputs, targets)), float(len(inputs))
+                for name, (value, weight) in {"loss": loss, **self._scores.of(outputs, targets)}.items():
+                    sums[name] = sums.get(name, 0.0) + value * weight
+                    weights[name] = weights.get(name, 0.0) + weight
         model.train(mode)
-        return {**{name: value / len(samples) for name, value in sums.items()}, "examples": float(len(samples))}
+        return {**{name: value / weights[name] for name, value in sums.items()}, "examples": float(len(samples))}
 
     def _required(self, given: Any) -> Samples:
         samples = self._samples("train", given)
@@ -161,10 +163,16 @@ def _stacked(dataset: Any, which: str) -> tuple[torch.Tensor, ...]:
         raise ProblemFileError(f"data().{which} cannot be stacked into tensors: {error}") from error
 
 
-def _score(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
-    if outputs.ndim == 4 and targets.ndim == 3:
-        return {"dice": float(dice(outputs, targets).mean())}
-    whole = not targets.is_floating_point()
-    if whole and outputs.ndim == targets.ndim + 1 and outputs.shape[0] == targets.shape[0]:
-        return {"accuracy": float((outputs.argmax(1) == targets).double().mean())}
-    return {}
+def fresh_model(problem: LearningProblem) -> nn.Module:
+    """A model of this problem, of which every array can travel. Raises: `ProblemFileError`."""
+    model = problem.model()
+    if not isinstance(model, nn.Module):
+        raise ProblemFileError(f"model() returned a {type(model).__name__}, not a torch.nn.Module")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            raise ProblemFileError(
+                f"model(): {name} has no shape yet; give its layer its sizes, or run one batch through the model there"
+            )
+        if tensor.dtype == torch.bfloat16:
+            raise ProblemFileError(f"model(): {name} is bfloat16, which cannot travel; build the model in float32")
+    return model

@@ -23,8 +23,8 @@ from thinwire.methods.sparse_masks.masked_model import expand, is_packed
 from thinwire.methods.tensors import load_arrays, model_arrays
 
 from .data import ClientInfo
-from .learner import Learner
-from .problems.problem_file import LearningProblem, ProblemFileError
+from .learner import Learner, fresh_model
+from .problems.problem_file import LearningProblem
 
 ORDER: Final = "order"
 
@@ -61,16 +61,8 @@ def trained_model(path: Path) -> dict[str, Array]:
 
 def first_model(problem: LearningProblem, seed: int) -> dict[str, Array]:
     """The arrays of a fresh model: a function of the seed, for one version of torch. Raises: `ProblemFileError`."""
-    return model_arrays(fresh_model(problem, seed))
-
-
-def fresh_model(problem: LearningProblem, seed: int) -> torch.nn.Module:
-    """Raises: `ProblemFileError`."""
     torch.manual_seed(seed)
-    model = problem.model()
-    if not isinstance(model, torch.nn.Module):
-        raise ProblemFileError(f"model() returned a {type(model).__name__}, not a torch.nn.Module")
-    return model
+    return model_arrays(fresh_model(problem))
 
 
 def export_state(problem: LearningProblem, arrays: Arrays, seed: int, path: Path) -> None:
@@ -78,7 +70,8 @@ def export_state(problem: LearningProblem, arrays: Arrays, seed: int, path: Path
 
     `path`: `.safetensors`, or `.pt` for `torch.load(..., weights_only=True)`. Raises: `ValueError`, `ProblemFileError`.
     """
-    model = fresh_model(problem, seed)
+    torch.manual_seed(seed)
+    model = fresh_model(problem)
     try:
         load_arrays(model, arrays)
     except CodecError as error:

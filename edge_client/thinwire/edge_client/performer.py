@@ -112,6 +112,8 @@ class Performer:
                 "run-invalid", f"an answer of {len(payload)} bytes; this client sends at most {most}"
             )
         metrics = _metrics(outcome, self._now_s() - begun)
+        if unknown := sorted(set(outcome.answer.metrics) - set(metrics)):
+            self._say(f"{', '.join(unknown)}: not told, since not finite or one too many")
         self._say(
             f"{_what(message, checked)}  {in_words(metrics)}  {metrics['seconds']:.1f} s  "
             f"answer {in_bytes(len(payload))}"

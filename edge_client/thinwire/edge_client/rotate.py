@@ -16,7 +16,7 @@ from .link.replies import BadPeerError
 from .link.sockets import CountingBackend, UntrustedError
 from .link.transfer import Patience, Transfer, UnreachableError
 from .memory.folder import Folder, FolderInUseError
-from .settings import PlaceSettings
+from .settings import PlaceSettings, UsageError
 
 
 def rotate(options: PlaceSettings, say: Say) -> tuple[Exit, str]:
@@ -25,8 +25,8 @@ def rotate(options: PlaceSettings, say: Say) -> tuple[Exit, str]:
     """
     try:
         path, ca_file = options.folder, options.ca_file
-    except LookupError as error:
-        return Exit.USAGE, str(error.args[0])
+    except UsageError as error:
+        return Exit.USAGE, str(error)
     if not path.is_dir():
         return Exit.USAGE, f"there is no client in {path}"
     try:

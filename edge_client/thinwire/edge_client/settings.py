@@ -20,6 +20,10 @@ PERMISSIONS: Final = ("sample-knowledge",)
 """What a person may allow their client to reveal, with `--allow`."""
 
 
+class UsageError(Exception):
+    """An option that cannot be."""
+
+
 def _parts(text: str) -> tuple[int, int]:
     try:
         index, clients = (int(part) for part in text.split("/"))
@@ -39,12 +43,15 @@ def _sizes(text: str) -> tuple[int | None, int | None]:
 
 
 def _of_user(variable: str, otherwise: str) -> Path:
-    """A folder of this user's own (XDG). Raises: `LookupError`."""
+    """A folder of this user's own (XDG). Raises: `UsageError`."""
     named = os.environ.get(variable)
     try:
-        return Path(named) if named else Path.home() / otherwise
+        folder = Path(named) if named else Path.home() / otherwise
     except RuntimeError:
-        raise LookupError(f"this user has no home folder; give --data-dir, or set {variable}") from None
+        folder = Path()
+    if not folder.is_absolute() or folder == Path("/") / otherwise:
+        raise UsageError(f"this user has no home folder; give --data-dir, or set {variable} to a whole path")
+    return folder
 
 
 def _read_by(read: Callable[[str], object]) -> AfterValidator:
@@ -58,8 +65,17 @@ def _read_by(read: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _rule(text: str) -> object:
+def _name(text: str) -> object:
     # Loads numpy, which `--help` does without.
+    from thinwire.protocol.identity import NAME
+
+    if NAME.fullmatch(text) is None:
+        raise ValueError("a name has 1 to 64 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit")
+    return text
+
+
+def _rule(text: str) -> object:
+    # Likewise.
     from .problems.splits import parse_rule
 
     return parse_rule(text)
@@ -71,6 +87,7 @@ def _permissions(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+Name = Annotated[str | None, _read_by(_name)]
 Split = Annotated[str, _read_by(_rule)]
 Share = Annotated[str, _read_by(_parts)]
 Sizes = Annotated[str, _read_by(_sizes)]
@@ -98,7 +115,7 @@ class ProblemSettings(Settings):
 class PlaceSettings(Settings):
     """Which client of this device is meant, and whom it trusts."""
 
-    name: str | None = Field(None, description="this client's stable name")
+    name: Name = Field(None, description="this client's stable name")
     data_dir: Path | None = Field(None, description="this client's folder: one per client")
     give_up_after_s: float | None = Field(None, ge=0, description="seconds without any answer")
     ca_file: Path | None = Field(None, description="certificates to trust instead of the system's")
@@ -128,6 +145,7 @@ class JoinSettings(PlaceSettings, ProblemSettings):
     own_first: bool = Field(
         True, description="make the run's first model here, where it is this client's own, instead of downloading it"
     )
+    moved: bool = Field(False, description="the coordinator that this client's folder belongs to is at URL now")
     keep_model: Path | None = Field(None, description="write the final model here (safetensors)")
     forever: bool = Field(False, description="wait for further runs when all are over")
     stalled_after_s: float = Field(60.0, ge=0.1, description="seconds without one byte in a transfer")

@@ -15,7 +15,7 @@ import pytest
 from tests.edge_client.cutting_server import CuttingServer, running
 from thinwire.edge_client.link.resumable import download, upload
 from thinwire.edge_client.link.sockets import CountingBackend, UntrustedError
-from thinwire.edge_client.link.transfer import Patience, Transfer
+from thinwire.edge_client.link.transfer import Patience, Transfer, UnreachableError
 from thinwire.protocol.identity import digest_of
 
 PAYLOAD = Random(2).randbytes(200_000)
@@ -118,5 +118,11 @@ def test_an_unknown_certificate_is_not_trusted(secure: CuttingServer, tmp_path: 
     transfer = _transfer(secure, None, slept)
     with pytest.raises(UntrustedError, match=r"not trusted: self.signed certificate"):
         download(transfer, digest_of(PAYLOAD), len(PAYLOAD), tmp_path)
+    assert secure.requests == []
+    # Where a coordinator is known to live, a certificate that is not valid yet, or no more, passes.
+    transfer.use_token("secret")
+    with pytest.raises(UnreachableError, match="not trusted"):
+        download(transfer, digest_of(PAYLOAD), len(PAYLOAD), tmp_path)
+    assert sum(slept) >= 5
     assert secure.requests == []
     transfer.close()

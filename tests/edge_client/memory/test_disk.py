@@ -17,6 +17,7 @@ from thinwire.edge_client.enrolment import enrol
 from thinwire.edge_client.memory.folder import Credentials, Folder
 from thinwire.edge_client.model import first_model
 from thinwire.edge_client.problems.built_in import find_problem
+from thinwire.edge_client.settings import UsageError
 from thinwire.protocol.exit_codes import Exit
 
 
@@ -80,7 +81,7 @@ def test_damaged_credentials_are_named(
     folder = Folder(tmp_path / "c")
     folder.keep_credentials(Credentials("http://127.0.0.1:9", "client-00", "secret"))
     damage(tmp_path / "c" / "credentials")
-    with pytest.raises(LookupError, match="credentials are damaged") as caught:
+    with pytest.raises(UsageError, match="credentials are damaged") as caught:
         enrol(make_transfer("http://127.0.0.1:9"), folder, "invite", "client-00")
     assert "secret" not in str(caught.value)
     folder.close()

@@ -18,6 +18,16 @@ class BadPeerError(Exception):
     """Something answers at this address that is not a coordinator, or the address is not one."""
 
 
+class StrangerError(BadPeerError):
+    """What answered is no coordinator. Where one is known to live at this address, something on the way spoke in its
+    place: a portal, a firewall, a proxy whose service is away. That passes.
+    """
+
+
+class TooLargeError(StrangerError):
+    """413 by something on the way: it lets no body of this size through."""
+
+
 class FinishedError(Exception):
     """410: all runs this client could serve are over. `model`: the digest of the final model, if there is one."""
 
@@ -64,12 +74,13 @@ def plain_headers(response: httpcore.Response) -> dict[str, str]:
 
 
 def check(reply: Reply) -> None:
-    """Raises what an error status means: `ProblemError`, `FinishedError`, `BadPeerError`."""
+    """Raises what an error status means: `ProblemError`, `FinishedError`, `StrangerError`."""
     if reply.status < 300 or reply.status == 304:
+        check_type(reply.headers)
         return
     if reply.status < 400:
         where = reply.headers.get("location", "elsewhere")
-        raise BadPeerError(f"the address redirects to {where}, and redirects are not followed")
+        raise StrangerError(f"the address redirects to {where}, and redirects are not followed")
     problem = _problem(reply)
     if problem is not None:
         if problem.reason == "run-finished":
@@ -78,7 +89,16 @@ def check(reply: Reply) -> None:
     # A proxy on the way speaks for a coordinator that is not there.
     if reply.status in (408, 429) or reply.status >= 500:
         raise ProblemError("unavailable", f"status {reply.status}", retry_after_s=reply.retry_after_s)
-    raise BadPeerError(f"status {reply.status} without a reason: what answers there is not a coordinator")
+    if reply.status == 413:
+        raise TooLargeError("status 413: something on the way takes no body of this size")
+    raise StrangerError(f"status {reply.status} without a reason: what answers there is not a coordinator")
+
+
+def check_type(headers: Headers) -> None:
+    """Raises `StrangerError` for a page: coordinators send none to a client."""
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type.startswith("text/") or media_type == "application/xhtml+xml":
+        raise StrangerError(f"{media_type} instead of a message: what answers there is not a coordinator")
 
 
 def _problem(reply: Reply) -> Problem | None:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from thinwire.machine.quantities import in_bytes
 from thinwire.protocol.identity import ID, digest_of
 from thinwire.protocol.reasons import ProblemError
 
-from .replies import BadPeerError, Reply, check, plain_headers, read_reply
+from .replies import BadPeerError, Reply, StrangerError, TooLargeError, check, check_type, plain_headers, read_reply
 from .transfer import UNHEARD, AgainError, Transfer
 
 _PIECE: Final = 1 << 16
@@ -67,11 +68,13 @@ def _fetch_from(transfer: Transfer, address: str, path: Path, offset: int, most:
     with transfer.open("GET", address, headers) as response:
         if response.status not in (200, 206):
             check(read_reply(response, _MAX_ERROR_BYTES))
-            raise BadPeerError(f"status {response.status} to a download")
+            raise StrangerError(f"status {response.status} to a download")
+        check_type(plain_headers(response))
         if response.status == 206 and not plain_headers(response).get("content-range", "").startswith(
             f"bytes {offset}-"
         ):
-            raise BadPeerError("a range was asked for and another one came")
+            raise StrangerError("a range was asked for and another one came")
+        transfer.answered()
         with path.open("ab" if response.status == 206 else "wb", buffering=0) as file:
             arrived = offset if response.status == 206 else 0
             for piece in response.iter_stream():
@@ -98,6 +101,11 @@ def upload(
     return found
 
 
+_SMALLEST_PIECE: Final = 1 << 14
+_USUAL_LIMIT: Final = 1 << 20
+"""What proxies let through as a rule, where they were told nothing."""
+
+
 class _Upload:
     """One upload: created, asked where it stands, sent from there; each a step. An offset of -1 is to be asked for."""
 
@@ -111,6 +119,7 @@ class _Upload:
         self._remember = remember
         self._offset = -1
         self._asked_for = False
+        self._most = len(payload)
 
     def finished(self) -> str | None:
         return self._known if self._offset == len(self._payload) else None
@@ -129,7 +138,7 @@ class _Upload:
             elif self._offset < 0:
                 self._offset = _offset(self._transfer, self._known)
             else:
-                self._offset = _send_from(self._transfer, self._known, self._payload, self._offset)
+                self._send()
         except UNHEARD:
             self._offset = -1
             if self._known is not None:
@@ -144,6 +153,19 @@ class _Upload:
             self._offset = -1
             raise AgainError(str(error)) from None
 
+    def _send(self) -> None:
+        """Sends what is left, or as much of it at once as gets through."""
+        assert self._known is not None  # noqa: S101
+        end = min(len(self._payload), self._offset + self._most)
+        try:
+            self._offset = _send_from(self._transfer, self._known, self._payload[:end], self._offset)
+        except TooLargeError as error:
+            size = end - self._offset
+            if size <= _SMALLEST_PIECE:
+                raise
+            self._most = max(_SMALLEST_PIECE, _USUAL_LIMIT if size > _USUAL_LIMIT else size // 2)
+            raise AgainError(f"{error}; sending pieces of {in_bytes(self._most)}") from None
+
 
 def _create(transfer: Transfer, task: str, payload: bytes) -> str:
     named = {"task": task.encode(), "digest": hashlib.sha256(payload).digest()}
@@ -152,12 +174,13 @@ def _create(transfer: Transfer, task: str, payload: bytes) -> str:
     reply = _exchange(transfer, "POST", "/v1/uploads", headers)
     upload_id = reply.headers.get("location", "").rstrip("/").rpartition("/")[2]
     if ID.fullmatch(upload_id) is None:
-        raise BadPeerError("an upload was created without a Location that ends in its id")
+        raise StrangerError("an upload was created without a Location that ends in its id")
+    transfer.answered()
     return upload_id
 
 
 def _offset(transfer: Transfer, upload_id: str) -> int:
-    return _upload_offset(_exchange(transfer, "HEAD", f"/v1/uploads/{upload_id}", _TUS))
+    return _upload_offset(transfer, _exchange(transfer, "HEAD", f"/v1/uploads/{upload_id}", _TUS))
 
 
 def _offset_if_there(transfer: Transfer, upload_id: str) -> int:
@@ -175,7 +198,9 @@ def _send_from(transfer: Transfer, upload_id: str, payload: bytes, offset: int) 
         "Content-Type": "application/offset+octet-stream",
         "Content-Length": str(len(payload) - offset),
     }
-    return _upload_offset(_exchange(transfer, "PATCH", f"/v1/uploads/{upload_id}", headers, _pieces(payload, offset)))
+    return _upload_offset(
+        transfer, _exchange(transfer, "PATCH", f"/v1/uploads/{upload_id}", headers, _pieces(payload, offset))
+    )
 
 
 def _pieces(payload: bytes, offset: int) -> Iterator[bytes]:
@@ -183,11 +208,13 @@ def _pieces(payload: bytes, offset: int) -> Iterator[bytes]:
         yield payload[start : start + _PIECE]
 
 
-def _upload_offset(reply: Reply) -> int:
+def _upload_offset(transfer: Transfer, reply: Reply) -> int:
     try:
-        return int(reply.headers["upload-offset"])
+        offset = int(reply.headers["upload-offset"])
     except (KeyError, ValueError):
-        raise BadPeerError("an upload without an Upload-Offset") from None
+        raise StrangerError("an upload without an Upload-Offset") from None
+    transfer.answered()
+    return offset
 
 
 def _exchange(

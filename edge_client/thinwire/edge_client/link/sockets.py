@@ -9,17 +9,23 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpcore
 
 from thinwire.machine.tcp import tcp_info
 
 from .emulated import Pacer
+from .polling import SHORTEST_POLL_S
 
+_LOOKS: Final = 16
+"""How often within a timeout it is looked whether anything has moved."""
+_PROBE_EVERY_S: Final = 10
+_PROBES: Final = 3
 _Found = TypeVar("_Found")
 
 
@@ -45,6 +51,8 @@ class CountingBackend(httpcore.NetworkBackend):
         self._open: set[CountingStream] = set()
         self._pacer = pacer
         self._sessions: dict[str, ssl.SSLSession] = {}
+        self.keepalive_s = SHORTEST_POLL_S
+        """After how long without a byte the kernel asks whether the peer is there; ends connections that are dead."""
 
     def kernel(self) -> Counts:
         """The kernel's counts over all connections so far."""
@@ -74,6 +82,9 @@ class CountingBackend(httpcore.NetworkBackend):
             raise httpcore.ConnectError(str(error)) from error
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPINTVL"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_EVERY_S)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
         if self._pacer is not None and (window := self._pacer.window) is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         stream = CountingStream(connection, self, self._pacer)
@@ -95,6 +106,25 @@ class CountingBackend(httpcore.NetworkBackend):
             self._closed.received += counts.received
 
 
+class Standstill:
+    """When to give a connection up on which nothing moves: `timeout_s` after its last byte, sent or confirmed."""
+
+    def __init__(self, timeout_s: float, now_s: float, confirmed: int | None) -> None:
+        self._timeout_s = timeout_s
+        self._moved_at = now_s
+        self._confirmed = confirmed
+
+    def left_s(self, now_s: float, confirmed: int | None) -> float:
+        """How long to wait still. `confirmed`: bytes whose arrival the peer's kernel has confirmed until now.
+
+        What was on its way when the wait began is confirmed a moment later: that is no sign that an answer is coming,
+        so it moves the end by that moment alone.
+        """
+        if confirmed != self._confirmed:
+            self._confirmed, self._moved_at = confirmed, now_s
+        return self._moved_at + self._timeout_s - now_s
+
+
 class CountingStream(httpcore.NetworkStream):
     """One TCP connection. A timeout is about progress: of one byte, not of the whole.
 
@@ -108,6 +138,7 @@ class CountingStream(httpcore.NetworkStream):
         self._backend = backend
         self._pacer = pacer
         self._has_sent = False
+        self._keepalive_s = 0
 
     def kernel(self) -> Counts:
         """Bytes by the kernel's count, without retransmissions; zeros where it keeps none."""
@@ -149,15 +180,27 @@ class CountingStream(httpcore.NetworkStream):
 
     def _patiently(self, step: Callable[[], _Found], timeout: float | None) -> _Found:
         """What `step` returns. Raises: TimeoutError where nothing has moved for so long; OSError."""
-        self._connection.settimeout(timeout)
-        confirmed = self._confirmed()
+        self._keep_alive()
+        if timeout is None:
+            self._connection.settimeout(None)
+            return step()
+        standstill = Standstill(timeout, time.monotonic(), self._confirmed())
+        left_s = timeout
         while True:
+            self._connection.settimeout(min(left_s, timeout / _LOOKS))
             try:
                 return step()
-            except TimeoutError:
-                before, confirmed = confirmed, self._confirmed()
-                if confirmed == before:
+            except TimeoutError as error:
+                # With a number it is the kernel's own: the peer answers no probe.
+                left_s = standstill.left_s(time.monotonic(), self._confirmed())
+                if error.errno is not None or left_s <= 0:
                     raise
+
+    def _keep_alive(self) -> None:
+        idle_s = self._backend.keepalive_s
+        if idle_s != self._keepalive_s and hasattr(socket, "TCP_KEEPIDLE"):
+            self._keepalive_s = idle_s
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
 
     def _confirmed(self) -> int | None:
         info = tcp_info(self._connection)

@@ -22,8 +22,8 @@ from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
 from thinwire.protocol.messages import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 from thinwire.protocol.reasons import ProblemError
 
-from .replies import BadPeerError, Headers, Reply, check, read_reply
-from .sockets import CountingBackend
+from .replies import BadPeerError, Headers, Reply, StrangerError, check, read_reply
+from .sockets import CountingBackend, UntrustedError
 
 KEEP_ALIVE_S: Final = 650.0
 """Longer than the longest poll: opening TLS anew for every exchange would cost more than a thin exchange does."""
@@ -85,14 +85,22 @@ class Transfer:
         self.sleep = sleep
         self._host = parts.netloc
         self._token = ""
+        self._known = False
         self._rng = rng
         self._say = say
         self._clock = clock
         self._silent_since: float | None = None
         self._pool = _pool(parts.scheme, parts.hostname, backend, tls)
 
-    def use_token(self, token: str) -> None:
+    def use_token(self, token: str, *, known: bool = True) -> None:
+        """`known`: the token is of this address, so a coordinator lives here: whatever else answers will pass."""
         self._token = token
+        self._known = self._known or known
+
+    @property
+    def known(self) -> bool:
+        """Whether a coordinator is known to live at this address."""
+        return self._known
 
     def close(self) -> None:
         self._pool.close()
@@ -133,10 +141,11 @@ class Transfer:
         with self.open(method, path, headers, body, patient_s=patient_s) as response:
             reply = read_reply(response, _LARGEST_BODY)
         check(reply)
-        self.progressed()
-        if kind is None or not reply.body:
-            return reply.status, None, reply
-        return reply.status, decode_message(kind, reply.body, max_bytes=_LARGEST_BODY), reply
+        found = None
+        if kind is not None and reply.body:
+            found = decode_message(kind, reply.body, max_bytes=_LARGEST_BODY)
+        self.answered()
+        return reply.status, found, reply
 
     def persist(
         self,
@@ -152,7 +161,8 @@ class Transfer:
         made may break; None: for ever. `reached`: how far the work has come: what moves goes on at once, however often
         it is cut.
 
-        Raises: `ProblemError` of a reason that repeating cannot help, or that is in `unless`; `BrokenError`.
+        Raises: `ProblemError` of a reason that repeating cannot help, or that is in `unless`; `BrokenError`; and, where
+        no coordinator is known to live at this address, `StrangerError` and `UntrustedError`.
         """
         tries = broken = 0
         asked_s: float | None = None
@@ -167,16 +177,19 @@ class Transfer:
                     raise BrokenError(why) from None
             except AgainError as error:
                 why, asked_s = str(error), None
+            except (StrangerError, UntrustedError) as error:
+                if not self._known:
+                    raise
+                why, asked_s = str(error), None
             except ProblemError as error:
                 if not error.retry or error.reason in unless:
                     raise
                 why, asked_s = str(error), error.retry_after_s
             else:
-                self.progressed()
                 return result
             before, stood = stood, reached()
             if stood > before:
-                self.progressed()
+                self.answered()
                 tries = 0
             else:
                 tries += 1
@@ -187,12 +200,7 @@ class Transfer:
 
         Raises: `UnreachableError`.
         """
-        now = self._clock()
-        if self._silent_since is None:
-            self._silent_since = now
-        limit = self.patience.give_up_after_s
-        if limit is not None and now - self._silent_since >= limit:
-            raise UnreachableError(f"{self.address}: {why}; gave up after {limit:g} s")
+        self.unheard(why)
         longest = min(_LONGEST_WAIT_S, self.patience.first_wait_s * 2 ** min(tries - 1, 20))
         wait = self._rng.uniform(0, longest)
         if asked_s is not None:
@@ -201,9 +209,19 @@ class Transfer:
             self._say(f"{self.address}: {why}; trying again")
         self.sleep(wait)
 
-    def progressed(self) -> None:
-        """The peer is there: what follows is a new outage."""
+    def unheard(self, why: str) -> None:
+        """There was no answer. Raises: `UnreachableError`, where there has been none for too long."""
+        now = self._clock()
+        if self._silent_since is None:
+            self._silent_since = now
+        limit = self.patience.give_up_after_s
+        if limit is not None and now - self._silent_since >= limit:
+            raise UnreachableError(f"{self.address}: {why}; gave up after {limit:g} s")
+
+    def answered(self) -> None:
+        """The coordinator is there: what follows is a new outage."""
         self._silent_since = None
+        self._known = True
 
     @contextmanager
     def open(

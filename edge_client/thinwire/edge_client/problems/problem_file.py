@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 import traceback
@@ -9,13 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
 
 from thinwire.edge_client.data import ClientInfo, Data
 
+HOOKS: Final = ("model", "data", "loss", "encode")
+"""What this client calls, or takes, of a task file."""
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Encoder = Callable[[torch.Tensor], torch.Tensor]
 
@@ -24,13 +27,16 @@ Encoder = Callable[[torch.Tensor], torch.Tensor]
 class LearningProblem:
     """`model()`: a fresh model; `data(client)`: what this client may use; `loss`: mean over the examples of a batch.
 
-    `encode(inputs)`: (n, ...) -> (n, d), what makes examples similar; see `thinwire.methods.learner.Learner`.
+    `encode(inputs)`: (n, ...) -> (n, d), what makes examples similar; see `thinwire.methods.learner.Learner`. `file`:
+    where its lines stand. `notes`: what its author should know.
     """
 
     model: Callable[[], nn.Module]
     data: Callable[[ClientInfo], Data]
     loss: Loss
     encode: Encoder | None = None
+    file: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 class ProblemFileError(Exception):
@@ -47,6 +53,10 @@ def load_problem_file(path: Path) -> LearningProblem:
     module = importlib.util.module_from_spec(spec)
     # Where worker processes of a data loader, and dataclasses, look for it.
     sys.modules[spec.name] = module
+    # Modules beside the file are its own; what is installed goes before them.
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
     loader = spec.loader
     guarded(path, lambda: loader.exec_module(module))()
     return LearningProblem(
@@ -54,6 +64,23 @@ def load_problem_file(path: Path) -> LearningProblem:
         guarded(path, _function(module, path, "data")),
         getattr(module, "loss", None) or nn.CrossEntropyLoss(),
         guarded(path, _function(module, path, "encode")) if hasattr(module, "encode") else None,
+        path,
+        _unused(path),
+    )
+
+
+def _unused(path: Path) -> tuple[str, ...]:
+    """A note on each function, or other lower-case name, that is no hook and that the file itself does not use."""
+    tree = ast.parse(path.read_bytes())
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    named = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            named += [target.id for target in node.targets if isinstance(target, ast.Name) and target.id.islower()]
+    return tuple(
+        f"{path}: nothing uses {name}; what a task file may define is {', '.join(HOOKS)}"
+        for name in named
+        if not name.startswith("_") and name not in {*HOOKS, *used}
     )
 
 
@@ -77,9 +104,17 @@ def guarded(path: Path, function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def own_traceback(error: BaseException, path: Path) -> str:
-    """The traceback without the frames of the program around the file."""
+def own_traceback(error: BaseException, path: Path | None) -> str:
+    """The traceback without the frames of the program around the file; the error alone where they do not reach it."""
     frames = traceback.extract_tb(error.__traceback__)
-    first = next((index for index, frame in enumerate(frames) if Path(frame.filename) == path), len(frames))
-    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames[first:])]
+    own = None if path is None else path.resolve()
+    first = next((index for index, frame in enumerate(frames) if Path(frame.filename).resolve() == own), len(frames))
+    lines = [] if first == len(frames) else ["in the task file (most recent call last):\n"]
+    lines += traceback.format_list(frames[first:])
     return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
+
+
+def is_of_file(error: BaseException, path: Path | None) -> bool:
+    """Whether the error was raised by the file's lines, or by what they called."""
+    own = None if path is None else path.resolve()
+    return any(Path(frame.filename).resolve() == own for frame in traceback.extract_tb(error.__traceback__))

@@ -29,6 +29,10 @@ class Source:
             sizes = {
                 len(array) for name in ("x", "y", "owners") if (array := getattr(self, f"{name}_{part}")) is not None
             }
+            for name in ("x", "y"):
+                array = getattr(self, f"{name}_{part}")
+                if array.dtype.kind not in "biuf":
+                    raise ValueError(f"{name}_{part} holds {array.dtype}, not numbers")
             if len(sizes) != 1 or 0 in sizes:
                 raise ValueError(f"the {part} arrays are empty or not of one length")
 
@@ -60,7 +64,10 @@ def read_npz(path: Path) -> Source:
     Nothing is unpickled. Raises: `ValueError`, with what is missing.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it is one array; an npz file holds several by name (numpy.savez)")
+        with loaded as file:
             missing = [name for name in ("x_train", "y_train", "x_test", "y_test") if name not in file.files]
             if missing:
                 raise ValueError(f"it holds no array {', '.join(missing)}")
