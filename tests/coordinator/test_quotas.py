@@ -18,7 +18,7 @@ from tests.coordinator.test_uploads import TUS
 
 def test_a_full_folder_takes_nothing_in_and_goes_on_when_there_is_room(serve: Callable[..., Served]) -> None:
     """The reason is `storage-full`; the run ends when an expired upload has made room."""
-    most = 1_370_000
+    most = 6_100_000
     served = serve(max_disk_bytes=most, upload_expires_s=3)
     wanted = {"cohort": 1, "over-select": 2.0, "min-clients": 2, "rounds": 1, "evaluate": False}
     run = served.run(model(100_000), **wanted)["id"]
