@@ -213,6 +213,9 @@ class Byzantine:
     half: Any
     attack: Attack
 
+    def check(self, task: Task, learner: Learner) -> None:
+        self.half.check(task, learner)
+
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         outcome: Outcome = self.half.perform(task, memory, learner)
         if task.kind == EVALUATE:

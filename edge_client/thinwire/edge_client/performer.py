@@ -78,6 +78,7 @@ class Performer:
         self._tried: set[tuple[str, str]] = set()
         self._spec = spec_digest(learner.spec)
         self._plans: dict[bytes, CheckedPlan] = {}
+        self._proved: set[bytes] = set()
 
     def perform(self, message: TaskMessage, memory: RunMemory) -> StagedOutcome:
         """Fetches and performs a task.
@@ -95,6 +96,9 @@ class Performer:
         begun = self._now_s()
         try:
             with _at_most(self._limits.seconds):
+                if message.plan not in self._proved:
+                    checked.half.check(task, self._learner)
+                    self._proved.add(message.plan)
                 perform = checked.half.evaluate if plan.kind == EVALUATE else checked.half.perform
                 outcome = perform(task, memory.memory(), self._learner)
                 payload = self._learner.encoded(outcome.answer.arrays)

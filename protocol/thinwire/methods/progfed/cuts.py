@@ -85,15 +85,24 @@ def _positions(pieces: Iterable[str]) -> dict[str, int]:
     return {piece: index for index, piece in enumerate(distinct)}
 
 
+def head_shape(
+    shapes: Mapping[str, tuple[int, ...]], blocks: list[list[str]], stage: int, settings: ProgfedSettings
+) -> tuple[int, ...]:
+    """Of the weight of the temporary head of `stage` (from 1): outputs, then inputs. What the settings do not say is
+    read off the last array of the block, and of the model: right for layers with a bias, and for most without.
+    """
+    width = settings.head_widths[stage - 1] if settings.head_widths else shapes[blocks[stage - 1][-1]][0]
+    outputs = settings.outputs or shapes[blocks[-1][-1]][0]
+    return (outputs, width, 1, 1) if settings.growth == "asymmetric" else (outputs, width)
+
+
 def temporary_head(model: Arrays, blocks: list[list[str]], stage: int, settings: ProgfedSettings, seed: int) -> Arrays:
     """The first arrays of the head of `stage` (from 1), float32: as torch draws a linear layer's, by our generator.
 
     For a U-Net that grows asymmetrically the layer is a convolution of one position.
     """
-    last = model[blocks[stage - 1][-1]]
-    width = settings.head_widths[stage - 1] if settings.head_widths else last.shape[0]
-    outputs = settings.outputs or model[blocks[-1][-1]].shape[0]
-    shape = (outputs, width, 1, 1) if settings.growth == "asymmetric" else (outputs, width)
+    shape = head_shape({name: array.shape for name, array in model.items()}, blocks, stage, settings)
+    outputs, width = shape[:2]
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, stage], np.uint64)))
     bound = 1 / np.sqrt(width)
     drawn: dict[str, Array] = {
