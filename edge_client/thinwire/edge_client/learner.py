@@ -163,6 +163,17 @@ def _stacked(dataset: Any, which: str) -> tuple[torch.Tensor, ...]:
         raise ProblemFileError(f"data().{which} cannot be stacked into tensors: {error}") from error
 
 
+def said_of_not_finite(samples: Samples, which: str) -> str:
+    """What to say of data that hold NaN or infinity; "" where they hold none."""
+    bad = samples.not_finite()
+    if not len(bad):
+        return ""
+    return (
+        f"data().{which}: {len(bad)} of {len(samples)} examples hold NaN or infinite numbers (the first of them is "
+        f"number {int(bad[0])}); fill them in or leave them out"
+    )
+
+
 def fresh_model(problem: LearningProblem) -> nn.Module:
     """A model of this problem, of which every array can travel. Raises: `ProblemFileError`."""
     model = problem.model()

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.quantities import in_bytes
+from thinwire.methods.arrays import check_finite
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
 from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
@@ -21,7 +22,7 @@ from thinwire.protocol.messages import PartMessage, TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
 from .console import Say, in_words
-from .learner import Learner
+from .learner import Learner, said_of_not_finite
 from .memory.folder import Folder
 from .memory.records import TornRecordError
 from .memory.runs import RunMemory, StagedOutcome
@@ -101,13 +102,14 @@ class Performer:
                     self._proved.add(message.plan)
                 perform = checked.half.evaluate if plan.kind == EVALUATE else checked.half.perform
                 outcome = perform(task, memory.memory(), self._learner)
+                check_finite(outcome.answer.arrays)
                 payload = self._learner.encoded(outcome.answer.arrays)
         except CodecError as error:
             if error.reason != "out-of-range":
                 raise
-            raise CodecError(
-                error.reason, f"{error.detail}. Training diverges on this client's data: lower the run's lr"
-            ) from None
+            cause = said_of_not_finite(self._learner.train, "train")
+            cause = cause or "Training diverges on this client's data: lower the run's lr"
+            raise CodecError(error.reason, f"{error.detail}. {cause}") from None
         finally:
             give_back_freed_memory()
         most = self._learner.max_answer_bytes
@@ -118,6 +120,9 @@ class Performer:
         metrics = _metrics(outcome, self._now_s() - begun)
         if unknown := sorted(set(outcome.answer.metrics) - set(metrics)):
             self._say(f"{', '.join(unknown)}: not told, since not finite or one too many")
+            evaluation = self._learner.evaluation
+            if evaluation is not None and (words := said_of_not_finite(evaluation, "evaluation")):
+                self._say(words)
         self._say(
             f"{_what(message, checked)}  {in_words(metrics)}  {metrics['seconds']:.1f} s  "
             f"answer {in_bytes(len(payload))}"
@@ -221,9 +226,15 @@ def _what(message: TaskMessage, checked: CheckedPlan) -> str:
 
 
 def _metrics(outcome: Outcome, seconds: float) -> dict[str, float]:
-    """At most twelve, finite."""
-    found = {name: float(value) for name, value in outcome.answer.metrics.items() if math.isfinite(value)}
-    return {**dict(list(found.items())[: _MAX_METRICS - 1]), "seconds": seconds}
+    """At most twelve, finite; `not_finite`: how many were not, so that a round without a loss says why."""
+    given = outcome.answer.metrics
+    found = {name: float(value) for name, value in given.items() if math.isfinite(value)}
+    own = (
+        {"seconds": seconds}
+        if len(found) == len(given)
+        else {"not_finite": float(len(given) - len(found)), "seconds": seconds}
+    )
+    return {**dict(list(found.items())[: _MAX_METRICS - len(own)]), **own}
 
 
 @contextmanager

@@ -32,6 +32,13 @@ def check_floating(model: Arrays) -> None:
             raise CodecError("bad-spec", f"array {name!r} of the model is {item.dtype}; this method averages floats")
 
 
+def check_finite(arrays: Arrays) -> None:
+    """Raises `out-of-range` where a floating array holds NaN or infinity."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise CodecError("out-of-range", f"array {name!r} holds a value that is not finite")
+
+
 def is_statistic(name: str) -> bool:
     """Whether an array is a running statistic of a normalisation layer: averaged, never optimised."""
     return name.rpartition(".")[2] in _STATISTICS

@@ -27,6 +27,14 @@ class Samples:
             rows: Any = chosen if order is None else order[chosen].to(self.inputs.device)
             yield self.inputs[rows], None if self.targets is None else self.targets[rows]
 
+    def not_finite(self) -> torch.Tensor:
+        """Indices of the examples that hold a number which is not finite."""
+        found = torch.zeros(len(self), dtype=torch.bool, device=self.inputs.device)
+        for part in (self.inputs, self.targets):
+            if part is not None and part.is_floating_point():
+                found |= ~torch.isfinite(part).reshape(len(part), -1).all(1)
+        return found.nonzero()[:, 0]
+
 
 def cuts(count: int, size: int) -> Iterator[slice]:
     """The batches of a pass over so many examples. A rest of one joins the batch before it: batch normalisation has no

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from thinwire.codecs import Array, Arrays, Chain, Spec
+from thinwire.methods.arrays import check_finite
 from thinwire.methods.client_half import ClientHalf
 from thinwire.methods.learner import Learner
 from thinwire.methods.sparse_masks import SparseMasksSettings, View
@@ -26,6 +27,8 @@ class Client(ClientHalf[SparseMasksSettings]):
             return self.evaluate(task, memory, learner)
         scores, frozen, metrics = self._received(task, learner, (self.settings.shown,))
         trained = train_scores(learner, frozen, scores, self.settings)
+        # A mask drawn from scores that are no numbers would be an empty one, and count.
+        check_finite(trained)
         masks = {name: draw(_sigmoid(array), learner.seed, name) for name, array in trained.items()}
         tensors = model_tensors(learner.model)
         statistics = {
