@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from thinwire.methods.model_file import model_bytes
 from thinwire.protocol.command_options import fail, with_options
 from thinwire.protocol.exit_codes import Exit
 
@@ -108,7 +109,7 @@ def model_init(
         from . import model
         from .join import learning_problem
 
-        model.write_out(model.model_bytes(model.first_model(learning_problem(problem), seed)), out)
+        model.write_out(model_bytes(model.first_model(learning_problem(problem), seed)), out)
 
 
 @_command(model_app, "export")
@@ -155,7 +156,7 @@ def model_compact(
             tolerance=tolerance,
             unfolding="spatial" if spatial else "channel",
         )
-        model.write_out(model.model_bytes(arrays), out)
+        model.write_out(model_bytes(arrays), out)
         print(words)
 
 
@@ -166,7 +167,7 @@ def model_expand(file: ModelFile, out: SafetensorsFile) -> None:
         from . import model
 
         arrays = model.trained_model(file)
-        model.write_out(model.model_bytes(arrays), out)
+        model.write_out(model_bytes(arrays), out)
         print(model.described(arrays))
 
 

@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
+from thinwire.methods.arrays import Model
 from thinwire.methods.payloads import decoded_answer, encode_answer
 from thinwire.methods.samples import Samples
-from thinwire.methods.tensors import laid_out, load_arrays, model_arrays, model_spec, model_tensors
+from thinwire.methods.tensors import laid_out, load_arrays, model_arrays, model_spec, model_tensors, rest_frozen
 from thinwire.methods.values import Answer
 
 from .data import ClientInfo
@@ -47,7 +48,7 @@ class Learner:
         self._scores = Scores(problem.loss)
         self.encode = problem.encode
         torch.manual_seed(client.seed)
-        self._make, self._first_seed = problem.model, client.seed
+        self._problem, self._first_seed = problem, client.seed
         self.model = fresh_model(problem)
         self.model.to(self.device)
         for parameter in self.model.parameters():
@@ -89,13 +90,13 @@ class Learner:
     def load(self, arrays: Arrays) -> None:
         load_arrays(self.model, arrays)
 
-    def arrays(self) -> dict[str, Any]:
+    def arrays(self) -> Model:
         return model_arrays(self.model)
 
-    def first_arrays(self) -> dict[str, Any]:
+    def first_arrays(self) -> Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._first_seed)
-            return model_arrays(self._make())
+            return model_arrays(fresh_model(self._problem))
 
     def encoded(self, answer: Arrays) -> bytes:
         return encode_answer(answer, self._reply, self.uplink, reference=self._reference, seed=self.seed)
@@ -186,4 +187,5 @@ def fresh_model(problem: LearningProblem) -> nn.Module:
             )
         if tensor.dtype == torch.bfloat16:
             raise ProblemFileError(f"model(): {name} is bfloat16, which cannot travel; build the model in float32")
+    rest_frozen(model)
     return model

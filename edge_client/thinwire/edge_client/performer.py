@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.quantities import in_bytes
-from thinwire.methods.arrays import check_finite
+from thinwire.methods.arrays import check_finite, own_name
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
 from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
@@ -203,10 +203,10 @@ class Performer:
         if not self._own_first or part.digest is None or (run, name) in self._tried:
             return None
         self._tried.add((run, name))
-        if any(own.get(array) != item for array, item in spec.items()):
+        if any(own.get(own_name(array)) != item for array, item in spec.items()):
             return None
         first = self._learner.first_arrays()
-        payload = checked.chains.whole.encode({array: first[array] for array in spec}, spec, seed=seed)
+        payload = checked.chains.whole.encode({array: first[own_name(array)] for array in spec}, spec, seed=seed)
         if digest_of(payload) != part.digest:
             return None
         self._say(f"{name}: as this client's own first model has it; {in_bytes(len(payload))} need not travel")

@@ -20,6 +20,7 @@ import numpy as np
 
 from thinwire.codecs import Array, Arrays, CodecError
 
+from .arrays import is_buffer
 from .reducers import Bounds, Reducer
 from .server_half import RunFacts
 from .sums import ExactSum, Means, Weighting
@@ -112,7 +113,8 @@ class OrderStatistic:
 
 
 class BoundedNorm:
-    """Another reducer behind a bound on the L2 norm of each contribution, over all its floating arrays together.
+    """Another reducer behind a bound on the L2 norm of each contribution, over all its floating arrays together but
+    buffers, which are no directions.
 
     A contribution beyond it is scaled down to it, or refused.
     """
@@ -129,14 +131,16 @@ class BoundedNorm:
     def check(self, contribution: Contribution) -> Contribution:
         """Raises: `out-of-range`, of the other reducer or for the norm."""
         contribution = self._reducer.check(contribution)
-        norm = l2_norm(contribution.arrays)
+        norm = l2_norm({name: array for name, array in contribution.arrays.items() if not is_buffer(name)})
         if norm <= self._most:
             return contribution
         if self._refuse:
             raise CodecError("out-of-range", f"an answer of norm {norm:.4g}; the run takes {self._most:g}")
         factor = self._most / norm
         clipped = {
-            name: (array.astype(np.float64) * factor).astype(array.dtype) if array.dtype.kind == "f" else array
+            name: (array.astype(np.float64) * factor).astype(array.dtype)
+            if array.dtype.kind == "f" and not is_buffer(name)
+            else array
             for name, array in contribution.arrays.items()
         }
         return replace(contribution, arrays=clipped)

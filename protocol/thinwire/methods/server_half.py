@@ -8,6 +8,7 @@ from typing import Any, Generic
 
 from thinwire.codecs import Arrays, Spec
 
+from .arrays import travelling
 from .reducers import Bounds, Reducer, Robust
 from .settings import SettingsT
 from .values import EVALUATE, State, Task
@@ -66,5 +67,5 @@ class ServerHalf(ABC, Generic[SettingsT]):
     def evaluation(self, state: State) -> Task | None:
         """The exchange that measures the final state; None for nothing to measure."""
         model = self.model(state)
-        parts = {} if model is None else {"model": model}
+        parts = {} if model is None else {"model": travelling(model)}
         return Task(state.round, state.step, EVALUATE, parts, Spec())

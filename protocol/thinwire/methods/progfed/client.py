@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from thinwire.codecs import Array, Arrays
-from thinwire.methods.arrays import headed, under
+from thinwire.methods.arrays import arrived, difference, headed, is_buffer, own_name, under
 from thinwire.methods.client_half import ClientHalf
 from thinwire.methods.error_feedback import compensated, with_residual
 from thinwire.methods.learner import Learner
@@ -35,13 +35,13 @@ class Client(ClientHalf[ProgfedSettings]):
             return self.evaluate(task, memory, learner)
         received, settings = task.arrays, self.settings
         own = model_tensors(learner.model)
-        learner.load({name: array for name, array in received.items() if name in own})
+        learner.load({name: array for name, array in received.items() if own_name(name) in own})
         # The parts are the blocks and the head.
         stage = len(task.parts) - 1
-        model, temporary = stage_model(learner.model, received, stage, settings.growth)
+        model, temporary = stage_model(learner.model, arrived(received), stage, settings.growth)
         tensors = {**own, **temporary}
         metrics = {**learner.evaluate(model), "stage": float(stage)}
-        with _only([tensors[name] for name in task.reply], list(tensors.values())):
+        with _only([tensors[own_name(name)] for name in task.reply], list(tensors.values())):
             optimiser = Sgd(float(task.options["lr"]), settings.momentum, settings.weight_decay).build(model)
             train_epochs(
                 model,
@@ -53,7 +53,11 @@ class Client(ClientHalf[ProgfedSettings]):
                 seed=learner.seed,
                 penalty=proximal(model, settings.proximal_mu),
             )
-        answer: dict[str, Array] = {name: tensors[name].detach().cpu().numpy() - received[name] for name in task.reply}
+        after = {name: tensors[own_name(name)].detach().cpu().numpy() for name in task.reply}
+        answer: dict[str, Array] = {
+            name: difference(array, received[name]) if is_buffer(name) else array - received[name]
+            for name, array in after.items()
+        }
         if not settings.error_feedback:
             return Outcome(Answer(answer, len(learner.train), metrics), memory, memory)
         kept_for = np.array(len(task.parts), np.int64)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from thinwire.methods.arrays import arrived, travelling
 from thinwire.methods.learner import Learner
 from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY, cut, head_shape
@@ -23,12 +24,17 @@ def check_stages(learner: Learner, settings: ProgfedSettings, first: int) -> Non
 
     Raises: `TaskRefusedError`, with the setting that helps; `CodecError` (a model that cannot be cut).
     """
-    blocks = cut(learner.spec, settings)
+    blocks = cut(_shapes(learner), settings)
     chosen = [stage for stage in range(first, len(blocks)) if not _is_skipped(stage, settings)]
     with _at_rest(learner.model):
         _check_widths(learner, settings, blocks, [stage for stage in chosen if stage < len(blocks) - 1])
         for stage in chosen:
             _check_outputs(learner, settings, blocks, stage)
+
+
+def _shapes(learner: Learner) -> dict[str, tuple[int, ...]]:
+    """Of the model's arrays, by the names under which they travel."""
+    return {name: array.shape for name, array in travelling(learner.arrays()).items()}
 
 
 def _is_skipped(stage: int, settings: ProgfedSettings) -> bool:
@@ -39,21 +45,21 @@ def _is_skipped(stage: int, settings: ProgfedSettings) -> bool:
 def _built(learner: Learner, settings: ProgfedSettings, blocks: list[list[str]], stage: int) -> nn.Module:
     """The model of a stage; a temporary head is of zeros."""
     names = [name for block in blocks[:stage] for name in block]
-    shapes = {name: item.max_shape for name, item in learner.spec.items()}
+    shapes = _shapes(learner)
     arrays = {name: np.zeros(0) for name in names}
     if stage == len(blocks) - 1 or settings.growth == "symmetric":
         arrays |= {name: np.zeros(0) for name in blocks[-1]}
     else:
         shape = head_shape(shapes, blocks, stage, settings)
         arrays |= {TEMPORARY["weight"]: np.zeros(shape, np.float32), TEMPORARY["bias"]: np.zeros(shape[0], np.float32)}
-    return stage_model(learner.model, arrays, stage, settings.growth)[0]
+    return stage_model(learner.model, arrived(arrays), stage, settings.growth)[0]
 
 
 def _check_widths(learner: Learner, settings: ProgfedSettings, blocks: list[list[str]], stages: list[int]) -> None:
     """Of the features that temporary heads are put on."""
     if settings.growth == "symmetric":
         return
-    shapes = {name: item.max_shape for name, item in learner.spec.items()}
+    shapes = _shapes(learner)
     found: dict[int, int] = {}
     fits = True
     inputs = learner.train.inputs[:2]
