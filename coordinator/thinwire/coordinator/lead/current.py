@@ -78,7 +78,8 @@ class Current:
 
 @dataclass(slots=True)
 class Led:
-    """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state before it.
+    """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state
+    before it.
 
     `previous_broadcast`: of the exchange before, `previous_contributors` whose answers counted in it, `history` all
     that are closed. `command`: of the operator, not yet carried out; `resumed`: it has just been told to go on.
