@@ -28,8 +28,8 @@ Tensors = tuple[torch.Tensor, torch.Tensor]
 @dataclass(frozen=True, slots=True)
 class ProblemOptions:
     """`data`: the npz file of a set that is not bundled; `downloads`: the folder of fetched sets, None: fetch nothing.
-    `architecture`: instead of the problem's own. `train`, `test`: how many examples of the source to use. `classes`: how
-    many there are, where the labels of one client's file may not show all; None: as many as they need.
+    `architecture`: instead of the problem's own. `train`, `test`: how many examples of the source to use. `classes`:
+    how many there are, where the labels of one client's file may not show all; None: as many as they need.
     """
 
     data: Path | None = None
