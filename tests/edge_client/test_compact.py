@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from thinwire.edge_client.data import ClientInfo
-from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.model import compact_arrays, first_model, fresh_model, read_model
+from thinwire.edge_client.learner import Learner, fresh_model
+from thinwire.edge_client.model import compact_arrays, first_model, read_model
 from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods.feddlr.compact import compact_like, truncate_model
 from thinwire.methods.model_file import model_bytes
