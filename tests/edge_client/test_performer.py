@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from thinwire.codecs import Arrays, CodecError
+from thinwire.codecs import Array, Arrays, CodecError
 from thinwire.edge_client.data import ClientInfo, Data
-from thinwire.edge_client.learner import Learner
+from thinwire.edge_client.learner import BrokenModelError, Learner
 from thinwire.edge_client.memory.runs import RunMemory, StagedOutcome
 from thinwire.edge_client.performer import Limits, Performer
 from thinwire.edge_client.problems.problem_file import LearningProblem
@@ -140,3 +140,39 @@ def test_a_metric_that_is_not_finite_is_told_and_counted(tmp_path: Path) -> None
     assert any("1 of 12 examples hold NaN" in line for line in performed.said)
     other = Performed(learner(), tmp_path / "other", "fedavg")
     assert "not_finite" not in other(other.first()).metrics
+
+
+def later(performed: Performed, spoil: Callable[[Array], Array]) -> Task:
+    """A task of the third round, of a model that has been spoilt."""
+    task = performed.first()
+    parts = {part: {name: spoil(array) for name, array in arrays.items()} for part, arrays in task.parts.items()}
+    return replace(task, round=3, parts=parts)
+
+
+@pytest.mark.parametrize("method", ["fedavg", "feddlr", "feddkd"])
+@pytest.mark.parametrize("held_out", [True, False])
+@pytest.mark.parametrize("factor", [np.nan, np.inf, 1e4])
+def test_a_broken_model_is_declined_and_the_next_one_is_taken(
+    method: str, held_out: bool, factor: float, tmp_path: Path
+) -> None:
+    """Also by a client that sees no other model before, as after a restart."""
+    performed = Performed(learner(), tmp_path, method, {"weighting": "uniform"})
+    if not held_out:
+        performed.learner.evaluation = None
+    with pytest.raises(BrokenModelError, match="the model received is broken"):
+        performed(later(performed, lambda array: (array * factor).astype("f4")))
+    assert performed(later(performed, lambda array: array)).payload
+    performed(performed.first())
+    with pytest.raises(BrokenModelError):
+        performed(later(performed, lambda array: (array * factor).astype("f4")))
+
+
+def test_a_worse_model_is_not_a_broken_one(tmp_path: Path) -> None:
+    performed = Performed(learner(), tmp_path, "fedavg")
+    performed(performed.first())
+    assert performed(later(performed, lambda array: 3 * array)).payload
+
+
+def test_a_loss_that_no_model_has_is_not_the_model_s_fault(tmp_path: Path) -> None:
+    performed = Performed(learner(spoilt("evaluation")), tmp_path, "fedavg")
+    assert performed(later(performed, lambda array: array)).payload

@@ -84,7 +84,8 @@ class Performer:
     def perform(self, message: TaskMessage, memory: RunMemory) -> StagedOutcome:
         """Fetches and performs a task.
 
-        Raises: `TaskRefusedError`, `PartsLostError`, `TaskTooLongError`, `CodecError`, and what `fetch` raises.
+        Raises: `TaskRefusedError`, `BrokenModelError`, `PartsLostError`, `TaskTooLongError`, `CodecError`, and what
+        `fetch` raises.
         """
         checked = self._plan(message.plan)
         plan = checked.message
@@ -93,6 +94,8 @@ class Performer:
         parts = self._parts(message, checked, memory)
         seed = client_seed(plan.seed, message.round, message.step, self._learner.name)
         self._learner.prepare(seed, reply=checked.reply, uplink=checked.chains.up, reference=merge_parts(parts))
+        if plan.kind != EVALUATE:
+            self._learner.watch(merge_parts(parts), first=message.round == 1)
         task = Task(message.round, message.step, plan.kind, parts, checked.reply, options=message.options or {})
         begun = self._now_s()
         try:

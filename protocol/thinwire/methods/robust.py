@@ -21,7 +21,7 @@ import numpy as np
 from thinwire.codecs import Array, Arrays, CodecError
 
 from .arrays import is_buffer
-from .reducers import Bounds, Reducer
+from .reducers import Bounds, Reducer, trimmed
 from .server_half import RunFacts
 from .sums import ExactSum, Means, Weighting
 from .values import Contribution
@@ -70,11 +70,6 @@ class Kept(Means):
             total += row
         total /= len(middle)
         return total
-
-
-def trimmed(count: int, trim: float) -> int:
-    """How many of `count` answers a trimmed mean leaves out at each end: floor(trim * count), one at least stays."""
-    return min(math.floor(trim * count), (count - 1) // 2)
 
 
 def _blocks(size: int, rows: int) -> Iterator[slice]:
@@ -164,9 +159,13 @@ def l2_norm(arrays: Arrays) -> float:
 
 
 def reducer_of(facts: RunFacts, weighting: Weighting) -> Reducer[Any]:
-    """What the run wants of a method whose answers are averaged: the exact mean, unless `facts.robust` says more."""
+    """What the run wants of a method whose answers are averaged: the exact mean, unless `facts.robust` says more.
+
+    A bound on norms bounds nothing while a claimed number of examples buys weight: behind one every client counts the
+    same.
+    """
     robust = facts.robust
-    reducer: Reducer[Any] = ExactSum(facts.bounds, weighting)
+    reducer: Reducer[Any] = ExactSum(facts.bounds, weighting if robust.max_norm is None else "uniform")
     if robust.statistic is not None:
         reducer = OrderStatistic(facts.bounds, robust.statistic, robust.trim)
     if robust.max_norm is not None:
