@@ -18,6 +18,7 @@ from .objects.problems import storage_problem
 from .settings import ServeSettings
 from .wire import documentation, problems
 from .wire.charging import Charging
+from .wire.hosts import HostCheck, Hosts
 from .wire.identity import Identity
 from .wire.throttle import Rates, Throttle, Throttling
 
@@ -56,7 +57,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     )
     app.state.coordinator = coordinator
     rates = settings.max_requests_per_client, settings.max_requests_per_address, settings.max_failures_per_address
-    throttle, access = Throttle(Rates(*rates)), coordinator.access
+    throttle, access = Throttle(Rates(*rates), settings.proxies), coordinator.access
     # Routes are tried in this order: what clients ask again and again comes first.
     for router in (exchanges, uploads, payloads, enrolment, runs, health, page):
         app.include_router(router.router)
@@ -65,7 +66,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
     # The last one is the outermost.
     app.add_middleware(Throttling, throttle=throttle)
     app.add_middleware(
-        Identity, find=access.find, is_owner=access.is_owner, used=access.used, open_reads=settings.open_reads
+        Identity, find=access.find, is_owner=access.is_owner, used=access.used, public_read=settings.public_read
     )
+    app.add_middleware(HostCheck, hosts=Hosts(settings.hosts, settings.proxies))
     app.add_middleware(Charging)
     return app

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from .addresses import Proxies
+
 MAX_HEAD_BYTES: Final = 1 << 16
 """Of a request's line and headers, and beyond that of as many bytes around its body as the body has."""
 MAX_REST_BYTES: Final = 1 << 22
@@ -24,10 +26,10 @@ _MOST_FILES: Final = 1 << 16
 class Crowd:
     """How many connections are open, in all and per address. `trusted`: proxies, whose own number is not limited."""
 
-    def __init__(self, *, most: int, per_address: int, trusted: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, most: int, per_address: int, trusted: Proxies | None = None) -> None:
         self._most = most
         self._per_address = per_address
-        self._trusted = trusted
+        self._trusted = trusted or Proxies()
         self._open = Counter[str]()
 
     def enter(self, address: str) -> str | None:

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from thinwire.protocol.fields import Role
 from thinwire.protocol.reasons import ProblemError
 
+from .hosts import is_local
+
 ASKER: Final = "thinwire.asker"
 """The key of the request's `Asker` in the ASGI scope."""
 _IDENTITY: Final = "thinwire.identity"
@@ -53,7 +55,8 @@ class Asker:
 
 class Identity:
     """The ASGI middleware. `find`: the client whose token has this hash; `is_owner`: whether it is the hash of the
-    data folder's token; `used`: is told whose token has been good for something; `open_reads`: reading needs no token.
+    data folder's token; `used`: is told whose token has been good for something; `public_read`: reading needs no token,
+    from wherever.
     """
 
     def __init__(
@@ -63,13 +66,13 @@ class Identity:
         is_owner: Callable[[bytes], bool],
         used: Callable[[Caller], None],
         *,
-        open_reads: bool,
+        public_read: bool,
     ) -> None:
         self._app = app
         self._find = find
         self._is_owner = is_owner
         self.used = used
-        self.open_reads = open_reads
+        self.public_read = public_read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -120,8 +123,8 @@ def require_operator(request: HTTPConnection) -> None:
 
 
 def require_reader(request: HTTPConnection) -> None:
-    """Raises as `require_operator`, unless reading is open."""
-    if not _identity(request).open_reads:
+    """Raises as `require_operator`, unless everybody may read, or this machine asks for itself."""
+    if not _identity(request).public_read and not is_local(request):
         require_operator(request)
 
 
