@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from thinwire.coordinator.demo import Fleet
+from thinwire.operator.fleet import Fleet
 from thinwire.protocol.settings import RunSettings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -24,12 +24,12 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.counting_proxy import CountingProxy
-from thinwire.coordinator.console import console, table
-from thinwire.coordinator.ledger_tables import total
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
-from thinwire.coordinator.processes import Children, finish
 from thinwire.edge_client.sockets import CountingBackend
 from thinwire.edge_client.transfer import Transfer
+from thinwire.operator.client import Operator, find_token
+from thinwire.operator.console import console, table
+from thinwire.operator.processes import Children, finish
+from thinwire.operator.tables import total
 from thinwire.protocol.messages import (
     Enrolled,
     Enrolment,
@@ -42,6 +42,7 @@ from thinwire.protocol.messages import (
     StoredModel,
     TaskMessage,
 )
+from thinwire.protocol.places import ADDRESS_FILE
 from thinwire.protocol.settings import RunSettings
 
 CLIENTS = 2

@@ -23,9 +23,9 @@ from thinwire.coordinator.demo import (
     start_clients,
     start_coordinator,
 )
-from thinwire.coordinator.operate import Operator
-from thinwire.coordinator.processes import Children, finish
-from thinwire.coordinator.rounds import Round
+from thinwire.operator.client import Operator
+from thinwire.operator.processes import Children, finish
+from thinwire.operator.rounds import Round
 from thinwire.protocol.messages import RunCommand, RunRequest, RunView
 from thinwire.protocol.settings import RunSettings
 

@@ -28,9 +28,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from thinwire.codecs import Chain, Spec
-from thinwire.coordinator.console import console, table
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
-from thinwire.coordinator.processes import Child, Children
+from thinwire.operator.client import Operator, find_token
+from thinwire.operator.console import console, table
+from thinwire.operator.processes import Child, Children
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
 from thinwire.protocol.messages import (
     MAX_INLINE_BYTES,
@@ -48,6 +48,7 @@ from thinwire.protocol.messages import (
     TaskMessage,
     VerdictMessage,
 )
+from thinwire.protocol.places import ADDRESS_FILE
 from thinwire.protocol.settings import RunSettings
 
 SAMPLE_S = 0.05

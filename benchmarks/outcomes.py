@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from thinwire.coordinator.console import in_bytes
-from thinwire.coordinator.rounds import Round, accuracy_of, evaluation_of, rounds_of
+from thinwire.machine.quantities import in_bytes
 from thinwire.methods.interface import EVALUATE
+from thinwire.operator.rounds import Round, accuracy_of, evaluation_of, rounds_of
 from thinwire.protocol.messages import ExchangeMetrics
 
 

@@ -11,13 +11,13 @@ from typing import Final
 
 from rich.console import Console
 
-from thinwire.coordinator.cli_demo import show_nothing, tell
-from thinwire.coordinator.cli_options import Format
-from thinwire.coordinator.console import console
 from thinwire.coordinator.demo import Fleet, run_demo
-from thinwire.coordinator.report import PLOT
-from thinwire.coordinator.round_table import round_table
-from thinwire.coordinator.watch import LIVE_ROUNDS
+from thinwire.operator.cli.demo import show_nothing, tell
+from thinwire.operator.cli.options import Format
+from thinwire.operator.console import console
+from thinwire.operator.follow import LIVE_ROUNDS
+from thinwire.operator.reports.run import PLOT
+from thinwire.operator.tables import round_table
 from thinwire.protocol.settings import RunSettings
 
 IMAGES: Final = Path("docs/images")

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.cells import Cell, chosen
 from benchmarks.outcomes import Outcome
-from thinwire.coordinator.demo import Result
+from thinwire.operator.result import Result
 
 
 class Store:

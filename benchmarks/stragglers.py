@@ -22,11 +22,12 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from thinwire.coordinator.console import console, table
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
-from thinwire.coordinator.processes import Children, finish
-from thinwire.coordinator.rounds import Round, evaluation_of, rounds_of
+from thinwire.operator.client import Operator, find_token
+from thinwire.operator.console import console, table
+from thinwire.operator.processes import Children, finish
+from thinwire.operator.rounds import Round, evaluation_of, rounds_of
 from thinwire.protocol.messages import Invite, InviteRequest, RunMetrics, RunRequest, RunView, StoredModel
+from thinwire.protocol.places import ADDRESS_FILE
 from thinwire.protocol.settings import RunSettings
 
 LOOK_S = 0.2

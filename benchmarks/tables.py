@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from thinwire.coordinator.console import table
+from thinwire.operator.console import table
 
 
 @dataclass(frozen=True, slots=True)

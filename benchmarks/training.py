@@ -25,7 +25,6 @@ import torch
 from torch import nn
 
 from thinwire.codecs import Arrays
-from thinwire.coordinator.console import console, table
 from thinwire.edge_client.architectures import ARCHITECTURES
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
@@ -36,6 +35,7 @@ from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import cut
 from thinwire.methods.registry import client_half, find_method, method_ids
 from thinwire.methods.simulation import build_server
+from thinwire.operator.console import console, table
 from thinwire.protocol.settings import RunSettings
 
 BARE: Final = "bare loop"

@@ -27,10 +27,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.process_watch import Peak, anonymous_bytes, folder_bytes
-from thinwire.coordinator.console import console, in_bytes, table
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
-from thinwire.coordinator.processes import Child, Children, finish
+from thinwire.machine.quantities import in_bytes
+from thinwire.operator.client import Operator, find_token
+from thinwire.operator.console import console, table
+from thinwire.operator.processes import Child, Children, finish
 from thinwire.protocol.messages import Invite, InviteRequest, RunRequest, RunView, StoredModel
+from thinwire.protocol.places import ADDRESS_FILE
 from thinwire.protocol.settings import RunSettings
 
 ARRAYS: Final = 10

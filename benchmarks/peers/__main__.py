@@ -24,8 +24,9 @@ from benchmarks.peers.environments import default_cache, environment, version
 from benchmarks.peers.page import DOCS, write_page
 from benchmarks.peers.started import PeerFailedError
 from benchmarks.peers.watching import Case, Cost, TooSlowError
-from thinwire.coordinator.console import console, in_bytes, table
-from thinwire.coordinator.processes import ChildFailedError
+from thinwire.machine.quantities import in_bytes
+from thinwire.operator.console import console, table
+from thinwire.operator.processes import ChildFailedError
 
 CASES: Final = (
     Case(4, 1_600_000, 5),

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.peers.watching import STAMPS, Case, Cost, trees, watch
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
-from thinwire.coordinator.processes import Children, finish
+from thinwire.operator.client import Operator, find_token
+from thinwire.operator.processes import Children, finish
 from thinwire.protocol.messages import Invite, InviteRequest, RunRequest, RunView, StoredModel
+from thinwire.protocol.places import ADDRESS_FILE
 from thinwire.protocol.settings import RunSettings
 
 TASK: Final = """

@@ -11,7 +11,7 @@ from thinwire.protocol.exit_codes import Exit
 
 from .conftest import DEADLINE_S, ENVIRONMENT
 
-COMPARE = [sys.executable, "-m", "thinwire.coordinator", "compare", "--clients", "2", "--rounds", "2"]
+COMPARE = [sys.executable, "-m", "thinwire.operator", "compare", "--clients", "2", "--rounds", "2"]
 
 
 def test_runs_share_data_clients_and_first_model(tmp_path: Path) -> None:

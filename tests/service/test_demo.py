@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from thinwire.coordinator.processes import Child
+from thinwire.operator.processes import Child
 from thinwire.protocol.exit_codes import Exit
 
 from .conftest import DEADLINE_S, ENVIRONMENT, interrupt, until
 
-DEMO = [sys.executable, "-m", "thinwire.coordinator", "demo", "--clients", "3"]
+DEMO = [sys.executable, "-m", "thinwire.operator", "demo", "--clients", "3"]
 
 
 def _running(folder: Path) -> list[str]:

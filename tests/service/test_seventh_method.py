@@ -96,7 +96,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def thinwire(environment: dict[str, str], *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "thinwire.coordinator", *arguments],
+        [sys.executable, "-m", "thinwire.operator", *arguments],
         env=environment, capture_output=True, text=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert done.returncode == Exit.OK, done.stdout + done.stderr

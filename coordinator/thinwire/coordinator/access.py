@@ -12,11 +12,12 @@ from sqlalchemy import delete, insert, select, update
 
 from thinwire.protocol.fields import Role
 from thinwire.protocol.messages import Enrolled, Enrolment, Invite, InviteRequest, OperatorToken
+from thinwire.protocol.places import OPERATOR_TOKEN
 from thinwire.protocol.reasons import ProblemError
 
 from . import tables
 from .invites import Invites, Issued
-from .secret_files import OPERATOR_TOKEN, fresh_secret, operator_token, write_secret
+from .secret_files import fresh_secret, operator_token, write_secret
 from .store import Statement, Store
 from .wire.identity import Asker, Caller, hash_of
 

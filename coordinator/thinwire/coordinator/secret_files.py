@@ -8,7 +8,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
-OPERATOR_TOKEN: Final = "operator.token"  # noqa: S105 (a file's name)
+from thinwire.protocol.places import OPERATOR_TOKEN
+
 _TOKEN_BYTES: Final = 16
 
 

@@ -20,10 +20,11 @@ from typing import Final
 import structlog
 import uvicorn
 
+from thinwire.protocol.places import ADDRESS_FILE
+
 from .allocator import give_back_large_memory
 from .app import create_app
 from .coordinator import Coordinator
-from .operate import ADDRESS_FILE
 from .settings import ServeSettings
 from .wire.connection import Terms, accept
 from .wire.guard import Crowd, most_connections

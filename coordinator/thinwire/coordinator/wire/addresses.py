@@ -18,12 +18,6 @@ def address_of(scope: Mapping[str, Any]) -> str:
     return str(address)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether it is this machine's own address, or its name."""
-    address = _address(host.strip("[]"))
-    return host == "localhost" if address is None else address.is_loopback
-
-
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

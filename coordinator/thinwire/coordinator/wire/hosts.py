@@ -12,9 +12,10 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from thinwire.protocol.places import on_this_machine
 from thinwire.protocol.reasons import ProblemError
 
-from .addresses import Proxies, address_of, is_loopback
+from .addresses import Proxies, address_of
 from .problems import problem_response
 
 _LOCAL: Final = "thinwire.local"
@@ -32,7 +33,7 @@ class Hosts:
         self._proxied = proxies is not None and proxies.local
 
     def check(self, scope: Scope) -> None:
-        """Raises: `bad-request` for a `Host` that is not the coordinator's; `not-allowed` for a page of another origin."""
+        """Raises: `bad-request` for another's `Host`; `not-allowed` for a page of another origin."""
         headers = Headers(scope=scope)
         given = headers.getlist("host")
         if len(given) > 1 or (not given and scope.get("http_version") != "1.0"):
@@ -41,7 +42,7 @@ class Hosts:
         if not self._is_ours(scope, host):
             raise ProblemError(
                 "bad-request",
-                f"Host {host[:80]!r} is none of this coordinator's: give it as --allowed-hosts, and a proxy's own address "
+                f"Host {host[:80]!r} is none of this coordinator's: give it as --allowed-hosts, and the address of a proxy "
                 "as --trusted-proxies",
             )
         origin = headers.get("origin")
@@ -49,23 +50,23 @@ class Hosts:
             raise ProblemError("not-allowed", "a page of another origin may not ask")
 
     def is_local(self, scope: Scope) -> bool:
-        """Whether a program at this machine asks for itself. Not where one of the proxies is on it, since such a proxy may
-        add nothing; HTTP/1.0 is what proxies speak by themselves and nobody else does.
+        """Whether a program at this machine asks for itself. Not where one of the proxies is on it, since such a proxy
+        may add nothing; HTTP/1.0 is what proxies speak by themselves and nobody else does.
         """
         headers = Headers(scope=scope)
         return (
             not self._proxied
             and scope.get("http_version") != "1.0"
-            and is_loopback(address_of(scope))
-            and is_loopback(_name(headers.get("host", "")))
+            and on_this_machine(address_of(scope))
+            and on_this_machine(_name(headers.get("host", "")))
             and not any(name.startswith(_FORWARDED) for name in headers)
             and headers.get("sec-fetch-site") not in _PAGES_OF_OTHERS
         )
 
     def _is_ours(self, scope: Scope, host: str) -> bool:
-        if not host or host in self._allowed or is_loopback(host):
+        if not host or host in self._allowed or on_this_machine(host):
             return True
-        return not self._allowed and (self._proxied or not is_loopback(address_of(scope)))
+        return not self._allowed and (self._proxied or not on_this_machine(address_of(scope)))
 
     def _is_same(self, origin: str, host: str) -> bool:
         try:
@@ -82,7 +83,7 @@ def _name(host: str) -> str:
     """Without its port."""
     host = host.strip().lower()
     if host.startswith("["):
-        return host[: host.find("]") + 1]
+        return host[1 : host.find("]")]
     return host.partition(":")[0].rstrip(".")
 
 
