@@ -225,7 +225,7 @@ def test_revocation_ends_an_upload_in_the_middle(standing: Served) -> None:
             location = (await client.create_upload(message.task, data)).headers["location"]
             file = standing.data_dir / "uploads" / location.rsplit("/", 1)[1]
             head = (
-                f"PATCH {location} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\n"
+                f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {client.token}\r\n"
                 f"Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Type: {OFFSET['content-type']}\r\n"
                 f"Content-Length: {len(data)}\r\n\r\n"
             )
@@ -260,7 +260,7 @@ def test_a_token_that_is_worth_nothing_ends_a_download_in_the_middle(standing: S
             assert part.digest is not None
             assert part.size is not None
             head = (
-                f"GET /v1/payloads/{part.digest.hex()} HTTP/1.1\r\nHost: x\r\n"
+                f"GET /v1/payloads/{part.digest.hex()} HTTP/1.1\r\nHost: localhost\r\n"
                 f"Authorization: Bearer {client.token}\r\n\r\n"
             )
             # With little room on the way, most of the file is still to be read when the token ends.

@@ -16,7 +16,7 @@ from tests.coordinator.served import Served, free_port, model
 from tests.coordinator.test_endpoints import enrolled
 from thinwire.coordinator.wire.guard import MAX_HEAD_BYTES, MAX_REST_BYTES
 
-HEAD = b"POST /v1/clients HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/clients HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 PATIENCE_S = 90
 """After which a connection that is still open counts as never closed."""
 
@@ -77,7 +77,7 @@ def test_a_head_that_dribbles_is_cut(hasty: Served, piece: bytes) -> None:
 
 def test_a_second_head_that_dribbles_is_cut_too(hasty: Served) -> None:
     with _connect(hasty) as raw:
-        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert raw.recv(1 << 16).startswith(b"HTTP/1.1 200")
         _dribble(raw, b"\r\n")
 
@@ -144,7 +144,7 @@ def test_a_peer_that_reads_nothing_is_cut(hasty: Served) -> None:
     hasty.run(model(1 << 20), cohort=1, name="large")
     client = enrolled(hasty, "reader")
     task = httpx.post(f"{hasty.url}/v1/registrations?wait_s=60", json={}, headers=client, timeout=90).json()
-    head = f"GET /v1/payloads/{task['parts'][0]['digest']} HTTP/1.1\r\nHost: x\r\n"
+    head = f"GET /v1/payloads/{task['parts'][0]['digest']} HTTP/1.1\r\nHost: localhost\r\n"
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.settimeout(PATIENCE_S)
@@ -169,7 +169,7 @@ def test_one_address_has_so_many_connections(serve: Callable[..., Served]) -> No
     served = serve(max_connections_per_address=5)
     held = [_connect(served) for _ in range(5)]
     with _connect(served) as raw:
-        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = _to_the_end(raw)
         assert answer.startswith(b"HTTP/1.1 429")
         assert b"retry-after: 10" in answer

@@ -42,8 +42,8 @@ class Hosts:
         if not self._is_ours(scope, host):
             raise ProblemError(
                 "bad-request",
-                f"Host {host[:80]!r} is none of this coordinator's: give it as --allowed-hosts, and the address of a proxy "
-                "as --trusted-proxies",
+                f"Host {host[:80]!r} is not this coordinator's: give it as --allowed-hosts, and a proxy's address as "
+                "--trusted-proxies",
             )
         origin = headers.get("origin")
         if origin is not None and given and not self._is_same(origin, given[0]):
