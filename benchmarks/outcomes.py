@@ -50,11 +50,11 @@ class Outcome:
 
     @property
     def uplink(self) -> int:
-        return sum(one.uplink_bytes for one in self.rounds)
+        return sum(one.cost.uplink for one in self.rounds)
 
     @property
     def downlink(self) -> int:
-        return sum(one.downlink_bytes for one in self.rounds)
+        return sum(one.cost.downlink for one in self.rounds)
 
     @property
     def wire(self) -> int:

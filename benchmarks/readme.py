@@ -11,10 +11,11 @@ from typing import Final
 
 from rich.console import Console
 
-from thinwire.coordinator.demo import Fleet, run_demo
-from thinwire.operator.cli.demo import show_nothing, tell
+from thinwire.operator.cli.demo import tell
 from thinwire.operator.cli.options import Format
 from thinwire.operator.console import console
+from thinwire.operator.demo import run_demo
+from thinwire.operator.fleet import Fleet
 from thinwire.operator.follow import LIVE_ROUNDS
 from thinwire.operator.reports.run import PLOT
 from thinwire.operator.tables import round_table
@@ -39,7 +40,7 @@ def main() -> None:
             settings,
             Path(name),
             lambda line: screen.print(line.partition(", logs")[0], style="dim"),
-            show_nothing,
+            lambda _view, _rounds: None,
         )
         screen.print(round_table(result.rounds, result.view.parameters, last=LIVE_ROUNDS))
         tell(result, fleet, report, screen, Format.TABLE)

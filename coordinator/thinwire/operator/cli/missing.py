@@ -11,7 +11,7 @@ from thinwire.protocol.exit_codes import Exit
 
 @contextmanager
 def explained(extra: str) -> Iterator[None]:
-    """Around the imports of a part: a library that is not installed ends the process with the name of the extra."""
+    """Around what loads a part: a library that is not installed ends the process with the name of the extra."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -17,5 +17,4 @@ PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 def serve(context: typer.Context) -> None:
     """Run a coordinator until Ctrl-C or SIGTERM; started again with the same folder, it goes on."""
     with explained("coordinator"):
-        command = import_module(SERVICE)
-    command.app(context.args, prog_name=context.command_path)
+        import_module(SERVICE).app(context.args, prog_name=context.command_path)
