@@ -28,6 +28,7 @@ from .coordinator import Coordinator
 from .settings import ServeSettings
 from .wire.connection import Terms, accept
 from .wire.guard import Crowd, most_connections
+from .wire.handshake import server_context
 
 KEEP_ALIVE_S: Final = 660
 """Longer than any poll: a new connection costs a handshake, under TLS of 2 kB or more."""
@@ -113,13 +114,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
             forwarded_allow_ips=sorted(settings.proxies.names),
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
-            ssl_certfile=settings.certificate,
-            ssl_keyfile=settings.key,
         )
-        try:
-            config.load()
-        except (OSError, ssl.SSLError) as error:
-            raise CannotServeError(f"certificate {settings.certificate}, key {settings.key}: {error}") from None
         server = _Server(config, coordinator, started)
         try:
             server.run(sockets=[listener])
@@ -139,7 +134,13 @@ def _log_from(level: str) -> None:
 def _terms(coordinator: Coordinator, settings: ServeSettings) -> Terms:
     per_address, proxies = settings.max_connections_per_address, settings.proxies
     crowd = Crowd(most=most_connections(), per_address=per_address, trusted=proxies)
-    return Terms(coordinator.ledger, crowd, settings.stalled_after_s)
+    tls = None
+    if settings.certificate is not None and settings.key is not None:
+        try:
+            tls = server_context(settings.certificate, settings.key)
+        except (OSError, ssl.SSLError) as error:
+            raise CannotServeError(f"certificate {settings.certificate}, key {settings.key}: {error}") from None
+    return Terms(coordinator.ledger, crowd, settings.stalled_after_s, tls)
 
 
 @contextlib.contextmanager

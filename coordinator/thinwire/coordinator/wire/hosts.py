@@ -9,16 +9,16 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from thinwire.protocol.places import on_this_machine
 from thinwire.protocol.reasons import ProblemError
 
 from .addresses import Proxies, address_of
+from .identity import LOCAL
 from .problems import problem_response
 
-_LOCAL: Final = "thinwire.local"
 _FORWARDED: Final = ("forwarded", "via", "x-real-ip", "x-forwarded-")
 _PAGES_OF_OTHERS: Final = ("cross-site", "same-site")
 
@@ -106,10 +106,5 @@ class HostCheck:
             except ProblemError as error:
                 await problem_response(Request(scope), error)(scope, receive, send)
                 return
-            scope[_LOCAL] = self._hosts.is_local(scope)
+            scope[LOCAL] = self._hosts.is_local(scope)
         await self._app(scope, receive, send)
-
-
-def is_local(request: HTTPConnection) -> bool:
-    """Whether a program at this machine asks for itself, with nobody in between."""
-    return bool(request.scope.get(_LOCAL, False))

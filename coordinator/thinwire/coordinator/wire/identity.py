@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from thinwire.protocol.fields import Role
 from thinwire.protocol.reasons import ProblemError
 
-from .hosts import is_local
-
 ASKER: Final = "thinwire.asker"
 """The key of the request's `Asker` in the ASGI scope."""
+LOCAL: Final = "thinwire.local"
+"""The key of whether a program at this machine asks for itself, with nobody in between, in the ASGI scope."""
 _IDENTITY: Final = "thinwire.identity"
 
 
@@ -45,6 +45,11 @@ class Asker:
     presented: bytes | None = None
     caller: Caller | None = None
     owner: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether the token is one."""
+        return self.owner or self.caller is not None
 
     def client(self) -> Caller:
         """Raises: `token-missing`, `token-invalid`."""
@@ -124,7 +129,7 @@ def require_operator(request: HTTPConnection) -> None:
 
 def require_reader(request: HTTPConnection) -> None:
     """Raises as `require_operator`, unless everybody may read, or this machine asks for itself."""
-    if not _identity(request).public_read and not is_local(request):
+    if not _identity(request).public_read and not request.scope.get(LOCAL, False):
         require_operator(request)
 
 
