@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -97,13 +98,13 @@ class Connection(HttpToolsProtocol):
         wanted = tls or self.enter(transport)
         kernel = self._kernel = self._kernel or Kernel(transport)
 
-        def abort() -> None:
-            kernel.cut()
+        def abort(*, silent: bool = False) -> None:
+            kernel.cut(silent=silent)
             transport.abort()
 
         self._abort = abort
         self._meter = Meter(self._terms.books, abort, kernel.counted, tls=tls)
-        self._watch = StallWatch(transport, kernel, stalled_after_s, abort)
+        self._watch = StallWatch(transport, kernel, stalled_after_s, partial(abort, silent=True))
         self._guard = Guard(self.loop, stalled_after_s, abort)
         super().connection_made(cast(asyncio.Transport, MeteredTransport(transport, self._meter, self._watch.wrote)))
         if not wanted:
@@ -120,6 +121,8 @@ class Connection(HttpToolsProtocol):
         if self._kernel is None:  # before it was made: `failed` follows
             return
         super().connection_lost(exc)
+        if isinstance(exc, TimeoutError):  # the kernel's own
+            self._kernel.cut(silent=True)
         self._guard.stop_waiting()
         self._watch.end()
         self._meter.lost()

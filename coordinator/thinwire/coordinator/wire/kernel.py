@@ -14,8 +14,8 @@ from typing import Final
 from thinwire.machine.tcp import TcpInfo, tcp_info, unsent
 
 UNSENT_BYTES: Final = 128 << 10
-"""Taken by the kernel of what waits to be sent, beyond what is on its way: the rest stays in its file, and does not cross
-when the connection ends.
+"""Taken by the kernel of what waits to be sent, beyond what is on its way: the rest stays in its file, and does not
+cross when the connection ends.
 """
 _CLOSED: Final = 7
 _FIRST_LOOK_S, _LOOK_S = 0.02, 1.0
@@ -29,7 +29,7 @@ class Kernel:
 
     def __init__(self, transport: asyncio.BaseTransport) -> None:
         self._socket: socket.socket | None = None
-        self.is_cut = False
+        self.is_cut = self.is_silent = False
         with contextlib.suppress(AttributeError, OSError):
             self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
             self._socket.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES)
@@ -41,9 +41,11 @@ class Kernel:
         """Bytes that the peer's kernel has not confirmed."""
         return None if self._socket is None else unsent(self._socket)
 
-    def cut(self) -> None:
-        """From now on nothing more is sent: with the connection goes what waits in the kernel."""
-        self.is_cut = True
+    def cut(self, *, silent: bool = False) -> None:
+        """From now on nothing more is sent: with the connection goes what waits in the kernel. `silent`: nothing is heard
+        of the peer any more, so what it has not confirmed does not count as sent either.
+        """
+        self.is_cut, self.is_silent = True, silent
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -85,16 +87,18 @@ class Parting:
         return True
 
     def end(self) -> None:
-        """Now: what is not confirmed does not count."""
+        """Now: what still waits is not sent."""
         if self._timer is not None:
             self._timer.cancel()
         counted = self._kernel.counted()
-        if self._kernel.waiting():
-            self._kernel.cut()
+        if self._kernel.waiting() and not self._kernel.is_cut:
+            self._kernel.cut(silent=counted is not None and counted.state != _CLOSED)
         self._kernel.close()
         if self._begun is not None and counted is not None and counted.state == _CLOSED != self._begun.state:
             # The end of the peer's stream, which came meanwhile, has been counted as a byte.
             counted = replace(counted, received=max(self._begun.received, counted.received - 1))
+        if self._kernel.is_silent and counted is not None:
+            counted = replace(counted, sent=counted.acknowledged)
         self._parted(counted)
 
     def _look_later(self) -> None:

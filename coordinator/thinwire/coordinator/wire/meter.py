@@ -76,7 +76,7 @@ class Meter:
         self._behind.append((self.downlink, bill))
         if len(self._behind) > _FEW:
             counted = self._kernel()
-            crossed = self.downlink if counted is None else counted.acknowledged
+            crossed = self.downlink if counted is None else counted.sent
             while self._behind and self._behind[0][0] <= crossed:
                 self._behind.popleft()
 
@@ -116,14 +116,14 @@ class Meter:
             bill.charge(part)
             missing -= part
         if self._counted is not None:
-            beyond = self._counted.received - self.uplink, self._counted.acknowledged - self.downlink
+            beyond = self._counted.received - self.uplink, self._counted.sent - self.downlink
             value = Bytes(int(self._tls), 0, max(0, beyond[0]), 0, max(0, beyond[1]))
             if value != Bytes():
                 self._books.record(("", self._owner, None, "connect" if self._tls else "other"), value)
 
     def _missing(self, counted: TcpInfo | None) -> int:
-        """Bytes handed over that the peer's kernel has not confirmed."""
-        return 0 if counted is None else max(0, self.downlink - counted.acknowledged)
+        """Bytes handed over that the kernel has not sent."""
+        return 0 if counted is None else max(0, self.downlink - counted.sent)
 
     def _uncharged(self) -> int:
         """Bytes since the last charge, both ways."""
