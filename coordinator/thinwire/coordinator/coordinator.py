@@ -66,7 +66,7 @@ class Coordinator:
         self.quotas = Quotas(settings)
         self.uploads = Uploads(self.store, self.folder, self.quotas, expires_s=settings.upload_expires_s)
         self.intake = Intake(self, settings.workers)
-        self.downloads = Downloads()
+        self.downloads = Downloads(settings.data_dir / "downloads")
         self.dispatch = Dispatch(self)
         self.runs: dict[str, Run] = {}
         self.tasks: dict[str, tuple[Run, OpenExchange, int]] = {}

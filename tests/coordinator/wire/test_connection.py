@@ -121,7 +121,7 @@ def test_what_surrounds_a_body_is_bounded(hasty: Served) -> None:
 def test_a_body_without_end_is_answered_and_cut(hasty: Served, path: bytes) -> None:
     head = HEAD.replace(b"/v1/clients", path) + b"Transfer-Encoding: chunked\r\n\r\n"
     chunk = b"10000\r\n" + b"x" * (1 << 16) + b"\r\n"
-    sent, before = 0, _resident(hasty)
+    sent, before = 0, resident(hasty)
     with _connect(hasty) as raw:
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             raw.sendall(head)
@@ -131,10 +131,11 @@ def test_a_body_without_end_is_answered_and_cut(hasty: Served, path: bytes) -> N
         answer = _to_the_end(raw)
     assert sent < 64 * MAX_REST_BYTES
     assert not answer or answer.startswith(b"HTTP/1.1 4")
-    assert _resident(hasty) - before < 32 << 20
+    assert resident(hasty) - before < 32 << 20
 
 
-def _resident(served: Served) -> int:
+def resident(served: Served) -> int:
+    """Bytes of memory of the coordinator's process that are no file's."""
     assert served.process is not None
     text = Path(f"/proc/{served.process.pid}/status").read_text()
     return 1024 * int(next(line for line in text.splitlines() if line.startswith("RssAnon")).split()[1])

@@ -22,9 +22,9 @@ from thinwire.coordinator.repair import final_model
 from thinwire.coordinator.runs import Run
 from thinwire.coordinator.wire.accounting import account_of
 from thinwire.coordinator.wire.documentation import BYTES, describe, header
-from thinwire.coordinator.wire.files import is_unchanged, serve_file
+from thinwire.coordinator.wire.files import serve_copy, serve_file
 from thinwire.coordinator.wire.identity import ask_again, require_client, require_operator, require_reader
-from thinwire.coordinator.wire.negotiation import empty, read_message, respond, take_body
+from thinwire.coordinator.wire.negotiation import read_message, respond, take_body
 from thinwire.protocol.messages import (
     Ledger,
     LedgerRow,
@@ -273,8 +273,5 @@ async def _model(request: Request, coordinator: Coordinator, run: Run) -> Respon
     if arrays is None:
         raise ProblemError("no-global-model")
     data = await coordinator.compute(save, dict(arrays))
-    tag = f'"{(await coordinator.compute(hashlib.sha256, data)).hexdigest()}"'
-    if is_unchanged(request, tag):
-        return empty(304, {"etag": tag})
-    account.downlink_payload = len(data)
-    return Response(data, 200, {"etag": tag, "cache-control": "no-store"}, BYTES)
+    digest = (await coordinator.compute(hashlib.sha256, data)).digest()
+    return await serve_copy(request, data, digest, coordinator.downloads, account)

@@ -21,7 +21,7 @@ from .guard import MAX_HEAD_BYTES, Crowd, Guard
 from .handshake import Handshake
 from .kernel import Kernel, Parting
 from .meter import METER, Meter, MeteredTransport
-from .sink import SINK, Pieces, Sink
+from .sink import KEPT_BYTES, SINK, Pieces, Sink
 from .sparing import SparingLogger
 from .stalls import StallWatch
 
@@ -186,12 +186,16 @@ class Connection(HttpToolsProtocol):
         if not self._sink.put(body):
             # Without a byte it wakes who waits for more, and finds the error.
             super().on_body(b"" if self._sink.error else body)
+            if len(self.cycle.body) > KEPT_BYTES:
+                self.flow.pause_reading()  # until somebody asks for it, or has answered without
 
     def on_message_complete(self) -> None:
         self._guard.body_ends()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        if self.cycle.response_complete:  # not of a pipelined one that waits
+            self.cycle.body.clear()
         super().on_response_complete()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             self._guard.answered_early()

@@ -42,8 +42,8 @@ class Kernel:
         return None if self._socket is None else unsent(self._socket)
 
     def cut(self, *, silent: bool = False) -> None:
-        """From now on nothing more is sent: with the connection goes what waits in the kernel. `silent`: nothing is heard
-        of the peer any more, so what it has not confirmed does not count as sent either.
+        """From now on nothing more is sent: with the connection goes what waits in the kernel. `silent`: nothing is
+        heard of the peer any more, so what it has not confirmed does not count as sent either.
         """
         self.is_cut, self.is_silent = True, silent
         if self._socket is not None:
