@@ -54,6 +54,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
         version=version("thinwire"),
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.coordinator = coordinator
     rates = settings.max_requests_per_client, settings.max_requests_per_address, settings.max_failures_per_address
