@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -159,6 +160,17 @@ def test_a_peer_that_reads_nothing_is_cut(hasty: Served) -> None:
         assert len(_to_the_end(raw)) < task["parts"][0]["size"]
 
 
+def _handles(served: Served) -> int:
+    """Of connections, as far as the coordinator's process has any: two for each."""
+    assert served.process is not None
+    links = [os.readlink(path) for path in Path(f"/proc/{served.process.pid}/fd").iterdir()]
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    ours = {
+        line.split()[9] for line in lines if line.split()[1].endswith(f":{served.port:04X}") and line.split()[3] != "0A"
+    }
+    return sum(link in {f"socket:[{inode}]" for inode in ours} for link in links)
+
+
 def _sockets(served: Served) -> int:
     """Connections of the coordinator."""
     wanted = f":{served.port:04X}"
@@ -175,6 +187,7 @@ def test_one_address_has_so_many_connections(serve: Callable[..., Served]) -> No
         assert answer.startswith(b"HTTP/1.1 429")
         assert b"retry-after: 10" in answer
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["reason"] == "too-many-requests"
+        assert _handles(served) == 2 * len(held)
     held.pop().close()
     until = time.monotonic() + PATIENCE_S
     while httpx.get(f"{served.url}/healthz").status_code != 200:

@@ -59,6 +59,7 @@ class Connection(HttpToolsProtocol):
         self.logger = terms.log
         self._terms = terms
         self._address: str | None = None
+        self._refused: str | None = None
         self._kernel: Kernel | None = None
         self._early = b""
         self._parting: Parting | None = None
@@ -95,7 +96,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         stalled_after_s, tls = self._terms.stalled_after_s, self._terms.tls is not None
-        wanted = tls or self.enter(transport)
+        if not tls:
+            self.enter(transport)
         kernel = self._kernel = self._kernel or Kernel(transport)
 
         def abort(*, silent: bool = False) -> None:
@@ -107,7 +109,8 @@ class Connection(HttpToolsProtocol):
         self._watch = StallWatch(transport, kernel, stalled_after_s, partial(abort, silent=True))
         self._guard = Guard(self.loop, stalled_after_s, abort)
         super().connection_made(cast(asyncio.Transport, MeteredTransport(transport, self._meter, self._watch.wrote)))
-        if not wanted:
+        if self._refused is not None:
+            kernel.close()  # nothing of ours waits for a peer that does not count
             self._refuse(ProblemError(self._refused, REASONS[self._refused].meaning))
             return
         self._guard.wait()
@@ -150,7 +153,7 @@ class Connection(HttpToolsProtocol):
     # -- what arrives -----------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self.transport is None:  # sent with the last of the handshake
+        if self._kernel is None:  # sent with the last of the handshake
             self._early += data
             return
         self._meter.uplink += len(data)

@@ -60,7 +60,7 @@ class Meter:
         bill = self._current = Bill(self._books, account)
         self._open_requests += 1
         try:
-            with self._books.while_open(account, self._uncharged):
+            with self._books.while_open(account, lambda: self._uncharged() + bill.missing):
                 yield bill
         finally:
             self._open_requests -= 1
