@@ -174,10 +174,10 @@ def test_what_changes_anything_needs_an_operator(standing: Served, role: str | N
         assert _reason(response) == ("token-missing" if role is None else "not-allowed"), path
 
 
-def test_beyond_loopback_nothing_is_read_without_an_operator_or_for_longer_than_it_is_one(
+def test_beside_a_proxy_nothing_is_read_without_an_operator_or_for_longer_than_it_is_one(
     serve: Callable[..., Served],
 ) -> None:
-    served = serve(host="0.0.0.0", insecure="true")  # noqa: S104
+    served = serve(trusted_proxies="127.0.0.1")
     client = enrolled(served)
     for path in READING:
         assert _reason(httpx.get(f"{served.url}{path}")) == "token-missing", path
