@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.marked import fill, markdown
-from thinwire.coordinator.console import in_bytes
+from thinwire.machine.quantities import in_bytes
 
 HERE: Final = Path(__file__).parent
 INTAKE, OUTAGE = HERE / "intake.json", HERE / "outage.json"

@@ -9,11 +9,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from thinwire.coordinator.demo import Fleet
+from thinwire.operator.fleet import Fleet
 from thinwire.protocol.settings import RunSettings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Where `--data-folder` points to unless told otherwise."""
+SAID = frozenset({"clients", "task", "split", "seed", "link"})
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -44,8 +45,12 @@ class Cell:
 
 
 def chosen(fleet: Fleet) -> dict[str, Any]:
-    """What was chosen, without what was left at its default and without the device."""
-    found = {one.name: getattr(fleet, one.name) for one in fields(fleet) if getattr(fleet, one.name) != one.default}
+    """What was chosen, the device apart: what every cell says, and the rest where it is not the default."""
+    found = {
+        one.name: getattr(fleet, one.name)
+        for one in fields(fleet)
+        if one.name in SAID or getattr(fleet, one.name) != one.default
+    }
     found.pop("device", None)
     return {name: value.name if isinstance(value, Path) else value for name, value in found.items()}
 

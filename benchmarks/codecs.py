@@ -27,7 +27,7 @@ from rich.progress import track
 from benchmarks.codecs_inputs import Input, entropy_of_symbols, masks, numbers
 from benchmarks.codecs_page import page, tables
 from thinwire.codecs import Array, Chain, Spec
-from thinwire.coordinator.console import console
+from thinwire.operator.console import console
 
 OUT = Path("benchmarks/codecs.json")
 PAGE = Path("docs/codecs.md")

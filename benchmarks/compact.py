@@ -18,9 +18,9 @@ from torch import nn
 
 from benchmarks.tables import Table
 from thinwire.codecs.decomposition import Unfolding
-from thinwire.coordinator.console import console
 from thinwire.edge_client.problems.architectures import ARCHITECTURES
 from thinwire.methods.feddlr.compact import compact_model, truncate_model
+from thinwire.operator.console import console
 
 MODELS: Final = {"conv4": (1, 28, 28), "resnet18": (3, 32, 32), "conv6": (3, 32, 32)}
 SHARES: Final = (0.5, 0.3)

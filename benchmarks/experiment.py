@@ -13,7 +13,7 @@ from benchmarks.measuring import measure
 from benchmarks.outcomes import Outcome
 from benchmarks.store import Store
 from benchmarks.tables import Table
-from thinwire.coordinator.console import console
+from thinwire.operator.console import console
 
 Groups = Mapping[str, Sequence[Outcome]]
 """Setting -> the outcomes of its seeds."""

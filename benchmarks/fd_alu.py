@@ -16,7 +16,7 @@ from benchmarks.experiment import Experiment, Groups, Picture, Points
 from benchmarks.outcomes import Mean, sized
 from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
-from thinwire.coordinator.demo import Fleet
+from thinwire.operator.fleet import Fleet
 
 TAUS = (1, 2, 5, 10, 20)
 KINDS = ("class", "proxy", "sample")

@@ -15,7 +15,7 @@ from benchmarks.experiment import Experiment, Groups, Picture
 from benchmarks.outcomes import Mean, Outcome, difference, not_worse, sized
 from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
-from thinwire.coordinator.demo import Fleet
+from thinwire.operator.fleet import Fleet
 
 SPLITS = {"dirichlet 0.1": "dirichlet:0.1", "2 classes": "classes:2"}
 LOCAL = {"epochs": 1, "batch-size": 32, "lr": 0.02}

@@ -16,7 +16,7 @@ from benchmarks.experiment import Experiment, Groups, Picture
 from benchmarks.outcomes import Mean, difference, not_worse, sized
 from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
-from thinwire.coordinator.demo import Fleet
+from thinwire.operator.fleet import Fleet
 
 PLAIN, TRAILING, EIGHT = "fedavg plain", "fedavg, f16 + zstd both ways", "fedavg, 8 bits both ways"
 FACTORS = "quantise(8), entropy"

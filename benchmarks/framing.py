@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import ssl
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -24,22 +22,19 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.counting_proxy import CountingProxy
-from thinwire.coordinator.console import console, table
-from thinwire.coordinator.ledger_tables import total
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
-from thinwire.coordinator.processes import Children, finish
 from thinwire.edge_client.link.sockets import CountingBackend
 from thinwire.edge_client.link.transfer import Transfer
+from thinwire.operator.console import console
+from thinwire.operator.fleet import client_name
+from thinwire.operator.lab import Lab
+from thinwire.operator.processes import finish
+from thinwire.operator.sheet import Sheet
+from thinwire.operator.tables import total
 from thinwire.protocol.messages import (
     Enrolled,
     Enrolment,
-    Invite,
-    InviteRequest,
     Ledger,
     Registration,
-    RunRequest,
-    RunView,
-    StoredModel,
     TaskMessage,
 )
 from thinwire.protocol.settings import RunSettings
@@ -95,34 +90,17 @@ class Idle:
         return (self.up + self.down) / self.wait_s
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A coordinator, and a proxy in front of it."""
-
-    folder: Path
-    children: Children
-    operator: Operator
-    proxy: CountingProxy
-    certificate: Path | None
-
-
 @contextmanager
-def served(*, tls: bool) -> Iterator[Served]:
-    """A fresh coordinator process on this machine."""
-    with tempfile.TemporaryDirectory() as name, Children(Path(name) / "logs") as children:
+def served(*, tls: bool) -> Iterator[tuple[Lab, CountingProxy, Path | None]]:
+    """A fresh coordinator process on this machine, a proxy in front of it, and the certificate, where it has one."""
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         certificate = _certificate(folder) if tls else None
         options = [] if certificate is None else ["--certificate", str(certificate), "--key", str(folder / "key.pem")]
-        place = folder / "coordinator"
-        arguments = ["serve", "--port", "0", "--data-dir", str(place), *options]
-        children.start("coordinator", "thinwire.coordinator", arguments, os.environ)
-        while not (place / ADDRESS_FILE).exists():
-            children.check()
-            time.sleep(0.05)
-        url = json.loads((place / ADDRESS_FILE).read_text())["url"].replace("127.0.0.1", "localhost")
-        operator = Operator(url, find_token(place), ca_file=certificate)
-        with closing(operator), CountingProxy(url) as proxy:
-            yield Served(folder, children, operator, proxy, certificate)
+        with Lab(folder, options, ca_file=certificate) as lab:
+            lab.serve()
+            with CountingProxy(lab.url) as proxy:
+                yield lab, proxy, certificate
 
 
 def _certificate(folder: Path) -> Path:
@@ -135,38 +113,24 @@ def _certificate(folder: Path) -> Path:
     return certificate
 
 
-def _invite(operator: Operator) -> str:
-    return operator.ask("POST", "/v1/invites", Invite, InviteRequest(uses=CLIENTS, expires_in_s=None)).invite
-
-
 def _run(rounds: int, *, tls: bool) -> tuple[int, int, int, int]:
     """Wire bytes up and down by the proxy, payload bytes up and down by the ledger, of a whole run."""
-    with served(tls=tls) as at:
-        task, invite, model = at.folder / "task.py", at.folder / "invite", at.folder / "model.safetensors"
+    with served(tls=tls) as (lab, proxy, _):
+        task = lab.folder / "task.py"
         task.write_text(TASK)
-        invite.write_text(_invite(at.operator))
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        init = ["model", "init", "--task", str(task), "--out", str(model)]
-        finish(at.children.start("init", "thinwire.edge_client", init, environment), END_S)
-        stored = at.operator.send_file("/v1/models", model, StoredModel)
+        learns = ("--task", str(task))
         settings = RunSettings(name="framing", rounds=rounds, cohort=CLIENTS)
-        request = RunRequest(settings=settings, model=stored.digest)
-        run = at.operator.ask("POST", "/v1/runs", RunView, request)
-        clients = []
-        for index in range(CLIENTS):
-            name = f"client-{index:02d}"
-            options = ["--invite-file", str(invite), "--name", name, "--task", str(task), "--threads", "1",
-                       "--share", f"{index}/{CLIENTS}", "--data-dir", str(at.folder / name)]  # fmt: skip
-            if at.certificate is not None:
-                options += ["--ca-file", str(at.certificate)]
-            clients.append(
-                at.children.start(name, "thinwire.edge_client", ["join", at.proxy.url, *options], environment)
-            )
+        run = lab.start_run(lab.first_model(learns), settings)
+        invite = lab.write_invite("all", CLIENTS)
+        clients = [
+            lab.join(client_name(index), invite, [*learns, "--share", f"{index}/{CLIENTS}"], url=proxy.url)
+            for index in range(CLIENTS)
+        ]
         for client in clients:
             finish(client, END_S)
-        ledger = at.operator.ask("GET", f"/v1/runs/{run.id}/ledger", Ledger)
+        ledger = lab.operator.ask("GET", f"/v1/runs/{run.id}/ledger", Ledger)
         sums = total(row for row in ledger.rows if row.client)
-        return (*at.proxy.total, sums.uplink_payload, sums.downlink_payload)
+        return (*proxy.total, sums.uplink_payload, sums.downlink_payload)
 
 
 def exchange(more_rounds: int, *, tls: bool) -> Exchange:
@@ -179,22 +143,22 @@ def exchange(more_rounds: int, *, tls: bool) -> Exchange:
 def idle(waits_s: tuple[int, ...] = WAITS_S, *, tls: bool, patient: bool = False) -> list[Idle]:
     """What a poll without a task costs, on a connection that is kept alive."""
     found = []
-    with served(tls=tls) as at:
-        context = None if at.certificate is None else ssl.create_default_context(cafile=at.certificate)
-        transfer = Transfer(at.proxy.url, CountingBackend(), rng=Random(0), say=lambda _: None, tls=context)  # noqa: S311
+    with served(tls=tls) as (lab, proxy, certificate):
+        context = None if certificate is None else ssl.create_default_context(cafile=certificate)
+        transfer = Transfer(proxy.url, CountingBackend(), rng=Random(0), say=lambda _: None, tls=context)  # noqa: S311
         with closing(transfer):
-            _, enrolled, _ = transfer.call("POST", "/v1/clients", Enrolled, Enrolment(invite=_invite(at.operator)))
+            _, enrolled, _ = transfer.call("POST", "/v1/clients", Enrolled, Enrolment(invite=lab.invite()))
             assert enrolled is not None
             transfer.use_token(enrolled.token)
             # As a client says it that has served a run already.
             ready = Registration(spec=bytes(8), holds={"abcdefgh": 20})
             for wait_s in waits_s:
                 waited_s = wait_s if patient else SHORT_WAIT_S
-                before = at.proxy.total
+                before = proxy.total
                 path = f"/v1/registrations?wait_s={waited_s:0{len(str(wait_s))}}"
                 status, _, _ = transfer.call("POST", path, TaskMessage, ready, patient_s=waited_s)
                 assert status == 204
-                up, down = (after - count for after, count in zip(at.proxy.total, before, strict=True))
+                up, down = (after - count for after, count in zip(proxy.total, before, strict=True))
                 found.append(Idle("TLS" if tls else "plain", wait_s, waited_s, up, down))
     return found
 
@@ -210,7 +174,7 @@ def main() -> None:
     idles = [one for tls in (False, True) for one in idle(tls=tls, patient=given.patient)]
 
     screen = console()
-    shown = table(
+    shown = Sheet(
         "one exchange of one client, bytes by the proxy",
         ("transport", "payload up", "payload down", "framing up", "framing down", "framing"), text=("transport",),
     )  # fmt: skip
@@ -218,7 +182,7 @@ def main() -> None:
         counts = (one.payload_up, one.payload_down, one.framing_up, one.framing_down, one.framing)
         shown.add_row(one.transport, *(f"{count:.0f}" for count in counts))
     screen.print(shown)
-    shown = table("one poll without a task", ("transport", "wait_s", "up", "down", "B/s"), text=("transport",))
+    shown = Sheet("one poll without a task", ("transport", "wait_s", "up", "down", "B/s"), text=("transport",))
     for poll in idles:
         shown.add_row(poll.transport, str(poll.wait_s), str(poll.up), str(poll.down), f"{poll.per_second:.2f}")
     screen.print(shown)

@@ -16,8 +16,8 @@ from benchmarks.experiment import Experiment, Groups, Picture
 from benchmarks.outcomes import Mean, Outcome
 from benchmarks.store import Store
 from benchmarks.tables import Table
-from thinwire.coordinator.console import in_bytes
-from thinwire.coordinator.demo import Fleet
+from thinwire.machine.quantities import in_bytes
+from thinwire.operator.fleet import Fleet
 
 PLAIN = "fedavg, raw float32"
 EIGHT: dict[str, Any] = {"uplink": "quantise(8), entropy", "downlink": "delta, quantise(8), entropy"}

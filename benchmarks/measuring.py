@@ -13,21 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.cells import Cell
 from benchmarks.store import Store
-from thinwire.coordinator.demo import (
-    END_TIMEOUT_S,
-    Fleet,
-    Result,
-    first_model,
-    follow_run,
-    result_of,
-    start_clients,
-    start_coordinator,
-)
-from thinwire.coordinator.operate import Operator
-from thinwire.coordinator.processes import Children, finish
-from thinwire.coordinator.rounds import Round
-from thinwire.protocol.messages import RunCommand, RunRequest, RunView
-from thinwire.protocol.settings import RunSettings
+from thinwire.operator.fleet import Fleet
+from thinwire.operator.lab import Lab
+from thinwire.operator.result import Result, result_of
+from thinwire.operator.rounds import Round
+from thinwire.protocol.messages import RunView
 
 
 def measure(cells: Sequence[Cell], store: Store, screen: Console, device: str = "cpu") -> None:
@@ -53,8 +43,7 @@ def measure(cells: Sequence[Cell], store: Store, screen: Console, device: str = 
                 store.put(cell, result, device)
                 screen.print(_line(cell, store))
 
-            # The first model is downloaded, as one that has been trained before would have to be.
-            _serve(replace(fleet, device=device, own_first=False), group, step, over)
+            _serve(replace(fleet, device=device), group, step, over)
 
 
 def _line(cell: Cell, store: Store) -> str:
@@ -70,28 +59,15 @@ def _serve(
     step: Callable[[RunView, list[Round]], None],
     over: Callable[[Cell, Result], None],
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="thinwire-cells-") as name, Children(Path(name) / "logs") as children:
-        folder = Path(name)
-        operator = start_coordinator(children, folder, lambda _: None)
-        try:
-            model = first_model(children, operator, fleet, folder)
-            # All but the one that is on wait: clients with a run still to come stay connected.
-            views = [_created(operator, cell.settings(index), model) for index, cell in enumerate(cells)]
-            clients = start_clients(children, operator, fleet, folder)
-            for cell, view in zip(cells, views, strict=True):
-                began = time.monotonic()
-                operator.ask("POST", f"/v1/runs/{view.id}/resume", RunView, RunCommand())
-                ended = follow_run(children, operator, view, step)
-                if ended.state == "paused":
-                    ended = operator.ask("POST", f"/v1/runs/{view.id}/stop", RunView, RunCommand(open="drop"))
-                seconds = time.monotonic() - began
-                over(cell, result_of(operator, ended, folder / f"{view.name}.safetensors", {}, seconds))
-            for child in clients:
-                finish(child, END_TIMEOUT_S)
-        finally:
-            operator.close()
-
-
-def _created(operator: Operator, settings: RunSettings, model: bytes) -> RunView:
-    view = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=model))
-    return operator.ask("POST", f"/v1/runs/{view.id}/pause", RunView, RunCommand(open="drop"))
+    with tempfile.TemporaryDirectory(prefix="thinwire-cells-") as name, Lab(Path(name)) as lab:
+        lab.serve()
+        model = lab.store(lab.first_model_of(fleet))
+        views = [lab.park_run(model, cell.settings(index)) for index, cell in enumerate(cells)]
+        # The first model is downloaded, as one that has been trained before would have to be.
+        clients = lab.join_fleet(fleet, ["--no-own-first"])
+        for cell, view in zip(cells, views, strict=True):
+            began = time.monotonic()
+            ended = lab.play(view, step)
+            seconds = time.monotonic() - began
+            over(cell, result_of(lab.operator, ended, lab.folder / f"{view.name}.safetensors", seconds=seconds))
+        lab.finish(clients)

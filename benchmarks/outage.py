@@ -13,12 +13,10 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
-import signal
 import tempfile
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, closing, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -28,23 +26,19 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from thinwire.codecs import Chain, Spec
-from thinwire.coordinator.console import console, table
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
-from thinwire.coordinator.processes import Child, Children
+from thinwire.operator.console import console
+from thinwire.operator.lab import Lab
+from thinwire.operator.processes import Child
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
 from thinwire.protocol.messages import (
     MAX_INLINE_BYTES,
     AnswerMessage,
     Enrolled,
     Enrolment,
-    Invite,
-    InviteRequest,
     Plan,
     Registration,
     RunMetrics,
-    RunRequest,
-    RunView,
-    StoredModel,
     TaskMessage,
     VerdictMessage,
 )
@@ -183,51 +177,33 @@ class _Memory:
             await asyncio.sleep(SAMPLE_S)
 
 
-def _serve(children: Children, place: Path, port: int) -> tuple[Child, str]:
-    (place / ADDRESS_FILE).unlink(missing_ok=True)
-    arguments = ["serve", "--port", str(port), "--data-dir", str(place)]
-    child = children.start("coordinator", "thinwire.coordinator", arguments, os.environ)
-    while not (place / ADDRESS_FILE).exists():
-        children.check()
-        time.sleep(SAMPLE_S)
-    return child, str(json.loads((place / ADDRESS_FILE).read_text())["url"])
-
-
-def _start_run(operator: Operator, folder: Path, clients: int, answer_bytes: int, rounds: int) -> tuple[str, str]:
+def _start_run(lab: Lab, clients: int, answer_bytes: int, rounds: int) -> tuple[str, str]:
     """The run's id, and an invite for all its clients."""
-    model = folder / "model.safetensors"
+    model = lab.folder / "model.safetensors"
     save_file({"weights": np.zeros(max(1, answer_bytes // 4), np.float32)}, model)
-    stored = operator.send_file("/v1/models", model, StoredModel)
     settings = RunSettings(name="outage", rounds=rounds, cohort=clients, evaluate=False, chains="plain")
-    run = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest)).id
-    return run, operator.ask("POST", "/v1/invites", Invite, InviteRequest(uses=clients, expires_in_s=None)).invite
+    return lab.start_run(model, settings).id, lab.invite(clients)
 
 
-async def _play(
-    children: Children, child: Child, place: Path, url: str, clients: int, answer_bytes: int, rounds: int
-) -> tuple[Outage, RunMetrics]:
-    idle = _Memory(child).now()
-    with closing(Operator(url, find_token(place))) as operator:
-        run, invite = await asyncio.to_thread(_start_run, operator, place, clients, answer_bytes, rounds)
+async def _play(lab: Lab, clients: int, answer_bytes: int, rounds: int) -> tuple[Outage, RunMetrics]:
+    idle = _Memory(lab.coordinator).now()
+    run, invite = await asyncio.to_thread(_start_run, lab, clients, answer_bytes, rounds)
     seen: Counter[str] = Counter()
     answers: dict[bytes, bytes] = {}
     limits = httpx.Limits(max_connections=1, keepalive_expiry=650)
     tls = httpx.create_ssl_context()
     async with AsyncExitStack() as stack:
         # Each its own pool: one pool looks through all its connections at every request.
-        own = [httpx.AsyncClient(base_url=url, limits=limits, timeout=660, verify=tls) for _ in range(clients)]
+        own = [httpx.AsyncClient(base_url=lab.url, limits=limits, timeout=660, verify=tls) for _ in range(clients)]
         fleet = [_Client(await stack.enter_async_context(http), index, answers, seen) for index, http in enumerate(own)]
         for client in fleet:
             await client.enrol(invite)
         await asyncio.gather(*(client.register() for client in fleet))
         await fleet[0].prepare()
-        before = _Memory(child).now()
-        child.process.send_signal(signal.SIGKILL)
-        child.process.wait()
-        children.forget(child)
+        before = _Memory(lab.coordinator).now()
+        port = lab.kill()
         seen.clear()
-        again, _ = await asyncio.to_thread(_serve, children, place, int(url.rpartition(":")[2]))
-        memory = _Memory(again)
+        memory = _Memory(await asyncio.to_thread(lab.serve, port))
         watch = asyncio.create_task(memory.watch())
         began = time.monotonic()
         await asyncio.gather(*(client.work() for client in fleet))
@@ -235,8 +211,7 @@ async def _play(
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
-    with closing(Operator(url, find_token(place))) as operator:
-        metrics = operator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics)
+    metrics = lab.metrics(run)
     outage = Outage(
         clients, answer_bytes, seen["accepted"], seen["refused"], seen["broken"], seconds,
         idle, before, memory.most, memory.now(),
@@ -246,10 +221,9 @@ async def _play(
 
 def outage(clients: int, answer_bytes: int, rounds: int = 2) -> tuple[Outage, RunMetrics]:
     """One outage, on this machine; the run's metrics at its end."""
-    with tempfile.TemporaryDirectory() as name, Children(Path(name) / "logs") as children:
-        place = Path(name) / "coordinator"
-        child, url = _serve(children, place, 0)
-        return asyncio.run(_play(children, child, place, url, clients, answer_bytes, rounds))
+    with tempfile.TemporaryDirectory() as name, Lab(Path(name), environment={}) as lab:
+        lab.serve()
+        return asyncio.run(_play(lab, clients, answer_bytes, rounds))
 
 
 def main() -> None:
@@ -262,7 +236,7 @@ def main() -> None:
     found = [outage(given.clients, kib << 10)[0] for kib in given.kib]
     titles = ("clients", "answer KiB", "accepted", "refused", "broken", "seconds",
               "MB idle", "MB before", "MB most", "MB after")  # fmt: skip
-    shown = table("all clients come back at once, two rounds", titles)
+    shown = Sheet("all clients come back at once, two rounds", titles)
     for one in found:
         memory = (one.memory_idle, one.memory_before, one.memory_most, one.memory_after)
         counts = (one.clients, one.answer_bytes >> 10, one.accepted, one.refused, one.broken)

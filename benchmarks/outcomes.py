@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from thinwire.coordinator.console import in_bytes
-from thinwire.coordinator.rounds import Round, accuracy_of, evaluation_of, rounds_of
-from thinwire.methods.interface import EVALUATE
+from thinwire.machine.quantities import in_bytes
+from thinwire.methods.values import EVALUATE
+from thinwire.operator.rounds import Round, accuracy_of, evaluation_of, rounds_of
 from thinwire.protocol.messages import ExchangeMetrics
 
 
@@ -50,11 +50,11 @@ class Outcome:
 
     @property
     def uplink(self) -> int:
-        return sum(one.uplink_bytes for one in self.rounds)
+        return sum(one.cost.uplink for one in self.rounds)
 
     @property
     def downlink(self) -> int:
-        return sum(one.downlink_bytes for one in self.rounds)
+        return sum(one.cost.downlink for one in self.rounds)
 
     @property
     def wire(self) -> int:

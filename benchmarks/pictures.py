@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.outcomes import Outcome
-from thinwire.coordinator.console import in_bytes
+from thinwire.machine.quantities import in_bytes
 
 COLOURS = (
     *("#444444", "#999999", "#0b6e99", "#c2410c", "#15803d", "#7e22ce", "#b45309"),

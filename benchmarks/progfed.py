@@ -20,7 +20,7 @@ from benchmarks.experiment import Experiment, Groups, Picture
 from benchmarks.outcomes import Mean, difference, not_worse, sized
 from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
-from thinwire.coordinator.demo import Fleet
+from thinwire.operator.fleet import Fleet
 
 CONVNET, UNET = "convnet", "unet"
 END, GROWN, COMPRESSED = "end-to-end", "progfed", "progfed, LQ-8 + SP-10"

@@ -9,15 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
-from thinwire.coordinator.cli_demo import show_nothing, tell
-from thinwire.coordinator.cli_options import Format
-from thinwire.coordinator.console import console
-from thinwire.coordinator.demo import Fleet, run_demo
-from thinwire.coordinator.report import PLOT
-from thinwire.coordinator.round_table import round_table
-from thinwire.coordinator.watch import LIVE_ROUNDS
+from thinwire.operator.cli.demo import tell
+from thinwire.operator.cli.options import Format
+from thinwire.operator.console import Screen, console
+from thinwire.operator.demo import run_demo
+from thinwire.operator.fleet import Fleet
+from thinwire.operator.follow import LIVE_ROUNDS
+from thinwire.operator.reports.run import PLOT
+from thinwire.operator.tables import round_table
 from thinwire.protocol.settings import RunSettings
 
 IMAGES: Final = Path("docs/images")
@@ -27,7 +26,7 @@ WIDTH: Final = 90
 def main() -> None:
     """Runs what `thinwire demo` runs, and draws what it shows at its end."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    screen = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
+    screen = Screen(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     fleet = Fleet(8, "digits", "dirichlet:0.3", 0, None)
     settings = RunSettings(name="demo", method="fedavg", rounds=10, cohort=fleet.clients, seed=0)
     screen.print("$ thinwire demo", style="bold")
@@ -39,7 +38,7 @@ def main() -> None:
             settings,
             Path(name),
             lambda line: screen.print(line.partition(", logs")[0], style="dim"),
-            show_nothing,
+            lambda _view, _rounds: None,
         )
         screen.print(round_table(result.rounds, result.view.parameters, last=LIVE_ROUNDS))
         tell(result, fleet, report, screen, Format.TABLE)

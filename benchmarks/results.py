@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.experiment import Experiment
 from benchmarks.marked import fill
 from benchmarks.store import Store
-from thinwire.coordinator.console import console
+from thinwire.operator.console import console
 
 EXPERIMENTS = ("front", "sparse_masks", "progfed", "feddlr", "feddkd", "fd_alu")
 PAGE = Path("docs/results.md")

@@ -18,8 +18,8 @@ from benchmarks.experiment import Experiment, Groups, Picture, Points
 from benchmarks.outcomes import Mean, Outcome, difference
 from benchmarks.store import Store
 from benchmarks.tables import Table, Verdict, verdict_table
-from thinwire.coordinator.demo import Fleet
-from thinwire.methods.interface import EVALUATE
+from thinwire.methods.values import EVALUATE
+from thinwire.operator.fleet import Fleet
 
 CODINGS = {
     "per array": "entropy",

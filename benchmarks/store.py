@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.cells import Cell, chosen
 from benchmarks.outcomes import Outcome
-from thinwire.coordinator.demo import Result
+from thinwire.machine.files import write_atomic
+from thinwire.operator.result import Result
 
 
 class Store:
@@ -61,7 +62,7 @@ class Store:
         for key in stale:
             del held[key]
         self._held["order"] = list(dict.fromkeys(cell.name for cell in cells))
-        self.write(self._held)
+        self._write()
 
     def put(self, cell: Cell, result: Result, device: str) -> None:
         """Written at once. `device`: on which the clients trained."""
@@ -86,27 +87,41 @@ class Store:
             "settings": dict(cell.run),
             "exchanges": [_rounded(one.model_dump(mode="json")) for one in result.exchanges],
         }
-        self.write(self._held)
+        self._write()
 
     def take(self, path: Path, cells: Iterable[Cell]) -> None:
         """Those of the cells that another store holds, measured on another machine, say."""
         other = Store(path)
         self._held["cells"] |= {cell.key: other.cells[cell.key] for cell in cells if other.outcome(cell) is not None}
-        self.write(self._held)
+        self._write()
 
     def put_facts(self, name: str, facts: Any) -> None:
         """Figures beside the cells."""
         self._held.setdefault("facts", {})[name] = facts
-        self.write(self._held)
+        self._write()
 
     def facts(self, name: str) -> Any:
         return self._held.get("facts", {}).get(name)
 
-    def write(self, held: Mapping[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".tmp")
-        beside.write_text(json.dumps(held, indent=1) + "\n")
-        beside.replace(self.path)
+    def _write(self) -> None:
+        write_atomic(self.path, written(self._held).encode(), fsync=False, mode=0o644)
+
+
+def written(held: Mapping[str, Mapping[str, Any] | Sequence[Any]]) -> str:
+    """JSON with a line for each cell, and for each entry of what else is held. Commas begin lines: one more cell is a
+    difference of one line.
+    """
+    parts = []
+    for name, entries in held.items():
+        if isinstance(entries, Mapping):
+            lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items()]
+            begins, ends = "{", "}"
+        else:
+            lines = [json.dumps(value) for value in entries]
+            begins, ends = "[", "]"
+        inner = "\n,".join(lines)
+        parts.append(f"{json.dumps(name)}: {begins}\n {inner}\n{ends}")
+    return "{" + "\n,".join(parts) + "}\n"
 
 
 def _rounded(exchange: dict[str, Any]) -> dict[str, Any]:

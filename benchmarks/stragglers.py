@@ -15,21 +15,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from thinwire.coordinator.console import console, table
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
-from thinwire.coordinator.processes import Children, finish
-from thinwire.coordinator.rounds import Round, evaluation_of, rounds_of
-from thinwire.protocol.messages import Invite, InviteRequest, RunMetrics, RunRequest, RunView, StoredModel
+from thinwire.operator.console import console
+from thinwire.operator.fleet import client_name
+from thinwire.operator.lab import Lab
+from thinwire.operator.rounds import Round, evaluation_of, rounds_of
+from thinwire.operator.sheet import Sheet
+from thinwire.protocol.messages import RunMetrics, RunView
 from thinwire.protocol.settings import RunSettings
 
-LOOK_S = 0.2
 END_S = 1800.0
 FAST, MIDDLE, STRAGGLER = "10mbit/30mbit,50ms", "1mbit/2mbit,150ms", "64kbit,600ms"
 SLOWEST = "20kbit/25kbit,1500ms"
@@ -87,7 +85,7 @@ def points_of(rounds: list[Round], last: float | None) -> list[Point]:
     """`last`: the accuracy of the final model."""
     points, seconds = [], 0.0
     for one in rounds:
-        seconds += one.seconds
+        seconds += one.cost.seconds
         accuracy = one.accuracy if one is not rounds[-1] else last
         points.append(Point(one.round, seconds, one.total_bytes, accuracy))
     return points
@@ -106,42 +104,23 @@ def outcome(policy: str, metrics: RunMetrics, target: float) -> Outcome:
 
 def play(policy: str, settings: RunSettings, fleet: Fleet, seed: int = 0) -> Outcome:
     """One run in processes of its own, from its start to its end."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryDirectory() as name, Children(Path(name) / "logs") as children:
-        folder = Path(name)
-        place, invite, model = folder / "coordinator", folder / "invite", folder / "model.safetensors"
-        arguments = ["serve", "--port", "0", "--data-dir", str(place)]
-        children.start("coordinator", "thinwire.coordinator", arguments, environment)
-        while not (place / ADDRESS_FILE).exists():
-            children.check()
-            time.sleep(LOOK_S)
-        url = json.loads((place / ADDRESS_FILE).read_text())["url"]
-        with closing(Operator(url, find_token(place))) as operator:
-            init = ["model", "init", "--task", "digits", "--seed", str(seed), "--out", str(model)]
-            finish(children.start("init", "thinwire.edge_client", init, environment), END_S)
-            stored = operator.send_file("/v1/models", model, StoredModel)
-            run = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest)).id
-            uses = InviteRequest(uses=len(fleet.links), expires_in_s=None)
-            invite.write_text(operator.ask("POST", "/v1/invites", Invite, uses).invite)
-            for index, link in enumerate(fleet.links):
-                client = f"client-{index:02d}"
-                options = ["--invite-file", str(invite), "--name", client, "--task", "digits", "--split", "iid",
-                           "--share", f"{index}/{len(fleet.links)}", "--seed", str(seed), "--threads", "1",
-                           "--link", link, "--data-dir", str(folder / client)]  # fmt: skip
-                children.start(client, "thinwire.edge_client", ["join", url, *options], environment)
-            return _watch(policy, operator, run, children, fleet.target)
-
-
-def _watch(policy: str, operator: Operator, run: str, children: Children, target: float) -> Outcome:
     ends = time.monotonic() + END_S
-    while (view := operator.ask("GET", f"/v1/runs/{run}", RunView)).state not in ("finished", "paused"):
+
+    def in_time(view: RunView, _rounds: list[Round]) -> None:
         assert time.monotonic() < ends, f"{policy}: round {view.round} after {END_S:g} s"
-        children.check()
-        time.sleep(LOOK_S)
-    if view.outcome != "completed":
-        console().print(f"{policy}: {view.state}, {view.reason}")
-    metrics = operator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics)
-    return outcome(policy, metrics, target)
+
+    with tempfile.TemporaryDirectory() as name, Lab(Path(name)) as lab:
+        lab.serve()
+        learns = ("--task", "digits", "--seed", str(seed))
+        run = lab.start_run(lab.first_model(learns), settings)
+        invite = lab.write_invite("all", len(fleet.links))
+        for index, link in enumerate(fleet.links):
+            share = ("--split", "iid", "--share", f"{index}/{len(fleet.links)}", "--link", link)
+            lab.join(client_name(index), invite, [*learns, *share])
+        view = lab.follow(run, in_time)
+        if view.outcome != "completed":
+            console().print(f"{policy}: {view.state}, {view.reason}")
+        return outcome(policy, lab.metrics(run.id), fleet.target)
 
 
 def picture(outcomes: list[Outcome], target: float, path: Path) -> None:
@@ -181,7 +160,7 @@ def main() -> None:
         f"s to {fleet.target:g}",
         f"MB to {fleet.target:g}",
     )
-    shown = table(f"{len(fleet.links)} clients, {fleet.stragglers} stragglers", titles, text=("policy",))
+    shown = Sheet(f"{len(fleet.links)} clients, {fleet.stragglers} stragglers", titles, text=("policy",))
     for one in outcomes:
         rounds = len(one.points) - 1
         reached = one.seconds_to_target is not None

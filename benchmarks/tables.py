@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from thinwire.coordinator.console import table
+from thinwire.operator.sheet import Sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Table:
     rows: Sequence[tuple[str, ...]]
 
     def show(self, screen: Console) -> None:
-        made = table(self.title, self.columns, text=self.columns[:1])
+        made = Sheet(self.title, self.columns, text=self.columns[:1])
         for row in self.rows:
             made.add_row(*row)
         screen.print(made)

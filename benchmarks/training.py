@@ -25,17 +25,19 @@ import torch
 from torch import nn
 
 from thinwire.codecs import Arrays
-from thinwire.coordinator.console import console, table
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.problems.architectures import ARCHITECTURES
 from thinwire.edge_client.problems.problem_file import LearningProblem
-from thinwire.methods.interface import EVALUATE, Task
-from thinwire.methods.learning import load_arrays
+from thinwire.methods.client_half import client_half
+from thinwire.methods.definition import define
 from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import cut
-from thinwire.methods.registry import client_half, find_method, method_ids
-from thinwire.methods.simulation import build_server
+from thinwire.methods.registry import find_method, method_ids
+from thinwire.methods.tensors import load_arrays
+from thinwire.methods.values import EVALUATE, Task
+from thinwire.operator.console import console
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.settings import RunSettings
 
 BARE: Final = "bare loop"
@@ -117,7 +119,7 @@ def stages_of(method: str, first: Arrays) -> Mapping[str, dict[str, Any]]:
 def performed(method: str, settings: dict[str, Any], learner: Learner, first: Arrays) -> Turn:
     """The client half's answer to the first task of a run."""
     run = RunSettings(method=method, settings=settings, rounds=2, cohort=1)
-    server = build_server(run)
+    server = define("run", run).server
     task = server.task(server.start(first, SEED))
     assert task is not None
     assert task.kind != EVALUATE
@@ -171,7 +173,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    made = table(None, ("model", "method", "s/epoch", "x bare loop"), text=("model", "method"))
+    made = Sheet(None, ("model", "method", "s/epoch", "x bare loop"), text=("model", "method"))
     rows = []
     for workload in WORKLOADS:
         examples = workload.examples // 4 if given.quick else workload.examples

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from typer.main import get_command
 
-COMMANDS: Final = {"thinwire": "thinwire.coordinator.cli", "thinwire-client": "thinwire.edge_client.cli"}
+from thinwire.coordinator.command import app as service
+
+COMMANDS: Final = {"thinwire": "thinwire.operator.cli.app", "thinwire-client": "thinwire.edge_client.cli"}
 
 
 def click_command(name: str) -> Any:
@@ -16,8 +18,9 @@ def click_command(name: str) -> Any:
 
 
 def sub_commands(command: Any) -> dict[str, Any]:
-    """By name; none for a command that has none."""
-    return getattr(command, "commands", {})
+    """By name; none for a command that has none. `thinwire serve` is the service's own, to which words go on."""
+    found: dict[str, Any] = getattr(command, "commands", {})
+    return {name: get_command(service) if name == "serve" else inner for name, inner in found.items()}
 
 
 def parameters(command: Any, kind: str) -> list[Any]:

@@ -84,7 +84,7 @@ def test_imports_point_one_way(root: Path) -> None:
 
 def test_the_coordinator_and_all_server_halves_load_without_torch() -> None:
     everything = (
-        "import thinwire.coordinator.app, thinwire.coordinator.cli\n"
+        "import thinwire.coordinator.app, thinwire.coordinator.command, thinwire.coordinator.server\n"
         "from thinwire.methods.registry import method_ids, server_half\n"
         "assert method_ids()\n"
         "for method in method_ids(): server_half(method)\n"
@@ -92,8 +92,14 @@ def test_the_coordinator_and_all_server_halves_load_without_torch() -> None:
     assert _loaded_after(everything, ("torch", "sklearn", "matplotlib")) == []
 
 
+def test_the_operators_program_loads_no_service() -> None:
+    service = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "torch", "thinwire.coordinator", "thinwire.edge_client")
+    everything = "import thinwire.operator.cli.app, thinwire.operator.lab, thinwire.operator.reports.comparison"
+    assert _loaded_after(everything, service) == []
+
+
 def test_the_client_loads_without_the_coordinators_libraries() -> None:
-    server = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "thinwire.coordinator")
+    server = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "thinwire.coordinator", "thinwire.operator")
     assert _loaded_after("import thinwire.edge_client.cli, thinwire.edge_client.agent", server) == []
 
 
@@ -148,9 +154,19 @@ _EXTRAS_OF = {
     "thinwire.codecs": (),
     "thinwire.protocol": (),
     "thinwire.methods": ("client",),
-    "thinwire.coordinator": ("coordinator", "demo"),
+    "thinwire.coordinator": ("operator", "coordinator"),
+    "thinwire.operator": ("operator", "demo"),
     "thinwire.edge_client": ("client", "demo"),
 }
+
+
+def test_every_module_of_the_methods_is_on_one_side(root: Path) -> None:
+    """Of the learner, where torch may be imported, or of the contract that forbids it."""
+    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (without_torch,) = (contract["source_modules"] for contract in contracts if contract["id"] == "methods")
+    learner = {"client_half", "error_feedback", "learner", "samples", "simulation", "tensors", "training"}
+    modules = {path.stem for path in (root / "protocol" / "thinwire" / "methods").glob("[a-z]*.py")}
+    assert {name.removeprefix("thinwire.methods.") for name in without_torch} - {"*.server"} == modules - learner
 
 
 def test_the_machine_needs_the_standard_library_alone(root: Path) -> None:

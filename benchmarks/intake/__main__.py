@@ -18,7 +18,6 @@ import json
 import os
 import tempfile
 import time
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -27,10 +26,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.process_watch import Peak, anonymous_bytes, folder_bytes
-from thinwire.coordinator.console import console, in_bytes, table
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
-from thinwire.coordinator.processes import Child, Children, finish
-from thinwire.protocol.messages import Invite, InviteRequest, RunRequest, RunView, StoredModel
+from thinwire.machine.quantities import in_bytes
+from thinwire.operator.console import console
+from thinwire.operator.lab import Lab
+from thinwire.operator.processes import Child, Children, finish
+from thinwire.operator.sheet import Sheet
 from thinwire.protocol.settings import RunSettings
 
 ARRAYS: Final = 10
@@ -84,61 +84,49 @@ def _seconds(load: Child) -> float:
     return float(min(json.loads(load.log.read_text().splitlines()[-1])))
 
 
-def _wait_for(path: Path, children: Children) -> None:
-    while not path.exists():
-        children.check()
-        time.sleep(0.02)
-
-
-def _run(
-    children: Children, operator: Operator, root: Path, name: str, size: int, clients: int, pid: int
-) -> tuple[float, int]:
+def _run(lab: Lab, name: str, size: int, clients: int) -> tuple[float, int]:
     """A whole run with clients of its own: seconds of its fastest intake, and memory when all clients wait for it."""
-    invite, model = root / f"{name}.invite", root / f"{name}.safetensors"
-    request = InviteRequest(group=name, uses=clients, expires_in_s=None)
-    invite.write_text(operator.ask("POST", "/v1/invites", Invite, request).invite)
+    invite, model = lab.write_invite(name, clients, group=name), lab.folder / f"{name}.safetensors"
     rounds = _rounds(size, clients)
     wanted = ["--clients", str(clients), "--rounds", str(rounds), "--invite", str(invite), "--name", name]
-    load = _load(children, f"load-{name}", [operator.url, *wanted])
-    while f"\nthinwire_parked_clients {clients:.1f}\n" not in operator.text("/metrics", "text/plain"):
-        children.check()
+    load = _load(lab.children, f"load-{name}", [lab.url, *wanted])
+    while f"\nthinwire_parked_clients {clients:.1f}\n" not in lab.operator.text("/metrics", "text/plain"):
+        lab.children.check()
         time.sleep(0.05)
-    idle = anonymous_bytes(pid)
+    idle = anonymous_bytes(lab.coordinator.process.pid)
     _model(model, size)
-    stored = operator.send_file("/v1/models", model, StoredModel)
     settings = RunSettings(name=name, group=name, rounds=rounds, cohort=clients, chains="plain", evaluate=False)
-    run = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest))
+    run = lab.start_run(model, settings)
     seconds = _seconds(load)
-    while operator.ask("GET", f"/v1/runs/{run.id}", RunView).state != "finished":
-        time.sleep(0.05)
+    lab.follow(run)
     return seconds, idle
+
+
+def _bare(root: Path, size: int, clients: int) -> float:
+    """Seconds of the fastest round of the bare endpoint."""
+    with Children(root / "logs") as children:
+        children.start("bare", "benchmarks.intake.bare", [str(root / "bare")], os.environ)
+        while not (root / "bare" / "url").exists():
+            children.check()
+            time.sleep(0.02)
+        url = (root / "bare" / "url").read_text()
+        wanted = ["--clients", str(clients), "--rounds", str(_rounds(size, clients)), "--bare-bytes", str(size)]
+        return _seconds(_load(children, "bare-load", [url, *wanted]))
 
 
 def measure(size: int, clients: int, root: Path) -> Measured:
     """One case, by fresh processes in a folder of their own."""
-    with Children(root / "logs") as children:
-        children.start("bare", "benchmarks.intake.bare", [str(root / "bare")], os.environ)
-        _wait_for(root / "bare" / "url", children)
-        url = (root / "bare" / "url").read_text()
-        rounds = str(_rounds(size, clients))
-        wanted = ["--clients", str(clients), "--rounds", rounds, "--bare-bytes", str(size)]
-        bare_s = _seconds(_load(children, "bare-load", [url, *wanted]))
-    with Children(root / "logs") as children:
-        place = root / "coordinator"
-        served = children.start(
-            "coordinator", "thinwire.coordinator", ["serve", "--port", "0", "--data-dir", str(place)], os.environ
-        )
-        _wait_for(place / ADDRESS_FILE, children)
-        pid, url = served.process.pid, json.loads((place / ADDRESS_FILE).read_text())["url"]
-        with closing(Operator(url, find_token(place))) as operator:
-            # What is loaded and opened with the first run of all is no memory of this one.
-            _run(children, operator, root, "first", 1000 * 4 * ARRAYS, 1, pid)
-            alone = anonymous_bytes(pid)
-            with (
-                Peak(lambda: anonymous_bytes(pid)) as memory,
-                Peak(lambda: folder_bytes(place), every_s=0.1) as disk,
-            ):
-                seconds, idle = _run(children, operator, root, "intake", size, clients, pid)
+    bare_s = _bare(root, size, clients)
+    with Lab(root, environment={}) as lab:
+        pid = lab.serve().process.pid
+        # What is loaded and opened with the first run of all is no memory of this one.
+        _run(lab, "first", 1000 * 4 * ARRAYS, 1)
+        alone = anonymous_bytes(pid)
+        with (
+            Peak(lambda: anonymous_bytes(pid)) as memory,
+            Peak(lambda: folder_bytes(lab.data_dir), every_s=0.1) as disk,
+        ):
+            seconds, idle = _run(lab, "intake", size, clients)
     total = clients * size
     return Measured(size, clients, alone, idle, memory.value, disk.value, total / seconds, total / bare_s)
 
@@ -182,7 +170,7 @@ def main() -> None:
         "answer", "clients", "no client", "idle", "peak", "models", "growth", "disk", "MB/s", "bare MB/s", "share",
         "verdict",
     )  # fmt: skip
-    shown = table("the coordinator's anonymous memory and its intake", columns, text=("verdict",))
+    shown = Sheet("the coordinator's anonymous memory and its intake", columns, text=("verdict",))
     for one, growth, broken in verdicts(found):
         shown.add_row(
             in_bytes(one.model_bytes), str(one.clients), in_bytes(one.alone_bytes), in_bytes(one.idle_bytes),

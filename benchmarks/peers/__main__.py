@@ -24,8 +24,10 @@ from benchmarks.peers.environments import default_cache, environment, version
 from benchmarks.peers.page import DOCS, write_page
 from benchmarks.peers.started import PeerFailedError
 from benchmarks.peers.watching import Case, Cost, TooSlowError
-from thinwire.coordinator.console import console, in_bytes, table
-from thinwire.coordinator.processes import ChildFailedError
+from thinwire.machine.quantities import in_bytes
+from thinwire.operator.console import console
+from thinwire.operator.processes import ChildFailedError
+from thinwire.operator.sheet import Sheet
 
 CASES: Final = (
     Case(4, 1_600_000, 5),
@@ -107,7 +109,7 @@ def main() -> None:
                 except (PeerFailedError, TooSlowError, ChildFailedError) as error:
                     missing[name] = f"{case.clients} x {in_bytes(case.size)}: {error}"
     columns = ("clients", "model", "system", "s/round", "memory", "client CPU s", "server CPU s", "wire", "aim")
-    shown = table("one round; CPU and wire per client", columns, text=("system", "aim"))
+    shown = Sheet("one round; CPU and wire per client", columns, text=("system", "aim"))
     for one in costs:
         shown.add_row(
             str(one.clients), in_bytes(one.size), one.system, f"{one.seconds:.2f}", in_bytes(one.memory_bytes),

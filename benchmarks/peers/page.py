@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.marked import fill, markdown
-from thinwire.coordinator.console import in_bytes
+from thinwire.machine.quantities import in_bytes
 
 DOCS: Final = Path("docs/peers.md")
 COMMAND: Final = "python -m benchmarks.peers --write"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from benchmarks.peers.watching import STAMPS, Case, Cost, trees, watch
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
-from thinwire.coordinator.processes import Children, finish
-from thinwire.protocol.messages import Invite, InviteRequest, RunRequest, RunView, StoredModel
+from thinwire.operator.fleet import client_name
+from thinwire.operator.lab import ENVIRONMENT, Lab
 from thinwire.protocol.settings import RunSettings
 
 TASK: Final = """
@@ -51,35 +46,17 @@ def loss(outputs, targets):
 
 def run(case: Case, folder: Path, *, chains: str) -> Cost:
     """`chains`: plain or default."""
-    stamps, task, model, invite = (folder / name for name in ("stamps", "task.py", "model.safetensors", "invite"))
+    stamps, task = folder / "stamps", folder / "task.py"
     task.write_text(TASK.format(elements=case.size // 4, arrays=case.arrays))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", STAMPS: str(stamps)}
-    with Children(folder / "logs") as children:
-        init = ["model", "init", "--task", str(task), "--out", str(model)]
-        finish(children.start("init", "thinwire.edge_client", init, environment), 120)
-        place = folder / "coordinator"
-        arguments = ["serve", "--port", "0", "--data-dir", str(place)]
-        server = children.start("coordinator", "thinwire.coordinator", arguments, environment).process.pid
-        while not (place / ADDRESS_FILE).exists():
-            children.check()
-            time.sleep(0.02)
-        url = json.loads((place / ADDRESS_FILE).read_text())["url"]
-        with closing(Operator(url, find_token(place))) as operator:
-            asked = InviteRequest(uses=case.clients, expires_in_s=None)
-            invite.write_text(operator.ask("POST", "/v1/invites", Invite, asked).invite)
-            stored = operator.send_file("/v1/models", model, StoredModel)
-            settings = RunSettings(
-                name="peers", rounds=case.rounds, cohort=case.clients, evaluate=False, max_value=1e6,
-                settings={"lr": 1e-3, "batch-size": 1},
-                chains="plain" if chains == "plain" else "default",
-            )  # fmt: skip
-            operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest))
-            clients = []
-            for index in range(case.clients):
-                name = f"client-{index:02d}"
-                options = ["--invite-file", str(invite), "--name", name, "--task", str(task), "--threads", "1",
-                           "--data-dir", str(folder / name)]  # fmt: skip
-                clients.append(
-                    children.start(name, "thinwire.edge_client", ["join", url, *options], environment).process.pid
-                )
-            return watch(f"thinwire, {chains} chains", case, stamps, trees(server), trees(*clients), children.check)
+    learns = ("--task", str(task))
+    settings = RunSettings(
+        name="peers", rounds=case.rounds, cohort=case.clients, evaluate=False, max_value=1e6,
+        settings={"lr": 1e-3, "batch-size": 1},
+        chains="plain" if chains == "plain" else "default",
+    )  # fmt: skip
+    with Lab(folder, environment={**ENVIRONMENT, STAMPS: str(stamps)}) as lab:
+        server = lab.serve().process.pid
+        lab.start_run(lab.first_model(learns), settings)
+        invite = lab.write_invite("all", case.clients)
+        clients = [lab.join(client_name(index), invite, learns).process.pid for index in range(case.clients)]
+        return watch(f"thinwire, {chains} chains", case, stamps, trees(server), trees(*clients), lab.children.check)

@@ -6,12 +6,12 @@ import pkgutil
 from pathlib import Path
 
 from benchmarks.training import BARE, Workload, measure
-from thinwire.methods import interface
+from thinwire.methods import registry
 
 
 def test_every_method_stands_beside_the_bare_loop() -> None:
     # Not `method_ids()`: other tests put toys on the same path, with answers that need more than a first model.
-    methods = [module.name for module in pkgutil.iter_modules([str(Path(interface.__file__).parent)]) if module.ispkg]
+    methods = [module.name for module in pkgutil.iter_modules([str(Path(registry.__file__).parent)]) if module.ispkg]
     rows = measure(Workload("digits_convnet", (1, 8, 8), 128), methods, 128, 1)
     found = {row.contestant: row for row in rows}
     assert found[BARE].ratio == 1

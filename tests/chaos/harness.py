@@ -6,7 +6,6 @@ process. What is compared: the model, each client's memory on its disk, and ever
 
 from __future__ import annotations
 
-import json
 import random
 import sqlite3
 import time
@@ -19,20 +18,21 @@ from typing import Any, Literal
 
 import torch
 
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator, find_token
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.memory.runs import RunMemory
 from thinwire.edge_client.model import first_model, model_bytes, read_model
 from thinwire.edge_client.problems.problem_file import load_problem_file
-from thinwire.methods.payloads import same_bits
-from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.arrays import same_bits
+from thinwire.methods.client_half import client_half
+from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, Simulated, simulate
-from thinwire.protocol.messages import Invite, InviteRequest, RunMetrics, RunRequest, RunView, StoredModel
+from thinwire.operator.lab import Lab
+from thinwire.operator.processes import Child
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
-from .processes import Member, Running, Way, start
+from .processes import Members, Way
 
 Victims = Literal["coordinator", "client", "both"]
 TASK = Path(__file__).with_name("task.py")
@@ -101,7 +101,9 @@ class Chaos:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._random = random.Random(f"{self.seed}/{self.method}")
-        self._running: dict[str, Running] = {}
+        self._lab = Lab(self.folder, children=Members(self.folder, self.way))
+        self._running: dict[str, Child] = {}
+        self._invites: dict[str, Path] = {}
         self._told_at: dict[str, int] = {}
         self._port = 0
         self._task = load_problem_file(TASK)
@@ -110,21 +112,15 @@ class Chaos:
         self._model.write_bytes(model_bytes(first_model(self._task, self.seed)))
 
     def __enter__(self) -> Chaos:
+        self._lab.__enter__()
         self._start("coordinator")
         self._wait_for_all()
-        self._port = int(str(self._address()["url"]).rpartition(":")[2])
-        operator = self._operator()
-        for name in self._names:
-            invite = operator.ask("POST", "/v1/invites", Invite, InviteRequest(expires_in_s=None)).invite
-            (self.folder / f"{name}.invite").write_text(invite)
-        operator.close()
+        self._port = self._lab.port
+        self._invites = {name: self._lab.write_invite(name) for name in self._names}
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for running in self._running.values():
-            running.kill()
-        for running in self._running.values():
-            running.wait(30)
+    def __exit__(self, *error: object) -> None:
+        self._lab.__exit__(*error)
 
     # -- processes --------------------------------------------------------------------------------------------
 
@@ -132,32 +128,28 @@ class Chaos:
         return self.folder / f"{name}.log"
 
     def _start(self, name: str) -> None:
-        data = self.folder / name
-        if name == "coordinator":
-            (data / ADDRESS_FILE).unlink(missing_ok=True)
-            arguments = ["serve", "--port", str(self._port), "--data-dir", str(data)]
-            member = Member("coordinator", arguments, self._log(name), self.folder / "none")
-        else:
-            index = self._names.index(name)
-            arguments = [
-                *("join", f"http://127.0.0.1:{self._port}", "--invite-file", str(self.folder / f"{name}.invite")),
-                *("--name", name, "--task", str(TASK), "--share", f"{index}/{self.clients}", "--threads", "1"),
-                *("--seed", str(self.seed), "--data-dir", str(data)),
-            ]
-            member = Member("client", arguments, self._log(name), self.folder / f"{name}.verdicts")
         self._log(name).touch()
         self._told_at[name] = self._log(name).stat().st_size
-        self._running[name] = start(member, self.way)
+        if name == "coordinator":
+            self._lab.start_coordinator(self._port)
+            self._running[name] = self._lab.coordinator
+        else:
+            share = f"{self._names.index(name)}/{self.clients}"
+            options = ("--task", str(TASK), "--share", share, "--seed", str(self.seed))
+            url = f"http://127.0.0.1:{self._port}"
+            self._running[name] = self._lab.join(name, self._invites[name], options, url=url)
         self.starts += 1
 
     def _is_up(self, name: str) -> bool:
         if name == "coordinator":
-            return (self.folder / name / ADDRESS_FILE).exists()
+            return self._lab.listens
         return b"joined" in self._log(name).read_bytes()[self._told_at[name] :]
 
     def _wait_for_all(self) -> None:
         until = time.monotonic() + PATIENCE_S
-        while not all(self._is_up(name) or running.poll() is not None for name, running in self._running.items()):
+        while not all(
+            self._is_up(name) or running.process.poll() is not None for name, running in self._running.items()
+        ):
             if time.monotonic() > until:
                 raise HungError(f"not up: {[name for name in self._running if not self._is_up(name)]}{self._tails()}")
             self._check()
@@ -166,7 +158,7 @@ class Chaos:
     def _check(self) -> None:
         """Nothing ends by itself but a client whose run is over."""
         for name, running in self._running.items():
-            code = running.poll()
+            code = running.process.poll()
             if code is not None and (code != 0 or name == "coordinator"):
                 raise HungError(f"{name} ended with exit code {code}{self._tails()}")
 
@@ -181,22 +173,16 @@ class Chaos:
         if victims != "coordinator":
             names.append(self._random.choice(self._names))
         for name in names:
-            self._running[name].kill()
+            self._running[name].process.kill()
         for name in names:
-            self._running[name].wait(30)
+            self._running[name].process.wait(30)
+            self._lab.children.forget(self._running[name])
         # Also in another order than they died in.
         for name in self._random.sample(names, len(names)):
             self._start(name)
         self.kills[victims] += 1
 
     # -- runs -------------------------------------------------------------------------------------------------
-
-    def _address(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "coordinator" / ADDRESS_FILE).read_text())
-        return found
-
-    def _operator(self) -> Operator:
-        return Operator(str(self._address()["url"]), find_token(self.folder / "coordinator"))
 
     def run(self, rounds: int, kills: int) -> Verdict:
         """One run, disturbed by at most so many kills while it lasts. Raises: `HungError`."""
@@ -205,10 +191,7 @@ class Chaos:
             {"name": f"run-{number}", "method": self.method, "rounds": rounds, "seed": self.seed + number}
             | METHODS[self.method]
         )
-        operator = self._operator()
-        stored = operator.send_file("/v1/models", self._model, StoredModel)
-        view = operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest))
-        operator.close()
+        view = self._lab.start_run(self._model, settings)
         for name in self._names:
             self._start(name)
         before = sum(self.kills.values())
@@ -227,16 +210,14 @@ class Chaos:
         return verdict
 
     def _over(self) -> bool:
-        return all(self._running[name].poll() == 0 for name in self._names)
+        return all(self._running[name].process.poll() == 0 for name in self._names)
 
     def _await_end(self, run: str) -> None:
         self._wait_for_all()
         seen, since = -1, time.monotonic()
         while not self._over():
             self._check()
-            operator = self._operator()
-            view = operator.ask("GET", f"/v1/runs/{run}", RunView)
-            operator.close()
+            view = self._lab.view(run)
             if view.exchange != seen:
                 seen, since = view.exchange, time.monotonic()
             if time.monotonic() - since > PATIENCE_S:
@@ -246,11 +227,10 @@ class Chaos:
     # -- what has become of it --------------------------------------------------------------------------------
 
     def _compare(self, run: str, settings: RunSettings) -> Verdict:
-        operator = self._operator()
-        view = operator.ask("GET", f"/v1/runs/{run}", RunView)
+        view = self._lab.view(run)
         if view.outcome != "completed":
             raise HungError(f"the run ended as {view.outcome}: {view.reason}{self._tails()}")
-        told = [one.answers for one in operator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics).exchanges]
+        told = [one.answers for one in self._lab.metrics(run).exchanges]
         accepted = self._accepted(run)
         sets = [sorted(client for exchange, client, _ in accepted.values() if exchange == e) for e in range(len(told))]
         twice = sum(len(names) - len(set(names)) for names in sets)
@@ -264,8 +244,7 @@ class Chaos:
             for name in self._names
             if not same_bits(RunMemory(self.folder / name / "runs" / run).memory(), participants[name].memory)
         ]
-        identical = self._same_model(operator, run, replayed)
-        operator.close()
+        identical = self._same_model(run, replayed)
         return Verdict(run, len(told), len(accepted), len(acknowledged), identical, twice, lost, untold, wrong)
 
     def _accepted(self, run: str) -> dict[str, tuple[int, str, str]]:
@@ -291,10 +270,10 @@ class Chaos:
         participants = {info.name: Participant(half, Learner(self._task, info)) for info in infos}
         return simulate(settings, read_model(self._model), participants, contributors=sets), participants
 
-    def _same_model(self, operator: Operator, run: str, replayed: Simulated) -> bool:
+    def _same_model(self, run: str, replayed: Simulated) -> bool:
         path = self.folder / f"{run}.safetensors"
         try:
-            operator.fetch_file(f"/v1/runs/{run}/model", path)
+            self._lab.operator.fetch_file(f"/v1/runs/{run}/model", path)
         except ProblemError as error:
             if error.reason != "no-global-model":
                 raise

@@ -9,45 +9,62 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-Role = Literal["coordinator", "client"]
+from thinwire.operator.lab import COORDINATOR, EDGE_CLIENT
+from thinwire.operator.processes import Children, Running
+
 Way = Literal["exec", "fork"]
 PRELOADED = ["thinwire.coordinator.server", "thinwire.edge_client.join"]
 
 
-class Running(Protocol):
-    """As of `subprocess.Popen`."""
+class Members(Children):
+    """Starts processes in one of the two ways and kills them at the end. Beside its log, a client leaves a file of the
+    verdicts it has received.
+    """
 
-    def poll(self) -> int | None: ...
+    def __init__(self, folder: Path, way: Way) -> None:
+        super().__init__(folder)
+        self._way = way
 
-    def kill(self) -> None: ...
+    def _launch(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Running:
+        if self._way == "exec":
+            return super()._launch(__name__, [module, str(_verdicts(log)), *arguments], environment, log)
+        os.environ |= environment
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        process = context.Process(target=_forked, args=(module, list(arguments), log), daemon=True)
+        process.start()
+        return _Forked(process)
 
-    def wait(self, timeout: float | None = None) -> int: ...
+    def stop(self) -> None:
+        for child in self._children:
+            child.process.kill()
+        for child in self._children:
+            child.process.wait(30)
+        self._children.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """How to start one process. `log`: all it says; `acknowledged`: the verdicts a client has received."""
+def _verdicts(log: Path) -> Path:
+    return log.with_suffix(".verdicts")
 
-    role: Role
-    arguments: list[str]
-    log: Path
-    acknowledged: Path
 
-    def run(self) -> None:
-        """Becomes that process."""
-        sys.argv = [self.role, *self.arguments]
-        if self.role == "coordinator":
-            from thinwire.coordinator.cli import main
-        else:
-            from thinwire.edge_client.cli import main
+def _become(module: str, verdicts: Path, arguments: list[str]) -> None:
+    """Becomes that process."""
+    sys.argv = [module, *arguments]
+    if module == COORDINATOR:
+        from thinwire.coordinator.command import app
 
-            _note_verdicts(self.acknowledged)
+        app()
+    elif module == EDGE_CLIENT:
+        from thinwire.edge_client.cli import main
+
+        _note_verdicts(verdicts)
         main()
 
 
@@ -73,47 +90,39 @@ class _Forked:
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
     def poll(self) -> int | None:
         return self._process.exitcode
-
-    def kill(self) -> None:
-        self._process.kill()
 
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
         code = self._process.exitcode
         if code is None:
-            raise TimeoutError
+            raise subprocess.TimeoutExpired(self._process.name, timeout or 0)
         return code
 
+    def send_signal(self, sig: int) -> None:
+        os.kill(self.pid, sig)
 
-def start(member: Member, way: Way) -> Running:
-    """The process, which has been started."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    if way == "fork":
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        process = context.Process(target=_become, args=(member,), daemon=True)
-        process.start()
-        return _Forked(process)
-    with member.log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.processes", member.role, str(member.acknowledged), *member.arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._process.kill()
 
 
-def _become(member: Member) -> None:
+def _forked(module: str, arguments: list[str], log: Path) -> None:
     os.setsid()
-    output = os.open(member.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    member.run()
+    _become(module, _verdicts(log), arguments)
 
 
 if __name__ == "__main__":
-    role, acknowledged, *arguments = sys.argv[1:]
-    Member("coordinator" if role == "coordinator" else "client", arguments, Path(os.devnull), Path(acknowledged)).run()
+    of, noted, *words = sys.argv[1:]
+    _become(of, Path(noted), words)

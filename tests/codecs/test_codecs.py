@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinwire.codecs import Chain, CodecError, Spec
+from thinwire.codecs import CODECS, Chain, CodecError, Spec
 
 ONE = Spec.of({"x": np.zeros(1, "<f4")})
 
@@ -115,5 +117,28 @@ def test_plain_chains_that_cannot_be_built(plain: object) -> None:
 def test_a_payload_above_the_limit_is_not_even_decoded() -> None:
     chain = Chain.parse("cast(f16)")
     with pytest.raises(CodecError) as raised:
-        chain.decode(bytes(chain.max_payload_bytes(ONE) + 1), ONE)
+        chain.decode(bytes(chain.bound(ONE).max_payload_bytes + 1), ONE)
     assert raised.value.reason == "too-large"
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_whatever_is_taken_for_a_codec_can_be_bound(name: str) -> None:
+    """What follows from a chain and a spec is kept under both, so a chain is hashable, whatever a plan says."""
+    for field in fields(CODECS[name]):  # type: ignore[arg-type]
+        for value in ([], {}, [[1]], [{}], {"a": 1}, None, "x", 1, 1.5, True, ["x"], [["x"]]):
+            try:
+                chain = Chain.from_plain([{"name": name, "configuration": {field.name: value}}])
+            except CodecError:
+                continue
+            assert hash(chain) == hash(Chain.from_plain(chain.to_plain()))
+
+
+def test_a_bound_chain_is_the_chain() -> None:
+    arrays = {"x": np.arange(6, dtype="<f4")}
+    chain, spec = Chain.parse("cast(f16), byte_shuffle(2), zstd"), Spec.of(arrays)
+    bound = chain.bound(spec)
+    payload = bound.encode(arrays)
+    assert payload == chain.encode(arrays, spec)
+    assert len(payload) <= bound.max_payload_bytes
+    np.testing.assert_array_equal(bound.decode(payload)["x"], chain.decode(payload, spec)["x"])
+    assert Chain.parse("cast(f16), byte_shuffle(2), zstd").bound(Spec.of(arrays)) is bound

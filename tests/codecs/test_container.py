@@ -21,7 +21,7 @@ from thinwire.codecs import (
     pack_arrays,
     unpack_arrays,
 )
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.arrays import same_bits
 
 SPEC = Spec(
     {"w": ArraySpec("f32", (2,)), "k": ArraySpec("u8", (Open(9),)), "m": ArraySpec("bool", (3,), optional=True)}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinwire.codecs import CODECS, ArrayCodec, Arrays, BytesCodec, Chain, CodecError, Context, Spec
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.arrays import same_bits
 
 ARRAY_CODECS = sorted(name for name, codec in CODECS.items() if issubclass(codec, ArrayCodec))
 BYTES_CODECS = sorted(name for name, codec in CODECS.items() if issubclass(codec, BytesCodec))
@@ -156,7 +156,7 @@ def test_the_same_input_gives_the_same_payload(name: str) -> None:
     first = chain.encode(arrays, spec, reference=_reference(arrays), seed=5)
     # The order in memory is no property of an array.
     assert first == chain.encode(packed, spec, reference=_reference(arrays), seed=5)
-    assert len(first) <= chain.max_payload_bytes(spec)
+    assert len(first) <= chain.bound(spec).max_payload_bytes
 
 
 @pytest.mark.parametrize("name", [*ARRAY_CODECS, *BYTES_CODECS])

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinwire.codecs import Arrays, ArraySpec, Chain, CodecError, Context, Open, Spec
+from thinwire.codecs.coding.frequencies import bit_probabilities, eight_bits_table, spread_levels, symbol_table
+from thinwire.codecs.coding.grouping import gather, key_sizes, scatter
+from thinwire.codecs.coding.rans import TOTAL, decode_symbols, encode_symbols, log2_fixed
 from thinwire.codecs.counter import BLOCK, uniform_bits, uniform_blocks
-from thinwire.codecs.entropy import BITS, Entropy
-from thinwire.codecs.frequencies import bit_probabilities, eight_bits_table, spread_levels, symbol_table
+from thinwire.codecs.entropy import Entropy
+from thinwire.codecs.entropy_bits import BITS
 from thinwire.codecs.golomb import Golomb
-from thinwire.codecs.grouping import gather, key_sizes, scatter
 from thinwire.codecs.quantise import Quantise
-from thinwire.codecs.rans import TOTAL, decode_symbols, encode_symbols, log2_fixed
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.arrays import same_bits
 
 SIZES = [10**5, 10**6, pytest.param(10**7, marks=pytest.mark.long)]
 
@@ -141,7 +142,7 @@ def test_any_bundle_comes_back(data: st.DataObject) -> None:
     )
     chain, spec = Chain((Entropy(condition, sampling),)), Spec(items)
     payload = chain.encode(arrays, spec, reference=reference, seed=seed)
-    assert len(payload) <= chain.max_payload_bytes(spec)
+    assert len(payload) <= chain.bound(spec).max_payload_bytes
     assert same_bits(chain.decode(payload, spec, reference=reference, seed=seed), arrays)
 
 
@@ -223,9 +224,9 @@ def test_few_lanes_go_symbol_by_symbol_and_make_the_same_stream(
     symbols = np.concatenate([random.choice(256, size, p=rows[row] / TOTAL) for row, size in runs]).astype(np.uint8)
     streams = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("thinwire.codecs.rans._log_lanes", lambda *_: log_lanes)
+        patch.setattr("thinwire.codecs.coding.rans._log_lanes", lambda *_: log_lanes)
         for most in (0, 1 << 10):
-            patch.setattr("thinwire.codecs.rans_few_lanes.MOST_LANES", most)
+            patch.setattr("thinwire.codecs.coding.rans_few_lanes.MOST_LANES", most)
             streams.append(encode_symbols(symbols, runs, tables))
             np.testing.assert_array_equal(decode_symbols(memoryview(streams[-1]), runs, tables), symbols)
             for broken in (streams[-1] + b"\0\0", streams[-1][:-2]):

@@ -107,7 +107,7 @@ def test_grids_of_arrays_with_open_dimensions() -> None:
         assert chain.decode(chain.encode(rows, spec), spec)["x"].shape == (5, 4)
     for text in ("quantise(8, rotate=True)", "random_k", "golomb, top_k", "soft_labels"):
         with pytest.raises(CodecError) as raised:
-            Chain.parse(text).check(Spec({"x": ArraySpec("f32", (4, Open(9))), "m": ArraySpec("bool", (Open(3),))}))
+            Chain.parse(text).bound(Spec({"x": ArraySpec("f32", (4, Open(9))), "m": ArraySpec("bool", (Open(3),))}))
         assert raised.value.reason == "bad-spec"
 
 

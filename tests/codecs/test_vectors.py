@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from thinwire.codecs import CODECS, Chain, Spec
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.arrays import same_bits
 
 from .write_vectors import FOLDER, arrays_of, cases
 

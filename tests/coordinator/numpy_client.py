@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 
 from thinwire.codecs import Array, Chain, Spec
-from thinwire.methods.interface import Chains
+from thinwire.methods.chains import Chains
 from thinwire.methods.payloads import PRIVATE, encode_answer, merge_parts, receive
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
 from thinwire.protocol.identity import broadcast_seed, client_seed
@@ -223,12 +223,12 @@ def simulate(
     **run: Any,
 ) -> dict[str, Array]:
     """What the run, of the toy method unless `run` says otherwise, must end in: the plain loop, in process."""
-    from thinwire.methods.interface import Contribution
-    from thinwire.methods.simulation import build_server
+    from thinwire.methods.definition import define
+    from thinwire.methods.values import Contribution
     from thinwire.protocol.settings import RunSettings
 
     wanted = {"method": "toy", "settings": settings, "rounds": rounds, "cohort": cohort, "seed": seed, **run}
-    server = build_server(RunSettings.model_validate(wanted))
+    server = define("run", RunSettings.model_validate(wanted)).server
     state = server.start(arrays, seed)
     for names in contributors:
         task = server.task(state)

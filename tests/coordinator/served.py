@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx
 import numpy as np
-from safetensors.numpy import save
 
 import thinwire.methods
 from thinwire.codecs import Array
+from thinwire.methods.model_file import model_bytes
 
 HERE = Path(__file__).parent
 METHODS_ROOT = HERE / "methods_root"
@@ -93,7 +93,7 @@ class Served:
 
     def run(self, arrays: dict[str, Array] | None = None, **settings: Any) -> dict[str, Any]:
         """A new run of the toy method."""
-        data = save(arrays or model(100))
+        data = model_bytes(arrays or model(100))
         stored = httpx.post(f"{self.url}/v1/models", content=data, headers=self.operator, timeout=30)
         assert stored.status_code == 201, stored.text
         wanted = {"method": "toy", "rounds": 2, "cohort": 2, **settings}

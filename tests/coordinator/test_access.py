@@ -13,16 +13,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.coordinator.numpy_client import NumpyClient
 from tests.coordinator.served import Served, model
 from tests.coordinator.test_endpoints import enrolled, problem_of
 from tests.coordinator.test_uploads import OFFSET, TUS
-from thinwire.coordinator.access import Client
-from thinwire.coordinator.secret_files import fresh_secret, operator_token, write_secret
+from thinwire.coordinator.objects.secret_files import fresh_secret, operator_token, write_token
 from thinwire.coordinator.settings import ServeSettings
 from thinwire.protocol.messages import AnswerMessage
 
@@ -100,16 +97,6 @@ def test_a_new_token_kills_the_old_one(standing: Served) -> None:
     assert _reason(_rotate(standing, "rotating", enrolled(standing, "another"))) == "not-allowed"
     assert _reason(_rotate(standing, "rotating", standing.operator)) == "not-allowed"
     assert _reason(_rotate(standing, "rotating", {})) == "token-missing"
-
-
-@given(st.booleans(), st.booleans(), st.binary(min_size=1, max_size=2), st.none() | st.binary(min_size=1, max_size=2))
-def test_only_an_answer_that_may_be_lost_is_given_again(
-    seen: bool, revoked: bool, invite: bytes, replaced: bytes | None
-) -> None:
-    client = Client("x", "g", "client", b"token", invite, seen, replaced, revoked)
-    for secret in (b"token", invite, replaced, None):
-        wanted = secret == (replaced or invite) and not seen and not revoked
-        assert client.asks_again(secret) == wanted
 
 
 def test_tokens_survive_a_kill_and_dead_ones_stay_dead(serve: Callable[..., Served]) -> None:
@@ -331,11 +318,11 @@ def test_the_operators_file_is_closed_to_others(tmp_path: Path, mode: int) -> No
     assert len(operator_token(tmp_path)) >= 22
 
 
-def test_a_secret_replaces_what_lay_there_open(tmp_path: Path) -> None:
-    path = tmp_path / "invite"
+def test_a_token_replaces_what_lay_there_open(tmp_path: Path) -> None:
+    path = tmp_path / "operator.token"
     path.write_text("old")
     path.chmod(0o666)
-    write_secret(path, "new")
+    write_token(tmp_path, "new")
     assert path.read_text() == "new\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]

@@ -23,7 +23,7 @@ from safetensors.numpy import load
 from tests.coordinator.numpy_client import MSG, NumpyClient, simulate
 from tests.coordinator.served import Served, model
 from thinwire.codecs import Array, Chain, Spec
-from thinwire.coordinator.runs import Told, weighted_metrics
+from thinwire.coordinator.runs.metrics import Told, weighted_metrics
 from thinwire.methods.payloads import encode_answer, merge_parts
 from thinwire.protocol.messages import AnswerMessage
 from thinwire.protocol.reasons import ProblemError

@@ -1,20 +1,24 @@
-"""Prometheus' figures can be read by Prometheus and are those of the ledger."""
+"""Prometheus' figures can be read by Prometheus and are those they were made of."""
 
 from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from thinwire.coordinator.ledger import Account, Ledger
-from thinwire.coordinator.prometheus import Gauges, exposition
+from thinwire.coordinator.api.prometheus import exposition
+from thinwire.coordinator.serve.figures import Gauges
+from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LEDGER_KINDS
 
 
 def test_counters_and_gauges() -> None:
-    ledger = Ledger()
-    ledger.charge(Account(kind="answer", uplink_payload=900), 1000, 50, 0.1)
-    ledger.charge(Account(kind="idle"), 7, 3, 0.1)
-    gauges = Gauges(runs={"running": 2, "paused": 0}, parked_clients=5, open_exchanges=1, disk_bytes={"payloads": 12})
-    families = {one.name: one for one in text_string_to_metric_families(exposition(ledger, gauges).decode())}
+    gauges = Gauges(
+        runs={"running": 2, "paused": 0},
+        parked_clients=5,
+        open_exchanges=1,
+        disk_bytes={"payloads": 12},
+        wire={"answer": Bytes(1, 900, 100, 0, 50), "idle": Bytes(1, 0, 7, 0, 3)},
+    )
+    families = {one.name: one for one in text_string_to_metric_families(exposition(gauges).decode())}
     values = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for one in families.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ from safetensors.numpy import load
 from tests.coordinator.numpy_client import NumpyClient, simulate
 from tests.coordinator.served import Served, model
 from thinwire.codecs import Spec
+from thinwire.methods.arrays import same_bits
+from thinwire.methods.model_file import read_model
 from thinwire.protocol.encoding import spec_digest
 
 
@@ -78,6 +81,16 @@ async def _plain(served: Served) -> list[NumpyClient]:
             await client.enrol(invite)
         await asyncio.gather(*(client.work() for client in clients))
     return clients
+
+
+def test_the_model_of_a_run_that_has_not_ended_keeps_its_order(served: Served, tmp_path: Path) -> None:
+    """Methods cut models by it."""
+    first = {name: np.full(2, rank, np.float32) for rank, name in enumerate(("stem", "head", "body"))}
+    run = served.run(first)
+    (tmp_path / "pulled").write_bytes(served.get(f"/v1/runs/{run['id']}/model").content)
+    pulled = read_model(tmp_path / "pulled")
+    assert list(pulled) == list(first)
+    assert same_bits(pulled, first)
 
 
 def test_the_next_task_rides_on_the_answer(served: Served) -> None:

@@ -106,7 +106,7 @@ def test_what_can_be_made_or_asked_for_again_is(interrupted: Interrupted, damage
     with contextlib.closing(sqlite3.connect(served.data_dir / "thinwire.db")) as database:
         (parts,) = database.execute("SELECT parts FROM exchanges WHERE exchange = 1").fetchone()
         (plan,) = database.execute("SELECT lower(hex(plan)) FROM exchanges WHERE exchange = 1").fetchone()
-    for path in (served.data_dir / "payloads").iterdir():
+    for path in (served.data_dir / "payloads" / interrupted.run).iterdir():
         if path.name in parts or path.name == plan:
             damage(path)
     for folder in ("answers", "uploads"):
@@ -149,7 +149,7 @@ def test_the_final_model_is_made_again_or_not_given(interrupted: Interrupted) ->
     served = interrupted.served
     served.start()
     interrupted.finish()
-    stored = served.data_dir / "payloads" / str(interrupted.view()["model"])
+    stored = served.data_dir / "payloads" / interrupted.run / str(interrupted.view()["model"])
     served.kill()
     garble(stored)
     served.start()

@@ -18,7 +18,7 @@ from thinwire.edge_client.enrolment import enrol
 from thinwire.edge_client.memory.folder import Credentials, Folder
 from thinwire.edge_client.performer import Limits, TaskTooLongError
 from thinwire.edge_client.settings import UsageError
-from thinwire.methods.interface import TaskRefusedError
+from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.identity import digest_of
 from thinwire.protocol.messages import (

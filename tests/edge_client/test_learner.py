@@ -15,8 +15,8 @@ from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.edge_client.problems.problem_file import LearningProblem, ProblemFileError, load_problem_file
-from thinwire.methods.learning import Sgd, train_epochs
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.arrays import same_bits
+from thinwire.methods.training import Sgd, train_epochs
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from thinwire.edge_client.link.resumable import download, upload
 from thinwire.edge_client.link.transfer import Patience, UnreachableError
 from thinwire.edge_client.memory.folder import Credentials, Folder
 from thinwire.edge_client.settings import UsageError
-from thinwire.methods.interface import TaskRefusedError
+from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.encoding import encode_message
 from thinwire.protocol.identity import digest_of
 from thinwire.protocol.messages import Enrolled, PartMessage, Registration, VerdictMessage

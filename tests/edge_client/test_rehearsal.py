@@ -17,7 +17,7 @@ from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.edge_client.problems.problem_file import ProblemFileError, load_problem_file
 from thinwire.edge_client.rehearsal import rehearse
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.arrays import same_bits
 from thinwire.protocol.exit_codes import Exit
 
 HEAD = """\

@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from thinwire.machine.files import drop_unfinished, file_digest, move, read_mapped, unfinished, write_atomic
+from thinwire.machine.files import (
+    bytes_below,
+    drop_unfinished,
+    file_digest,
+    move,
+    read_mapped,
+    unfinished,
+    write_atomic,
+)
 
 MIB = 1 << 20
 
@@ -183,3 +191,13 @@ def test_reading_gives_the_files_bytes_and_maps_large_ones(tmp_path: Path, size:
 def test_a_file_that_is_not_there_is_said_so(tmp_path: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "nowhere")
+
+
+def test_a_folder_is_measured_without_one_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "models" / "m").write_bytes(b"x" * 100)
+    (tmp_path / "uploads" / "u").write_bytes(b"x" * 1000)
+    (tmp_path / "thinwire.db").write_bytes(b"x" * 10)
+    assert bytes_below(tmp_path, but=tmp_path / "uploads") == 110
+    assert bytes_below(tmp_path) == 1110

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import thinwire.methods
-from thinwire.methods import interface
+from thinwire.methods import registry
 
 TOY = Path(__file__).with_name("toy_root") / "thinwire" / "methods"
 if str(TOY) not in thinwire.methods.__path__:
@@ -19,7 +19,7 @@ if str(TOY) not in thinwire.methods.__path__:
 
 def whole_methods() -> list[str]:
     """The package's methods and the toy. Not `method_ids()`: other tests put half a method on the same path."""
-    folders = [str(Path(interface.__file__).parent), str(TOY)]
+    folders = [str(Path(registry.__file__).parent), str(TOY)]
     return sorted(module.name for module in pkgutil.iter_modules(folders) if module.ispkg)
 
 

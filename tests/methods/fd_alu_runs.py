@@ -10,12 +10,13 @@ import numpy as np
 from tests.methods.fleet import client_of, first_model, learners, run_settings
 from thinwire.codecs import Arrays, Chain
 from thinwire.edge_client.learner import Learner
+from thinwire.methods.arrays import same_bits, under
 from thinwire.methods.fd_alu import FdAluSettings
 from thinwire.methods.fd_alu.server import Server
-from thinwire.methods.interface import Bounds, Contribution, Outcome, RunFacts, Task
-from thinwire.methods.local_training import under
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.reducers import Bounds
+from thinwire.methods.server_half import RunFacts
 from thinwire.methods.simulation import Participant, Simulated, simulate
+from thinwire.methods.values import Contribution, Outcome, Task
 
 KINDS = ["class", "proxy", "sample"]
 ALLOW = ["sample-knowledge"]

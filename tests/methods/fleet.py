@@ -11,8 +11,9 @@ from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.problems.architectures import mlp
 from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
-from thinwire.methods.interface import ClientHalf, Method
-from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.client_half import ClientHalf, client_half
+from thinwire.methods.method import Method
+from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, Simulated, simulate
 from thinwire.protocol.settings import RunSettings
 

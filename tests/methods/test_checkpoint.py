@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from thinwire.codecs import DTYPES, Array, CodecError
+from thinwire.methods.arrays import same_bits
 from thinwire.methods.checkpoint import pack_state, unpack_state
-from thinwire.methods.interface import State
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.values import State
 
 arrays = st.dictionaries(
     st.text(min_size=1, max_size=20),

@@ -16,12 +16,13 @@ from tests.methods.conftest import whole_methods
 from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated
 from thinwire.codecs import Array, Arrays, Chain, Spec
 from thinwire.edge_client.learner import Learner
+from thinwire.methods.arrays import same_bits
 from thinwire.methods.checkpoint import pack_state, unpack_state
-from thinwire.methods.interface import EVALUATE, Contribution, Outcome, State, Task
-from thinwire.methods.payloads import decoded_answer, merge_parts, same_bits
+from thinwire.methods.definition import define
+from thinwire.methods.payloads import decoded_answer, merge_parts
 from thinwire.methods.registry import find_method
-from thinwire.methods.run_chains import resolve_chains
-from thinwire.methods.simulation import Participant, Simulated, build_server, simulate
+from thinwire.methods.simulation import Participant, Simulated, simulate
+from thinwire.methods.values import EVALUATE, Contribution, Outcome, State, Task
 from thinwire.protocol.identity import client_seed
 from thinwire.protocol.settings import RunSettings
 
@@ -98,11 +99,10 @@ def course(method_id: str, chains: str) -> Course:
 
 def contributions(at: Course, answers: Sequence[Seen]) -> list[Contribution]:
     """As the server decodes them."""
-    server = build_server(at.run)
-    method = find_method(at.run.method)
+    definition = define("run", at.run)
     found = []
     for slot, one in enumerate(answers):
-        chains = resolve_chains(at.run, method, server.settings, one.task.kind)
+        chains = definition.chains(one.task.kind)
         seed = client_seed(at.run.seed, one.task.round, one.task.step, one.client)
         reference = merge_parts(one.task.parts)
         arrays = decoded_answer(one.outcome.answer, one.task.reply, chains.up, reference=reference, seed=seed)
@@ -119,7 +119,7 @@ def summed(reducer: Any, answers: Sequence[Contribution]) -> Any:
 
 def replayed(at: Course, sum_up: Callable[[Any, list[Contribution]], Any], pack: bool = False) -> State:
     """The final state of the same answers, summed in another way."""
-    server = build_server(at.run)
+    server = define("run", at.run).server
     state = server.start(at.first, at.run.seed)
     for answers in at.exchanges:
         total = sum_up(server.reducer, contributions(at, answers))
@@ -151,7 +151,7 @@ def test_the_order_of_arrival_changes_no_bit(method_id: str, chains: str) -> Non
 def test_a_state_through_pack_and_unpack_changes_nothing(method_id: str) -> None:
     at = course(method_id, "default")
     assert pack_state(replayed(at, summed, pack=True)) == pack_state(at.result.state)
-    server = build_server(at.run)
+    server = define("run", at.run).server
     state = server.start(at.first, at.run.seed)
     again = unpack_state(pack_state(state))
     assert (again.round, again.step) == (state.round, state.step)
@@ -172,7 +172,7 @@ def same_task(first: Task | None, second: Task | None) -> None:
 @each_method
 def test_a_server_half_is_pure(method_id: str) -> None:
     at = course(method_id, "default")
-    server, other = build_server(at.run), build_server(at.run)
+    server, other = define("run", at.run).server, define("run", at.run).server
     state = server.start(copied(at.first), at.run.seed)
     before = pack_state(state)
     same_task(server.task(state), server.task(state))
@@ -252,7 +252,7 @@ def test_any_clients_but_none_are_enough(method_id: str, alone: list[str]) -> No
 @each_chains
 def test_a_run_ends_after_its_rounds_with_a_model_that_can_be_measured(method_id: str, chains: str) -> None:
     at = course(method_id, chains)
-    server = build_server(at.run)
+    server = define("run", at.run).server
     assert server.task(at.result.state) is None
     counted = [exchanged for exchanged in at.result.exchanges if exchanged.kind != EVALUATE]
     assert max(exchanged.round for exchanged in counted) == at.run.rounds
@@ -285,7 +285,7 @@ def test_settings_and_chains_survive_a_plan(method_id: str) -> None:
     assert method.source
     chains = method.chains(settings)
     for kind in chains:
-        resolved = resolve_chains(run_settings(method_id), method, settings, kind)
+        resolved = define("run", run_settings(method_id)).chains(kind)
         for chain in (resolved.down, resolved.up, resolved.full, resolved.private):
             assert Chain.from_plain(chain.to_plain()) == chain
             assert Chain.parse(str(chain)) == chain

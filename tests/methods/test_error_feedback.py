@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated
 from thinwire.codecs import Array, Arrays, Chain, Spec
+from thinwire.methods.arrays import under
 from thinwire.methods.checkpoint import pack_state
+from thinwire.methods.definition import define
 from thinwire.methods.error_feedback import with_residual
 from thinwire.methods.feddlr import FeddlrSettings
-from thinwire.methods.interface import Contribution, Outcome, Task
-from thinwire.methods.local_training import under
-from thinwire.methods.simulation import build_server
+from thinwire.methods.values import Contribution, Outcome, Task
 
 FLEET = learners(3, split="dirichlet:1")
 LARGER = learners(3, examples=300)
@@ -107,7 +107,10 @@ def test_feddkd_keeps_the_residuals_of_its_two_exchanges_apart() -> None:
 
 def test_progfed_keeps_the_residual_of_what_it_does_not_train_and_forgets_that_of_another_head() -> None:
     settings = {**FEEDBACK, "schedule": [2, 2, 2], "warm_up": 1}
-    half, server = client_of("progfed", settings), build_server(run_settings("progfed", settings, rounds=6, cohort=1))
+    half, server = (
+        client_of("progfed", settings),
+        define("run", run_settings("progfed", settings, rounds=6, cohort=1)).server,
+    )
     state, memory = server.start(MODEL, 0), dict[str, Array]()
     learner, owed = FLEET["client-00"], []
     while (task := server.task(state)) is not None:

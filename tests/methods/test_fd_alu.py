@@ -27,7 +27,7 @@ from tests.methods.fd_alu_runs import (
 from tests.methods.fleet import client_of, learners, run_settings
 from thinwire.codecs import Arrays, CodecError, Spec
 from thinwire.methods.checkpoint import pack_state
-from thinwire.methods.interface import EVALUATE, Contribution, Task, TaskRefusedError
+from thinwire.methods.values import EVALUATE, Contribution, Task, TaskRefusedError
 
 
 @given(st.integers(1, 40), st.integers(1, 50))

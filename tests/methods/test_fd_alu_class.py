@@ -21,9 +21,8 @@ from tests.methods.fd_alu_runs import (
 )
 from tests.methods.fleet import learners
 from thinwire.codecs import Arrays, Chain, Spec
+from thinwire.methods.arrays import same_bits, under
 from thinwire.methods.fd_alu.class_means import others_means
-from thinwire.methods.local_training import under
-from thinwire.methods.payloads import same_bits
 
 
 def test_means_are_weighted_by_counts_and_leave_out_ones_own_part() -> None:

@@ -23,11 +23,11 @@ from tests.methods.fd_alu_runs import (
 )
 from tests.methods.fleet import learners
 from thinwire.codecs import Arrays, CodecError
+from thinwire.methods.arrays import same_bits
 from thinwire.methods.fd_alu.proxy_labels import drawn
 from thinwire.methods.fd_alu.server import Server
 from thinwire.methods.fd_alu.teachers import outputs_on
-from thinwire.methods.interface import Contribution, TaskRefusedError
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.values import Contribution, TaskRefusedError
 
 
 def proxy_server(**given: Any) -> Server:

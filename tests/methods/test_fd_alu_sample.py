@@ -21,10 +21,10 @@ from tests.methods.fd_alu_runs import (
     server_of,
 )
 from tests.methods.fleet import learners
+from thinwire.methods.arrays import same_bits
 from thinwire.methods.fd_alu.sample_cache import related_samples
 from thinwire.methods.fd_alu.teachers import hashes_of
-from thinwire.methods.interface import Contribution, TaskRefusedError
-from thinwire.methods.payloads import same_bits
+from thinwire.methods.values import Contribution, TaskRefusedError
 
 
 @given(st.data())

@@ -14,9 +14,9 @@ from thinwire.codecs import Arrays, CodecError, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.problems.problem_file import LearningProblem
-from thinwire.methods.interface import Contribution, Task
-from thinwire.methods.learning import train_locally
-from thinwire.methods.simulation import build_server
+from thinwire.methods.definition import define
+from thinwire.methods.training import train_locally
+from thinwire.methods.values import Contribution, Task
 from thinwire.protocol.identity import client_seed
 
 FLEET = learners(3, split="dirichlet:1")
@@ -51,7 +51,7 @@ def test_one_client_gives_its_own_weights() -> None:
 
 
 def test_equal_answers_give_the_same_as_one() -> None:
-    server = build_server(run_settings("fedavg"))
+    server = define("run", run_settings("fedavg")).server
     state = server.start(MODEL, 0)
     update = {name: np.full_like(array, 0.25) for name, array in MODEL.items()}
     total = server.reducer.zero()
@@ -65,7 +65,7 @@ def test_equal_answers_give_the_same_as_one() -> None:
 
 @pytest.mark.parametrize(("weighting", "expected"), [("examples", 2.5), ("uniform", 2.0)])
 def test_the_weights_are_the_numbers_of_examples_or_all_equal(weighting: str, expected: float) -> None:
-    server = build_server(run_settings("fedavg", {"weighting": weighting}))
+    server = define("run", run_settings("fedavg", {"weighting": weighting})).server
     state = server.start({"w": np.zeros(2, np.float32)}, 0)
     total = server.reducer.zero()
     for slot, (examples, value) in enumerate([(10, 1.0), (30, 3.0)]):
@@ -135,7 +135,7 @@ def test_the_proximal_gradient_is_mu_times_the_way_gone() -> None:
 
 def test_the_first_step_of_the_adaptive_rules_is_that_of_reddi() -> None:
     for rule in ("adam", "yogi"):
-        server = build_server(run_settings("fedavg", {"server_optimizer": rule, "server_lr": 0.1}))
+        server = define("run", run_settings("fedavg", {"server_optimizer": rule, "server_lr": 0.1})).server
         state = server.start({"w": np.zeros(1, np.float32)}, 0)
         total = server.reducer.add(server.reducer.zero(), Contribution(0, "c", 5, {"w": np.array([0.5], np.float32)}))
         after = server.advance(state, total)
@@ -155,7 +155,7 @@ def test_the_first_step_of_the_adaptive_rules_is_that_of_reddi() -> None:
     ],
 )
 def test_the_rate_falls_by_round_and_travels_only_then(given: dict[str, Any], expected: list[float]) -> None:
-    server = build_server(run_settings("fedavg", {"lr": 0.1, **given}, rounds=3))
+    server = define("run", run_settings("fedavg", {"lr": 0.1, **given}, rounds=3)).server
     state = server.start(MODEL, 0)
     rates = []
     for _ in range(3):
@@ -165,7 +165,7 @@ def test_the_rate_falls_by_round_and_travels_only_then(given: dict[str, Any], ex
         zero = {name: np.zeros_like(array) for name, array in MODEL.items()}
         state = server.advance(state, server.reducer.add(server.reducer.zero(), Contribution(0, "c", 1, zero)))
     assert rates == pytest.approx(expected)
-    task = build_server(run_settings("fedavg")).task(server.start(MODEL, 0))
+    task = define("run", run_settings("fedavg")).server.task(server.start(MODEL, 0))
     assert task is not None
     assert not task.options
 
@@ -184,7 +184,7 @@ def test_the_received_arrays_are_measured_before_training() -> None:
 @pytest.mark.parametrize("arrays", [{}, {"w": np.zeros(3, np.int64)}])
 def test_a_model_without_floats_is_refused(arrays: Arrays) -> None:
     with pytest.raises(CodecError, match="bad-spec"):
-        build_server(run_settings("fedavg")).start(arrays, 0)
+        define("run", run_settings("fedavg")).server.start(arrays, 0)
 
 
 def test_training_on_the_digits_works() -> None:

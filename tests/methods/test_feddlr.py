@@ -17,8 +17,10 @@ from thinwire.codecs.decomposition import EXACT, factorise, low_rank_names, unfo
 from thinwire.methods.feddlr import METHOD, FeddlrSettings
 from thinwire.methods.feddlr.compact import compact_like, compact_model, smallest_energy, truncate_model
 from thinwire.methods.feddlr.server import Server
-from thinwire.methods.interface import Bounds, Contribution, RunFacts, Task
-from thinwire.methods.learning import model_arrays
+from thinwire.methods.reducers import Bounds
+from thinwire.methods.server_half import RunFacts
+from thinwire.methods.tensors import model_arrays
+from thinwire.methods.values import Contribution, Task
 
 FLEET = learners(3, split="dirichlet:1")
 MODEL = first_model(FLEET)

@@ -16,13 +16,13 @@ from thinwire.codecs import Array, Arrays, ArraySpec, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.problems.problem_file import LearningProblem
-from thinwire.methods.interface import EVALUATE, Contribution, State, Task
-from thinwire.methods.local_training import headed, under
-from thinwire.methods.simulation import build_server
+from thinwire.methods.arrays import headed, under
+from thinwire.methods.definition import define
 from thinwire.methods.sparse_masks import SparseMasksSettings
 from thinwire.methods.sparse_masks.frozen import draw, first_scores, frozen_weights
 from thinwire.methods.sparse_masks.masked_model import expand
 from thinwire.methods.sparse_masks.training import MaskedModel, drawn, train_scores
+from thinwire.methods.values import EVALUATE, Contribution, State, Task
 from thinwire.protocol.identity import client_seed
 
 FLEET = learners(3, hidden=(16,))
@@ -97,7 +97,7 @@ def test_normalisation_layers_stay_and_their_statistics_are_averaged(affine: boo
     learner.prepare(0)
     model = {name: array + (0.25 if name == "1.weight" else 0) for name, array in learner.arrays().items()}
     run = run_settings("sparse_masks", QUICK, rounds=2, cohort=1)
-    server = build_server(run)
+    server = define("run", run).server
     task = server.task(server.start(model, 0))
     assert task is not None
     assert set(task.reply) == {"0.weight", "0.bias", "5.weight", "5.bias", "2.running_mean", "2.running_var"}
@@ -219,7 +219,7 @@ def test_without_learning_a_run_drifts_as_resampling_does(window: int) -> None:
     fleet = learners(clients, hidden=(192,))
     settings = {"epochs": 1, "lr": 1e-30, "batch_size": 64, "aggregation": "beta", "reset_every": window}
     run = run_settings("sparse_masks", settings, rounds=rounds, cohort=clients)
-    server, half = build_server(run), client_of(run.method, run.settings)
+    server, half = define("run", run).server, client_of(run.method, run.settings)
     random = np.random.default_rng(2)
     # As if a first round of even chances were over.
     counts = {

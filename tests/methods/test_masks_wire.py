@@ -11,8 +11,8 @@ import pytest
 
 from tests.methods.fleet import first_model, learners, run_settings, simulated
 from thinwire.codecs import Array, Arrays, ArraySpec, Chain, CodecError, Spec
+from thinwire.methods.arrays import under
 from thinwire.methods.checkpoint import pack_state
-from thinwire.methods.local_training import under
 from thinwire.methods.sparse_masks.frozen import draw, frozen_weights, theta_of_counts
 from thinwire.methods.sparse_masks.masked_model import HEADER, MASK, expand, is_packed, pack_model
 

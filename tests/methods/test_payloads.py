@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from thinwire.codecs import Array, Chain, CodecError, Spec
-from thinwire.methods.interface import Answer, Chains
+from thinwire.methods.arrays import same_bits
+from thinwire.methods.chains import Chains
 from thinwire.methods.payloads import (
     PRIVATE,
     decode_answer,
@@ -18,8 +19,8 @@ from thinwire.methods.payloads import (
     merge_parts,
     publish,
     receive,
-    same_bits,
 )
+from thinwire.methods.values import Answer
 
 DOWN = [
     "",

@@ -15,14 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated
 from thinwire.codecs import Arrays, CodecError, Spec
+from thinwire.methods.arrays import under
 from thinwire.methods.checkpoint import pack_state
-from thinwire.methods.interface import Contribution, State, Task
-from thinwire.methods.learning import train_epochs
-from thinwire.methods.local_training import under
+from thinwire.methods.definition import define
 from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY
 from thinwire.methods.progfed.growing import stage_model
-from thinwire.methods.simulation import build_server
+from thinwire.methods.training import train_epochs
+from thinwire.methods.values import Contribution, State, Task
 
 FLEET = learners(3)
 MODEL = first_model(FLEET)
@@ -48,7 +48,7 @@ def walked(server: Any, state: State) -> list[tuple[State, Task]]:
 
 
 def course(settings: Mapping[str, Any], rounds: int, model: Arrays = MODEL) -> list[tuple[State, Task]]:
-    server = build_server(run_settings("progfed", settings, rounds=rounds))
+    server = define("run", run_settings("progfed", settings, rounds=rounds)).server
     return walked(server, server.start(model, 0))
 
 
@@ -71,7 +71,7 @@ def test_schedules_divide_the_rounds(schedule: Any, stages: int, rounds: int, ex
 @pytest.mark.parametrize("settings", [{"schedule": [1, 1]}, {"schedule": [1, 2, 3]}, {"schedule": [2, 2, 0]}])
 def test_a_schedule_that_does_not_fit_is_refused(settings: Mapping[str, Any]) -> None:
     with pytest.raises(CodecError, match="bad-spec"):
-        build_server(run_settings("progfed", settings, rounds=4)).start(MODEL, 0)
+        define("run", run_settings("progfed", settings, rounds=4)).server.start(MODEL, 0)
 
 
 def test_the_stage_never_falls_and_the_last_model_has_no_temporary_head() -> None:
@@ -80,7 +80,7 @@ def test_the_stage_never_falls_and_the_last_model_has_no_temporary_head() -> Non
     assert stages == sorted(stages)
     assert set(stages) == {2, 3, 4}
     final = run[-1][0]
-    server = build_server(run_settings("progfed", rounds=7))
+    server = define("run", run_settings("progfed", rounds=7)).server
     model = server.model(final)
     assert model is not None
     assert set(model) == NAMES

@@ -17,10 +17,10 @@ from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.problems.architectures import ARCHITECTURES
 from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.edge_client.problems.unet import UNet
-from thinwire.methods.learning import model_arrays
+from thinwire.methods.definition import define
 from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY, cut
-from thinwire.methods.simulation import build_server
+from thinwire.methods.tensors import model_arrays
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_stages_have_the_sizes_of_the_papers(
     model = model_arrays(ARCHITECTURES[architecture](shape, classes))
     for stage, size in enumerate(expected, start=1):
         schedule = [int(index == stage) + int(index == len(expected)) for index in range(1, len(expected) + 1)]
-        server = build_server(run_settings("progfed", {"schedule": schedule}, rounds=2))
+        server = define("run", run_settings("progfed", {"schedule": schedule}, rounds=2)).server
         task = server.task(server.start(model, 0))
         assert task is not None
         assert sum(array.size for array in task.arrays.values()) == size
@@ -85,7 +85,9 @@ def test_any_sequential_grows() -> None:
     for _, task in course(settings, 2, model)[:-1]:
         learner.prepare(0)
         task.reply.check(client_of("progfed", settings).perform(task, {}, learner).answer.arrays)
-    other = build_server(run_settings("progfed", {"stages": [["0", "3.weight"]], "schedule": "equal"}, rounds=2))
+    other = define(
+        "run", run_settings("progfed", {"stages": [["0", "3.weight"]], "schedule": "equal"}, rounds=2)
+    ).server
     assert other.task(other.start(model, 0)) is not None
 
 
@@ -141,7 +143,9 @@ def test_a_model_that_cannot_be_cut_is_refused() -> None:
         ClientInfo(),
     )
     learner.prepare(0)
-    server = build_server(run_settings("progfed", {"schedule": [1, 1], "stages": [["first.weight"], ["first"]]}))
+    server = define(
+        "run", run_settings("progfed", {"schedule": [1, 1], "stages": [["first.weight"], ["first"]]})
+    ).server
     task = server.task(server.start(learner.arrays(), 0))
     assert task is not None
     with pytest.raises(CodecError, match="bad-spec"):
@@ -169,7 +173,7 @@ def test_a_unet_grows_both_ways(growth: str, begins: list[str]) -> None:
     learner.prepare(0)
     model = learner.arrays()
     settings = {"growth": growth, "schedule": [1, 1, 1], "warm_up": 1}
-    server = build_server(run_settings("progfed", settings, rounds=3))
+    server = define("run", run_settings("progfed", settings, rounds=3)).server
     run = walked(server, server.start(model, 0))
     ran: list[str] = []
     for module in learner.model.modules():

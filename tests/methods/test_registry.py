@@ -10,7 +10,8 @@ import pytest
 
 import thinwire.methods
 from tests.methods.conftest import whole_methods
-from thinwire.methods.registry import client_half, find_method, method_ids, server_half
+from thinwire.methods.client_half import client_half
+from thinwire.methods.registry import find_method, method_ids, server_half
 
 
 def test_every_folder_is_a_method_of_its_name() -> None:

@@ -19,10 +19,14 @@ from tests.methods.fleet import client_of, first_model, learners, run_settings
 from thinwire.codecs import Array, Arrays, CodecError
 from thinwire.edge_client.learner import Learner
 from thinwire.methods import robust
-from thinwire.methods.interface import EVALUATE, Answer, Bounds, Contribution, Outcome, Robust, RunFacts, Task
+from thinwire.methods.definition import define
+from thinwire.methods.reducers import Bounds, Robust
 from thinwire.methods.robust import BoundedNorm, OrderStatistic, l2_norm, reducer_of, trimmed
-from thinwire.methods.simulation import Participant, build_server, simulate
+from thinwire.methods.server_half import RunFacts
+from thinwire.methods.simulation import Participant, simulate
 from thinwire.methods.sums import ExactSum, Lazy, Means
+from thinwire.methods.values import EVALUATE, Answer, Contribution, Outcome, Task
+from thinwire.protocol.reasons import ProblemError
 
 BOUNDS = Bounds(clients=16, examples=100)
 MEDIAN = OrderStatistic(BOUNDS, "median", 0.1)
@@ -164,7 +168,7 @@ def test_what_a_sum_refuses_is_refused(reducer: Any, value: float) -> None:
     ("method", "settings"), [("fedavg", {}), ("progfed", {}), ("feddlr", {}), ("fedavg", {"server-optimizer": "adam"})]
 )
 def test_a_method_that_averages_updates_takes_them(method: str, settings: dict[str, Any]) -> None:
-    server = build_server(run_settings(method, settings, reducer="trimmed-mean", trim=0.2, max_norm=2.0))
+    server = define("run", run_settings(method, settings, reducer="trimmed-mean", trim=0.2, max_norm=2.0)).server
     assert isinstance(server.reducer, BoundedNorm)
     assert server.reducer.keeps
 
@@ -174,9 +178,9 @@ def test_a_method_that_averages_updates_takes_them(method: str, settings: dict[s
 )
 @pytest.mark.parametrize("wanted", [{"reducer": "median"}, {"max_norm": 1.0}])
 def test_another_method_refuses_with_a_reason(method: str, settings: dict[str, Any], wanted: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{method} takes no reducer but the mean"):
-        build_server(run_settings(method, settings, **wanted))
-    build_server(run_settings(method, settings, reducer="mean"))
+    with pytest.raises(ProblemError, match=f"{method} takes no reducer but the mean"):
+        define("run", run_settings(method, settings, **wanted))
+    define("run", run_settings(method, settings, reducer="mean"))
 
 
 def test_the_mean_stays_the_exact_sum() -> None:

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from tests.methods.fleet import first_model, learners, run_settings
 from thinwire.codecs import Array, Arrays, CodecError
 from thinwire.methods.checkpoint import pack_state
-from thinwire.methods.interface import Contribution, State
-from thinwire.methods.simulation import build_server
+from thinwire.methods.definition import define
 from thinwire.methods.sparse_masks import SparseMasksSettings
 from thinwire.methods.sparse_masks.frozen import theta_of_counts
 from thinwire.methods.sparse_masks.training import drawn
+from thinwire.methods.values import Contribution, State
 
 MODEL = first_model(learners(1, hidden=(16,)))
 
@@ -38,7 +38,7 @@ def random_masks(count: int, seed: int = 0) -> list[dict[str, Array]]:
 
 def test_without_regulariser_the_mean_of_masks_is_the_next_probability() -> None:
     """FedPM, exactly: theta = sum of m_k / K, whatever the clients' numbers of examples."""
-    server = build_server(run_settings("sparse_masks", {"lambda": 0}))
+    server = define("run", run_settings("sparse_masks", {"lambda": 0})).server
     masks = random_masks(3)
     state = answered(server, server.start(MODEL, 0), masks, [1, 50, 7])
     task = server.task(state)
@@ -50,7 +50,7 @@ def test_without_regulariser_the_mean_of_masks_is_the_next_probability() -> None
 
 
 def test_examples_weigh_within_a_level() -> None:
-    server = build_server(run_settings("sparse_masks", {"weighting": "examples"}))
+    server = define("run", run_settings("sparse_masks", {"weighting": "examples"})).server
     masks = random_masks(3)
     state = answered(server, server.start(MODEL, 0), masks, [1, 50, 7])
     task = server.task(state)
@@ -62,7 +62,7 @@ def test_examples_weigh_within_a_level() -> None:
 
 def test_beta_counts_over_the_rounds_since_its_reset() -> None:
     def states(settings: Mapping[str, Any]) -> list[State]:
-        server = build_server(run_settings("sparse_masks", settings, rounds=6))
+        server = define("run", run_settings("sparse_masks", settings, rounds=6)).server
         found = [server.start(MODEL, 0)]
         for round_ in range(5):
             found.append(answered(server, found[-1], random_masks(3, round_)))
@@ -91,7 +91,7 @@ def test_beta_counts_over_the_rounds_since_its_reset() -> None:
     ],
 )
 def test_a_run_that_will_drift_is_told_so(rounds: int, settings: Mapping[str, Any], warned: bool) -> None:
-    said = build_server(run_settings("sparse_masks", settings, rounds=rounds)).warnings()
+    said = define("run", run_settings("sparse_masks", settings, rounds=rounds)).server.warnings()
     assert len(said) == warned
     assert all("3 x cohort" in sentence for sentence in said)
 
@@ -115,7 +115,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: Mapping[str, 
 )
 def test_models_that_cannot_be_masked_are_refused(arrays: Arrays, settings: Mapping[str, Any], cohort: int) -> None:
     with pytest.raises(CodecError, match="bad-spec"):
-        build_server(run_settings("sparse_masks", settings, cohort=cohort)).start(arrays, 0)
+        define("run", run_settings("sparse_masks", settings, cohort=cohort)).server.start(arrays, 0)
 
 
 @pytest.mark.parametrize("theta", [0.0, 2.0**-18, 0.1, 0.5, 1 - 2.0**-10, 1.0])

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from thinwire.codecs import Array, CodecError
-from thinwire.methods.interface import Bounds, Contribution
+from thinwire.methods.reducers import Bounds
 from thinwire.methods.sums import ExactSum, Total, Weighting
+from thinwire.methods.values import Contribution
 
 BOUNDS = Bounds(clients=8, examples=1000, value=16.0)
 SHIFT = math.floor(62 - math.log2(8 * 1000 * 16))

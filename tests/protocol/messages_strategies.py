@@ -9,12 +9,16 @@ from hypothesis import strategies as st
 
 from thinwire.protocol import fields, messages
 from thinwire.protocol.encoding import JSON
+from thinwire.protocol.messages import enrolment, exchanges, ledger, problem, runs
+from thinwire.protocol.reasons import WIRE_VERSION
 from thinwire.protocol.settings import RunSettings
 
+_SUBJECTS = (problem, enrolment, exchanges, runs, ledger)
 KINDS: list[type[fields.Message]] = [
     kind
-    for kind in vars(messages).values()
-    if isinstance(kind, type) and issubclass(kind, fields.Message) and kind is not fields.Message
+    for subject in _SUBJECTS
+    for kind in vars(subject).values()
+    if isinstance(kind, type) and kind.__module__ == subject.__name__
 ]
 
 _COUNTS = st.integers(0, 2**63 - 1)
@@ -66,7 +70,7 @@ def random_messages(kind: type[fields.Message], media_type: str) -> st.SearchStr
         del given["upload"], given["payload"]
         return st.tuples(st.fixed_dictionaries(given), one).map(lambda pair: kind(**pair[0], **pair[1]))
     if "wire" in given:
-        given["wire"] = st.just(messages.WIRE_VERSION)
+        given["wire"] = st.just(WIRE_VERSION)
     return st.builds(kind, **given)
 
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from tests.protocol.messages_strategies import KINDS, random_messages
 from thinwire.codecs import ArraySpec, Open, Spec
+from thinwire.protocol import messages
 from thinwire.protocol.encoding import JSON, MAX_DEPTH, MSGPACK, decode_message, encode_message, spec_digest
+from thinwire.protocol.fields import Message
 from thinwire.protocol.messages import (
     MAX_INLINE_BYTES,
     MAX_MESSAGE_BYTES,
     AnswerMessage,
-    Message,
     PartMessage,
     Plan,
     Registration,
@@ -39,6 +40,11 @@ def _reason(kind: type[Message], body: bytes, media_type: str = MSGPACK) -> str:
     with pytest.raises(ProblemError) as caught:
         decode_message(kind, body, media_type)
     return caught.value.reason
+
+
+def test_every_message_is_of_a_subject_that_is_tried() -> None:
+    written = {name for name in messages.__all__ if isinstance(getattr(messages, name), type)}
+    assert written == {kind.__name__ for kind in KINDS}
 
 
 @BOTH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,18 @@ def test_a_reason_has_an_error_status_and_retry_agrees_with_it(name: str) -> Non
         assert entry.retry
     if entry.retry and entry.status < 500:
         assert entry.status in {404, 409, 429, 460}
+
+
+def test_every_reason_is_given_somewhere_until_it_is_retired(root: Path) -> None:
+    code = "".join(
+        path.read_text()
+        for folder in ("codecs", "protocol", "coordinator", "edge_client")
+        for path in (root / folder).rglob("*.py")
+        if path.name != "reasons.py"
+    )
+    for name, entry in REASONS.items():
+        given = re.search(rf'(?:ProblemError|TaskRefusedError)\(\s*"{name}"' if entry.retired else f'"{name}"', code)
+        assert (given is None) == entry.retired, name
 
 
 def test_a_problem_without_a_detail_says_what_the_table_says() -> None:

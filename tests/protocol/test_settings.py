@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from thinwire.methods.interface import MethodSettings
+from thinwire.methods.settings import MethodSettings
 from thinwire.protocol.settings import RunSettings
 
 

@@ -100,7 +100,8 @@ def messages() -> str:
 def reasons() -> str:
     """A row for each reason."""
     rows = [
-        f"| `{name}` | {entry.status} | {'yes' if entry.retry else 'no'} | {entry.since} | {entry.meaning} |"
+        f"| `{name}` | {entry.status} | {'yes' if entry.retry else 'no'} | {entry.since}"
+        f"{', retired' if entry.retired else ''} | {entry.meaning} |"
         for name, entry in REASONS.items()
     ]
     return "| reason | status | retry | since | meaning |\n|---|---|---|---|---|\n" + "\n".join(rows)

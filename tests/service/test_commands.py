@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from thinwire.coordinator.operate import TOKEN_VARIABLE, URL_VARIABLE
-from thinwire.coordinator.processes import Children
-from thinwire.methods import interface
+from thinwire.methods import registry
+from thinwire.operator.client import TOKEN_VARIABLE, URL_VARIABLE
 from thinwire.protocol.exit_codes import Exit
 
 from .conftest import DEADLINE_S, ENVIRONMENT, Service, until
@@ -28,14 +27,12 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="module")
 def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One coordinator for all tests here."""
-    folder = tmp_path_factory.mktemp("service")
-    with Children(folder / "logs") as children:
-        made = Service(folder, children)
+    with Service(tmp_path_factory.mktemp("service")) as made:
         made.serve()
         yield made
 
 
-def _command(*words: str, module: str = "thinwire.coordinator", **environment: str) -> subprocess.CompletedProcess[str]:
+def _command(*words: str, module: str = "thinwire.operator", **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", module, *words], env=ENVIRONMENT | environment, capture_output=True, text=True,
         timeout=DEADLINE_S,
@@ -89,7 +86,7 @@ def test_what_a_finished_run_shows(coordinator: Service, thinwire: Run, digits_m
     invited = thinwire("client", "invite", "--uses", "1", "--out", str(tmp_path / "invite"))
     assert invited.returncode == Exit.OK, invited.stderr
     assert (tmp_path / "invite").stat().st_mode & 0o777 == 0o600
-    coordinator.join(0, 1, coordinator.url)
+    coordinator.join_digits(0, 1)
     started = thinwire("run", "start", "--model", str(digits_model), "--set", "name=whole", "--set", "rounds=2",
                        "--set", "cohort=1", "--watch")  # fmt: skip
     assert started.returncode == Exit.OK, started.stderr
@@ -124,7 +121,7 @@ def test_what_a_finished_run_shows(coordinator: Service, thinwire: Run, digits_m
 def test_methods_are_listed_with_every_setting() -> None:
     listed = json.loads(_command("methods", "--format", "json").stdout)["methods"]
     # Not `method_ids()`: this process has toys of other tests on its path.
-    folders = pkgutil.iter_modules([str(Path(interface.__file__).parent)])
+    folders = pkgutil.iter_modules([str(Path(registry.__file__).parent)])
     assert [method["id"] for method in listed] == sorted(folder.name for folder in folders if folder.ispkg)
     fedavg = next(method for method in listed if method["id"] == "fedavg")
     assert {"lr", "epochs", "proximal-mu"} <= {setting["name"] for setting in fedavg["settings"]}
@@ -180,7 +177,7 @@ def test_a_setting_of_the_config_file_is_checked_too(thinwire: Run, model: Path,
 
 
 def test_a_port_or_folder_in_use(coordinator: Service, tmp_path: Path) -> None:
-    port = coordinator.url.rpartition(":")[2]
+    port = str(coordinator.port)
     done = _command("serve", "--port", port, "--data-dir", str(tmp_path / "other"))
     assert done.returncode == Exit.LOCAL
     assert f"{port} is in use" in done.stderr

@@ -15,8 +15,8 @@ def test_a_run_without_a_deadline_goes_on_when_a_client_gives_up(service: Servic
     # Both are present and the first in the order of the cohort is the one that may send next to nothing.
     settings = RunSettings(name="declined", rounds=2, cohort=1, min_clients=2, seed=0, evaluate=False)
     run = service.start_run(digits_model, settings).id
-    unable = service.join(0, 2, service.url, "--max-answer-bytes", "100")
-    service.join(1, 2, service.url)
+    unable = service.join_digits(0, 2, "--max-answer-bytes", "100")
+    service.join_digits(1, 2)
     until(lambda: service.view(run).state == "finished")
     assert service.view(run).outcome == "completed"
     assert contributors(service, run) == [{"client-01"}] * 2

@@ -8,7 +8,6 @@ import pytest
 
 from thinwire.edge_client.model import read_model
 from thinwire.protocol.identity import cohort_order
-from thinwire.protocol.messages import RunView
 from thinwire.protocol.settings import RunSettings
 
 from .conftest import Service, until
@@ -29,17 +28,16 @@ def test_a_client_dies_between_the_steps(service: Service, digits_model: Path, q
     )  # fmt: skip
     run = service.start_run(digits_model, settings).id
     for index in range(CLIENTS):
-        service.join(index, CLIENTS, service.url)
+        service.join_digits(index, CLIENTS)
     victim, other = cohort_order(settings.seed, 1, NAMES)[:2]
     child = service.clients.pop(victim)
     until(lambda: "round 1/2 distil" in child.log.read_text(), service.children)
     child.process.kill()
     child.process.wait()
     service.children.forget(child)
-    operator = service.operator()
-    operator.delete(f"/v1/clients/{victim}")
+    service.operator.delete(f"/v1/clients/{victim}")
     until(service.clients_have_ended, service.children)
-    assert operator.ask("GET", f"/v1/runs/{run}", RunView).outcome == "completed"
+    assert service.view(run).outcome == "completed"
 
     exchanges, sets = service.metrics(run).exchanges, contributors(service, run)
     first = [names for one, names in zip(exchanges, sets, strict=True) if one.round == 1 and one.kind == "distil"]
@@ -52,9 +50,7 @@ def test_a_client_dies_between_the_steps(service: Service, digits_model: Path, q
     survivors = set(NAMES) - {victim}
     assert sets[-1 - STEPS - 1 : -1] == [survivors] * (1 + STEPS)
     # It ends in the model of a plain loop with the same contributors.
-    path = service.folder / "final.safetensors"
-    operator.fetch_file(f"/v1/runs/{run}/model", path)
-    operator.close()
+    path = service.fetch_model(run, service.folder / "final.safetensors")
     served, replayed = read_model(path), simulated(settings, read_model(digits_model), sets)
     assert [one.given_up for one in replayed.exchanges if one.given_up] == [True] * (quorum == 2)
     assert replayed.model is not None

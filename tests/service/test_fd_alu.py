@@ -10,15 +10,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from thinwire.coordinator.cli import app
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
 from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
+from thinwire.methods.arrays import under
 from thinwire.methods.checkpoint import pack_state
-from thinwire.methods.local_training import under
-from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.client_half import client_half
+from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, simulate
+from thinwire.operator.cli.app import app
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.settings import RunSettings
 
@@ -43,7 +44,7 @@ def test_three_architectures_and_three_kinds_of_knowledge_in_one_fleet(service: 
         runs[service.start_run(digits_model, settings).id] = settings
     for index, architecture in enumerate(ARCHITECTURES):
         options = ("--architecture", architecture, "--limit", f"{LIMIT}/60", "--allow", CONSENT)
-        service.join(index, 3, service.url, *options, "--keep-model", str(service.folder / f"{index}.safetensors"))
+        service.join_digits(index, 3, *options, "--keep-model", str(service.folder / f"{index}.safetensors"))
     until(service.clients_have_ended, service.children)
 
     torch.set_num_threads(1)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from thinwire.coordinator.cli import app
 from thinwire.methods.registry import method_ids
+from thinwire.operator.cli.app import app
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 

@@ -20,7 +20,7 @@ def _said(service: Service, text: str) -> bool:
 
 def _carried(service: Service, *options: str, says: str) -> int:
     """Bytes both ways of a client that is interrupted once it has said this."""
-    child = service.join(0, 1, service.url, *options)
+    child = service.join_digits(0, 1, *options)
     until(lambda: _said(service, says), service.children)
     assert interrupt(child) == Exit.INTERRUPTED
     service.children.forget(child)

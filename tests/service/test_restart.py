@@ -8,21 +8,14 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from thinwire.coordinator.ledger_tables import total
-from thinwire.coordinator.watch import follow
+from thinwire.operator.follow import follow
+from thinwire.operator.tables import total
 from thinwire.protocol.settings import RunSettings
 
 from .conftest import Service, until
 
 CLIENTS = 2
 SETTINGS = RunSettings(name="killed", rounds=12, cohort=CLIENTS)
-
-
-def _model(service: Service, run: str, path: Path) -> Path:
-    operator = service.operator()
-    operator.fetch_file(f"/v1/runs/{run}/model", path)
-    operator.close()
-    return path
 
 
 def _finish(service: Service, run: str) -> None:
@@ -34,9 +27,9 @@ def _finish(service: Service, run: str) -> None:
 @pytest.mark.long
 def test_killed_and_started_again_it_ends_in_the_same_model(service: Service, digits_model: Path) -> None:
     for index in range(CLIENTS):
-        service.join(index, CLIENTS, service.url)
+        service.join_digits(index, CLIENTS)
     run = service.start_run(digits_model, SETTINGS).id
-    watcher, assistant = service.operator(), ThreadPoolExecutor(1)
+    watcher, assistant = service.connect(), ThreadPoolExecutor(1)
     watched = assistant.submit(follow, watcher, run, lambda _view, _rounds: None)
     until(lambda: service.view(run).exchange >= 2, service.children)
     exchange = service.view(run).exchange
@@ -52,20 +45,18 @@ def test_killed_and_started_again_it_ends_in_the_same_model(service: Service, di
         sent, received = service.kernel(name)
         assert 0 < own.uplink <= sent
         assert 0 < own.downlink <= received
-    killed = load_file(_model(service, run, service.folder / "killed.safetensors"))
+    killed = load_file(service.fetch_model(run, service.folder / "killed.safetensors"))
 
     # The clients' folders are new: nothing but seed and contributors is the same.
-    service.clients.clear()
-    quiet = Service(service.folder / "quiet", service.children)
-    quiet.folder.mkdir()
-    quiet.serve()
-    for index in range(CLIENTS):
-        quiet.join(index, CLIENTS, quiet.url)
-    again = quiet.start_run(digits_model, SETTINGS).id
-    _finish(quiet, again)
-    undisturbed = load_file(_model(quiet, again, service.folder / "undisturbed.safetensors"))
-    assert killed.keys() == undisturbed.keys()
-    assert all(killed[name].tobytes() == undisturbed[name].tobytes() for name in killed)
-    assert [one.metrics["accuracy"] for one in service.metrics(run).exchanges] == [
-        one.metrics["accuracy"] for one in quiet.metrics(again).exchanges
-    ]
+    with Service(service.folder / "quiet") as quiet:
+        quiet.serve()
+        for index in range(CLIENTS):
+            quiet.join_digits(index, CLIENTS)
+        again = quiet.start_run(digits_model, SETTINGS).id
+        _finish(quiet, again)
+        undisturbed = load_file(quiet.fetch_model(again, service.folder / "undisturbed.safetensors"))
+        assert killed.keys() == undisturbed.keys()
+        assert all(killed[name].tobytes() == undisturbed[name].tobytes() for name in killed)
+        assert [one.metrics["accuracy"] for one in service.metrics(run).exchanges] == [
+            one.metrics["accuracy"] for one in quiet.metrics(again).exchanges
+        ]

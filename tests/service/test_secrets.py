@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.service.conftest import Service, interrupt, until
-from thinwire.coordinator.operate import ADDRESS_FILE
-from thinwire.coordinator.secret_files import OPERATOR_TOKEN
 from thinwire.edge_client.memory.folder import Folder
-from thinwire.protocol.messages import Invite, InviteRequest
+from thinwire.protocol.places import OPERATOR_TOKEN
 from thinwire.protocol.settings import RunSettings
 
 
@@ -26,20 +25,18 @@ def _command_lines() -> bytes:
     return b"\n".join(found)
 
 
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A coordinator that says all it has to say."""
+    with Service(tmp_path, "--log-level", "debug") as made:
+        made.serve()
+        yield made
+
+
 @pytest.mark.long
 def test_secrets_stay_where_they_belong(service: Service, digits_model: Path) -> None:
-    assert service.process is not None
-    interrupt(service.process)
-    service.children.forget(service.process)
-    until(lambda: not (service.data_dir / ADDRESS_FILE).exists())
-    service.options = [*service.options, "--log-level", "debug"]
-    service.serve()
-
     run = service.start_run(digits_model, RunSettings(name="secret", cohort=2, rounds=2)).id
-    operator = service.operator()
-    invites = [
-        operator.ask("POST", "/v1/invites", Invite, InviteRequest(uses=3, group="others")).invite for _ in range(2)
-    ]
+    invites = [service.invite(3, group="others") for _ in range(2)]
     secrets = [*invites, (service.data_dir / OPERATOR_TOKEN).read_text().strip()]
     with httpx.Client(base_url=service.url, trust_env=False, timeout=30) as http:
         tokens = []
@@ -69,14 +66,13 @@ def test_secrets_stay_where_they_belong(service: Service, digits_model: Path) ->
             http.patch("/v1/uploads/abcdefgh", content=b"x", headers=bearer)
         assert http.delete("/v1/clients/one", headers={"authorization": f"Bearer {secrets[2]}"}).status_code == 204
     for index in range(2):
-        service.join(index, 2, service.url)
+        service.join_digits(index, 2)
     lines = [_command_lines()]
     until(lambda: lines.append(_command_lines()) or service.view(run).state == "finished", service.children)
     until(service.clients_have_ended, service.children)
     ledger = "".join(str(row) for row in service.ledger(run).rows)
-    operator.close()
-    interrupt(service.process)
-    service.children.forget(service.process)
+    interrupt(service.coordinator)
+    service.children.forget(service.coordinator)
 
     for index in range(2):
         folder = service.folder / f"client-{index:02d}"
@@ -90,7 +86,7 @@ def test_secrets_stay_where_they_belong(service: Service, digits_model: Path) ->
     assert len(set(secrets)) == len(secrets)
     at_home = {OPERATOR_TOKEN, "credentials", *(f"client-{index:02d}.invite" for index in range(2))}
     files = [path for path in service.folder.rglob("*") if path.is_file() and path.name not in at_home]
-    log = service.process.log.read_text()
+    log = service.coordinator.log.read_text()
     assert "uvicorn.error" in log, "the libraries say what they do"
     assert "Traceback" not in log
     places = {str(path.relative_to(service.folder)): path.read_bytes() for path in files}

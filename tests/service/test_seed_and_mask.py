@@ -11,14 +11,13 @@ from safetensors.numpy import load_file
 from typer import Typer
 from typer.testing import CliRunner
 
-from thinwire.coordinator.cli import app as coordinator
-from thinwire.coordinator.processes import Children
 from thinwire.edge_client.cli import app as edge_client
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
 from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods.sparse_masks.frozen import frozen_weights
+from thinwire.operator.cli.app import app as coordinator
 from thinwire.protocol.exit_codes import Exit
 
 from .conftest import Service, until
@@ -26,7 +25,7 @@ from .conftest import Service, until
 CLIENTS, ROUNDS, SEED = 2, 7, 5
 
 
-def test_a_seed_first_and_a_mask_in_the_end(service: Service, children: Children, digits_model: Path) -> None:
+def test_a_seed_first_and_a_mask_in_the_end(service: Service, digits_model: Path) -> None:
     def command(app: Typer, *words: str) -> Result:
         return CliRunner().invoke(app, words, env={"THINWIRE_DATA_DIR": str(service.data_dir)})
 
@@ -38,7 +37,7 @@ def test_a_seed_first_and_a_mask_in_the_end(service: Service, children: Children
     assert started.exit_code == Exit.OK, started.stderr
     assert "warning: 7 rounds are more than 3 x cohort (2)" in started.stderr
     for index in range(CLIENTS):
-        service.join(index, CLIENTS, service.url)
+        service.join_digits(index, CLIENTS)
     until(service.clients_have_ended, service.children)
 
     exchanges = service.metrics("masks").exchanges

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -10,20 +11,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from thinwire.coordinator.operate import ADDRESS_FILE, Operator
-from thinwire.coordinator.secret_files import OPERATOR_TOKEN
 from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN
 from thinwire.protocol.settings import RunSettings
 
 from .conftest import Service, interrupt, until
 
 
 def test_it_says_where_it_is_and_how_to_go_on(service: Service) -> None:
-    assert service.process is not None
-    said = service.process.log.read_text()
-    for words in (str(service.address["url"]), "thinwire client invite", "thinwire-client join", "thinwire run start"):
+    said = service.coordinator.log.read_text()
+    address = json.loads((service.data_dir / ADDRESS_FILE).read_text())
+    for words in (address["url"], "thinwire client invite", "thinwire-client join", "thinwire run start"):
         assert words in said
-    assert service.address["pid"] == service.process.process.pid
+    assert address["pid"] == service.coordinator.process.pid
     assert stat.S_IMODE((service.data_dir / OPERATOR_TOKEN).stat().st_mode) == 0o600
     assert (service.data_dir / OPERATOR_TOKEN).read_text().strip() not in said
 
@@ -37,27 +37,19 @@ def test_responses_carry_no_header_that_nobody_needs(service: Service) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_stops_although_a_client_and_an_operator_wait(service: Service, digits_model: Path, number: int) -> None:
     run = service.start_run(digits_model, RunSettings(name="waits", cohort=2, rounds=1)).id
-    client = service.join(0, 2, service.url, "--forever")
-    until(lambda: "thinwire_parked_clients 1.0" in _figures(service.operator()), service.children)
-    watcher, assistant = service.operator(), ThreadPoolExecutor(1)
+    client = service.join_digits(0, 2, "--forever")
+    until(lambda: "thinwire_parked_clients 1.0" in service.operator.text("/metrics", "text/plain"), service.children)
+    watcher, assistant = service.connect(), ThreadPoolExecutor(1)
     events = watcher.events(f"/v1/runs/{run}/events")
     assert next(events)[0] == "run"
     rest = assistant.submit(list, events)
-    assert service.process is not None
-    assert interrupt(service.process, number) == Exit.INTERRUPTED
+    assert interrupt(service.coordinator, number) == Exit.INTERRUPTED
     rest.exception(timeout=30)  # the stream has ended, one way or the other
-    service.children.forget(service.process)
+    service.children.forget(service.coordinator)
     watcher.close()
     assistant.shutdown()
     assert client.process.poll() is None, "a client waits for its coordinator to come back"
-    log = service.process.log.read_text()
+    log = service.coordinator.log.read_text()
     assert "Traceback" not in log
     assert "ancel" not in log, "no request had to be cut off"
     assert not (service.data_dir / ADDRESS_FILE).exists()
-
-
-def _figures(operator: Operator) -> str:
-    try:
-        return operator.text("/metrics", "text/plain")
-    finally:
-        operator.close()

@@ -22,8 +22,9 @@ from .conftest import DEADLINE_S, ENVIRONMENT
 STEP, ROUNDS, CLIENTS = 0.01, 4, 3
 FILES = {
     "__init__.py": """
-from thinwire.methods.interface import Chains, Method
-from thinwire.methods.local_training import LocalTraining
+from thinwire.methods.chains import Chains
+from thinwire.methods.method import Method
+from thinwire.methods.settings import LocalTraining
 
 
 class Settings(LocalTraining):
@@ -40,7 +41,8 @@ METHOD = Method("majority", "Majority vote of signs", "Bernstein et al. 2018", S
 import numpy as np
 
 from thinwire.codecs import ArraySpec, Spec
-from thinwire.methods.interface import ServerHalf, State, Task
+from thinwire.methods.server_half import ServerHalf
+from thinwire.methods.values import State, Task
 from thinwire.methods.sums import ExactSum
 
 
@@ -67,8 +69,9 @@ class Server(ServerHalf):
         return state.arrays
 """,
     "client.py": """
-from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Outcome
-from thinwire.methods.learning import change, train_locally
+from thinwire.methods.client_half import ClientHalf
+from thinwire.methods.values import Answer, EVALUATE, Outcome
+from thinwire.methods.training import change, train_locally
 
 
 class Client(ClientHalf):
@@ -96,7 +99,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def thinwire(environment: dict[str, str], *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "thinwire.coordinator", *arguments],
+        [sys.executable, "-m", "thinwire.operator", *arguments],
         env=environment, capture_output=True, text=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert done.returncode == Exit.OK, done.stdout + done.stderr

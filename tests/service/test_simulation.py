@@ -14,19 +14,19 @@ import torch
 
 import thinwire.methods
 from thinwire.codecs import Arrays
-from thinwire.coordinator.folder import Folder
-from thinwire.coordinator.processes import Children
+from thinwire.coordinator.objects.local import LocalObjects
+from thinwire.coordinator.objects.objects import checkpoint as checkpoint_name
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import read_model
 from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods.checkpoint import pack_state
-from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.client_half import client_half
+from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, Simulated, simulate
 from thinwire.protocol.settings import RunSettings
 
-from . import conftest
-from .conftest import Service, until
+from .conftest import ENVIRONMENT, Service, until
 
 TOY_ROOT = Path(__file__).parent.parent / "methods" / "toy_root"
 CLIENTS = 3
@@ -44,11 +44,9 @@ METHODS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """A coordinator that knows the toy, as its clients will and as this process does."""
-    monkeypatch.setitem(conftest.ENVIRONMENT, "PYTHONPATH", str(TOY_ROOT))
     here = str(TOY_ROOT / "thinwire" / "methods")
     monkeypatch.setattr(thinwire.methods, "__path__", [*thinwire.methods.__path__, here])
-    with Children(tmp_path / "logs") as children:
-        made = Service(tmp_path, children)
+    with Service(tmp_path, environment={**ENVIRONMENT, "PYTHONPATH": str(TOY_ROOT)}) as made:
         made.serve()
         yield made
 
@@ -65,7 +63,7 @@ def contributors(service: Service, run: str) -> list[set[str]]:
 
 def checkpoint(service: Service, run: str) -> bytes:
     """Of the state behind the last exchange."""
-    return Folder(service.data_dir).checkpoint(run, service.view(run).exchange).read_bytes()
+    return LocalObjects(service.data_dir).local(checkpoint_name(run, service.view(run).exchange)).read_bytes()
 
 
 def simulated(settings: RunSettings, model: Arrays, sets: list[set[str]]) -> Simulated:
@@ -84,7 +82,7 @@ def test_runs_over_the_service_end_as_their_replay_does(service: Service, digits
         settings = RunSettings(name=method, method=method, settings=given, rounds=3, cohort=2, seed=11)
         runs[service.start_run(digits_model, settings).id] = settings
     for index in range(CLIENTS):
-        service.join(index, CLIENTS, service.url)
+        service.join_digits(index, CLIENTS)
     until(service.clients_have_ended, service.children)
     for run, settings in runs.items():
         assert service.view(run).outcome == "completed"
@@ -93,11 +91,7 @@ def test_runs_over_the_service_end_as_their_replay_does(service: Service, digits
         replayed = simulated(settings, read_model(digits_model), sets)
         assert checkpoint(service, run) == pack_state(replayed.state), settings.method
         if replayed.model is not None:
-            path = service.folder / f"{run}.safetensors"
-            operator = service.operator()
-            operator.fetch_file(f"/v1/runs/{run}/model", path)
-            operator.close()
-            served = read_model(path)
+            served = read_model(service.fetch_model(run, service.folder / f"{run}.safetensors"))
             assert list(served) == list(replayed.model)
             for name, array in replayed.model.items():
                 assert served[name].tobytes() == array.tobytes(), (settings.method, name)

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.counting_proxy import CountingProxy
-from thinwire.coordinator.ledger_tables import total
-from thinwire.coordinator.processes import Children
+from thinwire.operator.tables import total
 from thinwire.protocol.messages import LedgerRow
 from thinwire.protocol.settings import RunSettings
 
@@ -25,7 +24,7 @@ SETTINGS = RunSettings(name="wire", rounds=3, cohort=CLIENTS)
 def _train(service: Service, proxy: CountingProxy, model: Path, settings: RunSettings = SETTINGS) -> str:
     """The id of a run that is over, its clients gone."""
     for index in range(CLIENTS):
-        service.join(index, CLIENTS, proxy.url)
+        service.join_digits(index, CLIENTS, url=proxy.url)
     run = service.start_run(model, settings).id
     until(lambda: service.view(run).state == "finished", service.children)
     until(service.clients_have_ended, service.children)
@@ -44,9 +43,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, digits_model: Path) -> Iterator[Trained]:
-    folder = tmp_path_factory.mktemp("plain")
-    with Children(folder / "logs") as children:
-        service = Service(folder, children)
+    with Service(tmp_path_factory.mktemp("plain")) as service:
         service.serve()
         with CountingProxy(service.url) as proxy:
             run = _train(service, proxy, digits_model)
@@ -83,10 +80,9 @@ def test_what_an_exchange_cost_is_the_sum_of_its_rows(trained: Trained) -> None:
 
 def test_the_ledger_outlives_the_coordinator(trained: Trained) -> None:
     service, before = trained.service, _client_rows(trained.service, trained.run)
-    assert service.process is not None
-    service.process.process.terminate()
-    service.process.process.wait()
-    service.children.forget(service.process)
+    service.coordinator.process.terminate()
+    service.coordinator.process.wait()
+    service.children.forget(service.coordinator)
     service.serve()
     assert _client_rows(service, trained.run) == before
 
@@ -102,8 +98,7 @@ def tls_service(tmp_path: Path) -> Iterator[Service]:
          "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
-    with Children(tmp_path / "logs") as children:
-        made = Service(tmp_path, children, ["--certificate", str(certificate), "--key", str(key)], certificate)
+    with Service(tmp_path, "--certificate", str(certificate), "--key", str(key), ca_file=certificate) as made:
         made.serve()
         yield made
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -40,55 +41,17 @@ class Chain:
     def needs_reference(self) -> bool:
         return any(codec.needs_reference for codec in self.array_codecs)
 
-    def check(self, spec: Spec) -> None:
-        """Raises `bad-spec` if a codec of this chain cannot work with arrays of this spec."""
-        self._specs(spec)
-
-    def max_payload_bytes(self, spec: Spec) -> int:
-        """An upper bound of the payload's size: what a receiver may refuse to read beyond."""
-        return self._limits(self._specs(spec)[-1])[-1]
+    def bound(self, spec: Spec) -> BoundChain:
+        """This chain for arrays of this spec. Raises `bad-spec` if one of its codecs cannot work with such arrays."""
+        return _bound(self, spec)
 
     def encode(self, arrays: Arrays, spec: Spec, *, reference: Arrays | None = None, seed: int = 0) -> bytes:
         """The payload. `arrays` fit `spec`. Raises: `does-not-fit`, `out-of-range`, `no-reference`, `bad-spec`."""
-        spec.check(arrays)
-        specs = self._specs(spec)
-        for codec, stage in zip(self.array_codecs, specs, strict=False):
-            arrays = codec.encode(arrays, Context(stage, reference, seed))
-        data = pack_arrays(arrays, specs[-1])
-        for bytes_codec in self.bytes_codecs:
-            data = bytes_codec.encode(data)
-        return data
+        return self.bound(spec).encode(arrays, reference=reference, seed=seed)
 
     def decode(self, data: bytes, spec: Spec, *, reference: Arrays | None = None, seed: int = 0) -> dict[str, Array]:
         """The arrays, fitting `spec`; they may be read-only views. Raises: `CodecError`, any reason."""
-        specs = self._specs(spec)
-        *limits, largest = self._limits(specs[-1])
-        if len(data) > largest:
-            raise CodecError("too-large", f"a payload of {len(data)} bytes; at most {largest}")
-        for bytes_codec, limit in zip(reversed(self.bytes_codecs), reversed(limits), strict=True):
-            data = bytes_codec.decode(data, limit=limit)
-        arrays: Arrays = unpack_arrays(data, specs[-1])
-        # Hostile values may overflow or be NaN: no cause for a warning; whoever uses the arrays checks them.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for codec, stage in zip(reversed(self.array_codecs), reversed(specs[:-1]), strict=True):
-                arrays = codec.decode(arrays, Context(stage, reference, seed))
-        spec.check(arrays)
-        # Arithmetic on a 0-d array gives a numpy scalar, which is no array.
-        return {name: np.asarray(array) for name, array in arrays.items()}
-
-    def _specs(self, spec: Spec) -> list[Spec]:
-        """The spec before each array codec, and behind the last one."""
-        specs = [spec]
-        for codec in self.array_codecs:
-            specs.append(codec.encoded_spec(specs[-1]))
-        return specs
-
-    def _limits(self, encoded: Spec) -> list[int]:
-        """The largest size before each bytes codec, and behind the last one."""
-        limits = [max_container_bytes(encoded)]
-        for codec in self.bytes_codecs:
-            limits.append(codec.max_encoded_bytes(limits[-1]))
-        return limits
+        return self.bound(spec).decode(data, reference=reference, seed=seed)
 
     def to_plain(self) -> list[dict[str, Any]]:
         return [codec.to_plain() for codec in (*self.array_codecs, *self.bytes_codecs)]
@@ -139,6 +102,61 @@ class Chain:
         if not isinstance(tree, ast.List):
             raise CodecError("bad-chain", f"cannot read {text!r}; write for example: delta, cast(f16), zstd")
         return Chain.of([_parse_codec(node) for node in tree.elts])
+
+
+@dataclass(frozen=True, slots=True)
+class BoundChain:
+    """A chain and what follows from it and a spec alone, the same for every payload of an exchange.
+
+    `specs`: before each array codec, and behind the last one. `limits`: the largest size before each bytes codec, and
+    behind the last one.
+    """
+
+    chain: Chain
+    specs: tuple[Spec, ...]
+    limits: tuple[int, ...]
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """An upper bound of the payload's size: what a receiver may refuse to read beyond."""
+        return self.limits[-1]
+
+    def encode(self, arrays: Arrays, *, reference: Arrays | None = None, seed: int = 0) -> bytes:
+        """As `Chain.encode`."""
+        self.specs[0].check(arrays)
+        for codec, stage in zip(self.chain.array_codecs, self.specs, strict=False):
+            arrays = codec.encode(arrays, Context(stage, reference, seed))
+        data = pack_arrays(arrays, self.specs[-1])
+        for bytes_codec in self.chain.bytes_codecs:
+            data = bytes_codec.encode(data)
+        return data
+
+    def decode(self, data: bytes, *, reference: Arrays | None = None, seed: int = 0) -> dict[str, Array]:
+        """As `Chain.decode`."""
+        *limits, largest = self.limits
+        if len(data) > largest:
+            raise CodecError("too-large", f"a payload of {len(data)} bytes; at most {largest}")
+        for bytes_codec, limit in zip(reversed(self.chain.bytes_codecs), reversed(limits), strict=True):
+            data = bytes_codec.decode(data, limit=limit)
+        arrays: Arrays = unpack_arrays(data, self.specs[-1])
+        # Hostile values may overflow or be NaN: no cause for a warning; whoever uses the arrays checks them.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for codec, stage in zip(reversed(self.chain.array_codecs), reversed(self.specs[:-1]), strict=True):
+                arrays = codec.decode(arrays, Context(stage, reference, seed))
+        self.specs[0].check(arrays)
+        # Arithmetic on a 0-d array gives a numpy scalar, which is no array.
+        return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+@lru_cache(maxsize=64)
+def _bound(chain: Chain, spec: Spec) -> BoundChain:
+    specs = [spec]
+    for codec in chain.array_codecs:
+        specs.append(codec.encoded_spec(specs[-1]))
+    limits = [max_container_bytes(specs[-1])]
+    for bytes_codec in chain.bytes_codecs:
+        limits.append(bytes_codec.max_encoded_bytes(limits[-1]))
+    return BoundChain(chain, tuple(specs), tuple(limits))
 
 
 def _parse_codec(node: ast.expr) -> ArrayCodec | BytesCodec:

@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from .coding.bits import unpack_bits
+from .coding.gaps import best_parameter, decode_gaps, encode_gaps
+from .coding.reading import Reader, varint
 from .errors import CodecError
-from .gaps import best_parameter, decode_gaps, encode_gaps
 from .interface import ArrayCodec, Context
-from .pack_bits import closed_size, unpack_bits
-from .reading import Reader, varint
+from .shapes import closed_size
 from .spec import Array, Arrays, ArraySpec, Open, Spec
 
 _PACKED, _ONES, _ZEROS = range(3)

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from .errors import CodecError
+from .coding.bits import unpack_bits
 from .interface import ArrayCodec, Context
-from .spec import Array, Arrays, ArraySpec, Spec
+from .shapes import closed_size
+from .spec import Arrays, ArraySpec, Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +48,3 @@ class PackBits(ArrayCodec):
             else array
             for name, array in arrays.items()
         }
-
-
-def closed_size(codec: str, name: str, item: ArraySpec) -> int:
-    """The number of elements of an array without open dimensions. Raises: `bad-spec`."""
-    if not item.is_closed:
-        raise CodecError("bad-spec", f"{codec}: array {name!r} has an open dimension")
-    return item.max_elements
-
-
-def unpack_bits(packed: Array, count: int) -> Array:
-    """The first `count` bits, as bool. Raises: `malformed` unless zeros fill the last byte."""
-    bits: Array = np.unpackbits(packed, bitorder="little").view(np.bool_)
-    if len(bits) < count or bits[count:].any():
-        raise CodecError("malformed", "packed bits are cut short, or padded with something else than zeros")
-    return bits[:count]
-
-
-def pack_fields(values: Array, width: int) -> bytes:
-    """The lowest `width` bits of every value, one behind the other, lowest first; zeros up to a whole byte."""
-    bits = (values[:, None] >> np.arange(width, dtype=np.uint8)) & np.uint8(1)
-    return np.packbits(bits.reshape(-1), bitorder="little").tobytes()
-
-
-def unpack_fields(data: memoryview, count: int, width: int) -> Array:
-    """The inverse, as u8. Raises: `malformed`."""
-    if width > 8:
-        raise CodecError("malformed", "a symbol has at most 8 bits")
-    bits = unpack_bits(np.frombuffer(data, np.uint8), count * width).view(np.uint8).reshape(count, width)
-    values = np.zeros(count, np.uint8)
-    for place in range(width):
-        values |= bits[:, place] << np.uint8(place)
-    return values

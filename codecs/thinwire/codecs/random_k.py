@@ -11,7 +11,7 @@ from .blocks import require_finite
 from .counter import BLOCK, uniform_blocks
 from .errors import CodecError
 from .interface import ArrayCodec, Context
-from .pack_bits import closed_size
+from .shapes import closed_size
 from .spec import Array, Arrays, ArraySpec, Open, Spec
 
 

@@ -1,13 +1,21 @@
-"""The shapes of several arrays that are coded as one string: only what the spec leaves open is written."""
+"""Shapes, and what a spec leaves open of them: of arrays that are coded as one string only that is written."""
 
 from __future__ import annotations
 
 import math
 
-from .reading import Reader, varint
-from .spec import Array, Arrays, Open, Spec
+from .coding.reading import Reader, varint
+from .errors import CodecError
+from .spec import Array, Arrays, ArraySpec, Open, Spec
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+def closed_size(codec: str, name: str, item: ArraySpec) -> int:
+    """The number of elements of an array without open dimensions. Raises: `bad-spec`."""
+    if not item.is_closed:
+        raise CodecError("bad-spec", f"{codec}: array {name!r} has an open dimension")
+    return item.max_elements
 
 
 def max_shapes_bytes(spec: Spec) -> int:

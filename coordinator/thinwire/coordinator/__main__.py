@@ -1,6 +1,6 @@
-"""`python -m thinwire.coordinator` is the command `thinwire`."""
+"""`python -m thinwire.coordinator` is `thinwire serve`."""
 
-from .cli import main
+from .command import app
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="thinwire serve")

@@ -11,12 +11,15 @@ from fastapi import FastAPI
 
 from thinwire.protocol.reasons import ProblemError
 
-from . import documentation, page, problems
-from .accounting import Accounting
 from .api import enrolment, exchanges, health, payloads, runs, uploads
-from .coordinator import Coordinator
+from .dashboard import page
+from .objects.problems import storage_problem
+from .service import Service
 from .settings import ServeSettings
-from .throttle import Throttle, Throttling
+from .wire import documentation, problems
+from .wire.charging import Charging
+from .wire.identity import Caller, Identity
+from .wire.throttle import Rates, Throttle, Throttling
 
 DESCRIPTION = """Federated learning over thin wires. Clients enrol, register for tasks, fetch payloads, answer.
 Control messages are JSON or msgpack (`Content-Type`, `Accept`); arrays travel as bytes. Every error is a `Problem`."""
@@ -27,22 +30,23 @@ _log = structlog.get_logger("thinwire.coordinator")
 def create_app(settings: ServeSettings) -> FastAPI:
     """The coordinator as an ASGI application; it starts and stops with the server's lifespan.
 
-    `app.state.coordinator` is the `Coordinator`. Raises: OSError where the data folder cannot be used.
+    `app.state.service` is the `Service`, `app.state.parts` what its endpoints take. Raises: OSError where the data
+    folder cannot be used.
     """
-    coordinator = Coordinator(settings)
+    service = Service(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
             try:
-                await coordinator.start()
+                await service.start()
             except (ProblemError, OSError) as error:
                 # Said once, in words: whoever runs the application looks here, and requests are told `unavailable`.
-                coordinator.failure = str(error)
-                _log.error("cannot start", error=coordinator.failure)
+                service.failure = str(error)
+                _log.error("cannot start", error=service.failure)
             yield
         finally:
-            await coordinator.stop()
+            await service.stop()
 
     app = FastAPI(
         title="Thinwire coordinator",
@@ -51,13 +55,20 @@ def create_app(settings: ServeSettings) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.state.coordinator = coordinator
-    app.state.throttle = throttle = Throttle(settings)
+    app.state.service, app.state.parts = service, service.parts
+    rates = settings.max_requests_per_client, settings.max_requests_per_address, settings.max_failures_per_address
+    throttle, access = Throttle(Rates(*rates)), service.enrolment
     # Routes are tried in this order: what clients ask again and again comes first.
     for router in (exchanges, uploads, payloads, enrolment, runs, health, page):
         app.include_router(router.router)
-    problems.install(app)
+    problems.install(app, guessed=throttle.failed, failed=storage_problem)
     documentation.install(app)
-    app.add_middleware(Throttling, throttle=throttle, access=coordinator.access)
-    app.add_middleware(Accounting, ledger=coordinator.ledger)
+
+    def used(caller: Caller) -> None:
+        access.used(caller.name)
+
+    # The last one is the outermost.
+    app.add_middleware(Throttling, throttle=throttle)
+    app.add_middleware(Identity, find=access.find, is_owner=access.is_owner, used=used, open_reads=settings.open_reads)
+    app.add_middleware(Charging)
     return app

@@ -13,20 +13,22 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 import uvicorn
 
-from .allocator import give_back_large_memory
+from thinwire.machine.files import write_atomic
+from thinwire.machine.memory import give_back_large_memory
+from thinwire.protocol.places import ADDRESS_FILE
+
 from .app import create_app
-from .connections import Connections, guarded
-from .coordinator import Coordinator
-from .metering import metered_protocol
-from .operate import ADDRESS_FILE
-from .reading import Pieces, in_pieces
+from .service import Service
 from .settings import ServeSettings
+from .wire.connection import Terms, accept
+from .wire.guard import Crowd, most_connections
 
 KEEP_ALIVE_S: Final = 660
 """Longer than any poll: a new connection costs a handshake, under TLS of 2 kB or more."""
@@ -43,9 +45,9 @@ class CannotServeError(Exception):
 class _Server(uvicorn.Server):
     """Stops by SIGINT or SIGTERM without dying of it, and lets parked polls go first."""
 
-    def __init__(self, config: uvicorn.Config, coordinator: Coordinator, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._coordinator = coordinator
+        self._service = service
         self._announce = started
 
     @contextlib.contextmanager
@@ -62,17 +64,14 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self._coordinator.failure:
+        if self._service.failure:
             await self.shutdown(sockets)
             self.should_exit = True
         elif self.started:
             self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._coordinator.ready = False
-        self._coordinator.presence.wake_all()
-        for run in self._coordinator.runs.values():
-            run.tell_state()  # a stream of events ends with the next one
+        self._service.end_waiting()
         await super().shutdown(sockets)
 
 
@@ -91,17 +90,15 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
             app = create_app(settings)
         except OSError as error:
             raise CannotServeError(f"the folder {settings.data_dir} cannot be used: {error.strerror}") from None
-        coordinator: Coordinator = app.state.coordinator
+        service: Service = app.state.service
 
         def started() -> None:
-            beside = address.with_suffix(".tmp")
-            beside.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-            beside.replace(address)
+            write_atomic(address, json.dumps({"url": url, "pid": os.getpid()}).encode(), fsync=False)
             announce(url)
 
         config = uvicorn.Config(
             app,
-            http=_protocol(coordinator, settings),  # type: ignore[arg-type]
+            http=partial(accept, _terms(service, settings)),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             log_config=None,
@@ -119,13 +116,13 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
             config.load()
         except (OSError, ssl.SSLError) as error:
             raise CannotServeError(f"certificate {settings.certificate}, key {settings.key}: {error}") from None
-        server = _Server(config, coordinator, started)
+        server = _Server(config, service, started)
         try:
             server.run(sockets=[listener])
         finally:
             address.unlink(missing_ok=True)
-        if coordinator.failure:
-            raise CannotServeError(f"the coordinator cannot start: {coordinator.failure}")
+        if service.failure:
+            raise CannotServeError(f"the coordinator cannot start: {service.failure}")
         return server.started
 
 
@@ -135,10 +132,10 @@ def _log_from(level: str) -> None:
     logging.basicConfig(level=logging.DEBUG if level == "debug" else logging.WARNING)
 
 
-def _protocol(coordinator: Coordinator, settings: ServeSettings) -> Callable[..., Pieces]:
-    """What uvicorn makes of each connection, inside out: it is counted, guarded, and read in pieces."""
-    metered = metered_protocol(coordinator.ledger, settings.stalled_after_s)
-    return in_pieces(guarded(metered, Connections(settings)))
+def _terms(service: Service, settings: ServeSettings) -> Terms:
+    per_address, proxies = settings.max_connections_per_address, settings.proxies
+    crowd = Crowd(most=most_connections(), per_address=per_address, trusted=proxies)
+    return Terms(service.ledger, crowd, settings.stalled_after_s)
 
 
 @contextlib.contextmanager

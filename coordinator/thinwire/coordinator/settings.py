@@ -1,58 +1,60 @@
-"""What `thinwire serve` is told: place, limits, durability."""
+"""What `thinwire serve` is told: place, limits, durability. Each field is one of its options."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from thinwire.protocol.command_options import Written
+from thinwire.protocol.places import LOOPBACK
 from thinwire.protocol.settings import Settings
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ServeSettings(Settings):
     """One coordinator. Everything it remembers lies in `data_dir`."""
 
-    data_dir: Path = Field(default=Path("thinwire-data"), description="folder of database, payloads, checkpoints")
-    host: str = Field(default="127.0.0.1", max_length=255)
+    data_dir: Annotated[Path, Written(envvar="THINWIRE_DATA_DIR")] = Field(
+        default=Path("thinwire-data"), description="folder of database, payloads, checkpoints"
+    )
+    host: str = Field(default="127.0.0.1", max_length=255, description="address to listen at")
     port: int = Field(default=8080, ge=0, le=65535, description="0: a free one")
     certificate: Path | None = Field(default=None, description="TLS certificate chain, PEM")
     key: Path | None = Field(default=None, description="TLS private key, PEM")
     insecure: bool = Field(default=False, description="plain HTTP beyond loopback")
-    public_read: bool = Field(default=False, description="reading runs, ledger and models needs no token")
+    public_read: bool = Field(default=False, description="reading runs, ledgers and models needs no token")
 
     stalled_after_s: float = Field(
-        default=60.0, gt=0, le=3600, description="a transfer without a byte for this long is cut"
+        default=60.0, gt=0, le=3600, description="seconds without one byte after which a transfer is cut"
     )
-    present_for_s: float = Field(
-        default=180.0, gt=0, description="a client counts as present this long after its last request"
-    )
+    present_for_s: float = Field(default=180.0, gt=0, description="seconds a client counts as present after a request")
     durability: Literal["process", "fsync"] = Field(
-        default="process", description="acknowledged answers survive the death of the process, or of the machine"
+        default="process", description="process or fsync: what acknowledged answers survive the death of"
     )
     max_model_bytes: int = Field(default=1 << 32, ge=1, description="of a submitted model")
-    max_clients: int = Field(default=100_000, ge=1)
-    max_uploads_per_client: int = Field(default=4, ge=1)
+    max_clients: int = Field(default=100_000, ge=1, description="that may enrol")
+    max_uploads_per_client: int = Field(default=4, ge=1, description="open at a time")
     max_upload_bytes_per_client: int = Field(default=1 << 36, ge=1, description="open uploads of one client")
     max_upload_bytes_per_run: int = Field(default=1 << 40, ge=1, description="open uploads of one run")
     max_disk_bytes: int | None = Field(
-        default=None, ge=1, description="in the data folder: beyond, no upload and no model is taken; default: no limit"
+        default=None, ge=1, description="in the data folder; beyond, no upload and no model is taken; default: no limit"
     )
-    max_runs: int = Field(default=10_000, ge=1)
+    max_runs: int = Field(default=10_000, ge=1, description="that it keeps")
     upload_expires_s: float = Field(
-        default=86_400.0, gt=0, description="an upload without a byte for this long is deleted"
+        default=86_400.0, gt=0, description="seconds without one byte after which an upload is deleted"
     )
     max_requests_per_client: int = Field(default=200, ge=1, description="a second, over ten seconds")
     max_requests_per_address: int = Field(default=2000, ge=1, description="a second, over ten seconds")
     max_failures_per_address: int = Field(default=120, ge=1, description="wrong tokens and invites a minute")
-    max_connections_per_address: int = Field(default=4096, ge=1)
+    max_connections_per_address: int = Field(default=4096, ge=1, description="at a time")
     trusted_proxies: str = Field(
         default="", max_length=1000,
         description="addresses, separated by commas: their X-Forwarded-For is believed, their connections not counted",
     )  # fmt: skip
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
     workers: int = Field(default=2, ge=1, le=64, description="threads that decode, hash and sum")
 
     @model_validator(mode="after")

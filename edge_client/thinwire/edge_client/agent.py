@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from thinwire.codecs import CodecError
-from thinwire.methods.interface import TaskRefusedError
+from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.messages import TaskMessage
 from thinwire.protocol.reasons import ProblemError

@@ -19,7 +19,7 @@ import torch
 from thinwire.codecs import CodecError
 from thinwire.machine.files import write_atomic
 from thinwire.machine.memory import give_back_freed_memory, keep_freed_memory
-from thinwire.methods.interface import TaskRefusedError
+from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 

@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
-from thinwire.methods.interface import Answer
-from thinwire.methods.learning import Samples, laid_out, load_arrays, model_arrays, model_spec, model_tensors
 from thinwire.methods.payloads import decoded_answer, encode_answer
+from thinwire.methods.samples import Samples
+from thinwire.methods.tensors import laid_out, load_arrays, model_arrays, model_spec, model_tensors
+from thinwire.methods.values import Answer
 
 from .data import ClientInfo
 from .problems.problem_file import LearningProblem, ProblemFileError
@@ -23,7 +24,7 @@ _EVALUATION_ELEMENTS: Final = 1 << 21
 
 
 class Learner:
-    """See `thinwire.methods.interface.Learner`, which this is. `prepare` it for each task.
+    """See `thinwire.methods.learner.Learner`, which this is. `prepare` it for each task.
 
     The model starts from `client.seed`, so that parts that never travel (frozen weights) are the same on all clients.
     Raises: `ProblemFileError`.

@@ -19,8 +19,8 @@ from thinwire.codecs import Array, Arrays, CodecError
 from thinwire.codecs.decomposition import EXACT
 from thinwire.machine.files import write_atomic
 from thinwire.methods.feddlr.compact import compact_model, smallest_energy
-from thinwire.methods.learning import load_arrays, model_arrays
 from thinwire.methods.sparse_masks.masked_model import expand, is_packed
+from thinwire.methods.tensors import load_arrays, model_arrays
 
 from .data import ClientInfo
 from .learner import Learner, fresh_model

@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol
 from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.quantities import in_bytes
-from thinwire.methods.interface import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
+from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.identity import broadcast_seed, client_seed, digest_of
 from thinwire.protocol.messages import PartMessage, TaskMessage
@@ -160,14 +160,14 @@ class Performer:
             if part.form == "full":
                 payload = self._own_payload(name, part, checked, seed)
                 if payload is None:
-                    payload = self._payload(part, checked.chains.whole.max_payload_bytes(spec))
+                    payload = self._payload(part, checked.chains.whole.bound(spec).max_payload_bytes)
                 parts[name] = receive(payload, spec, checked.chains, seed=seed)
             elif name not in base or Spec.of(base[name]) != spec:
                 raise TaskRefusedError("run-invalid", f"part {name!r} builds on one that this client does not hold")
             elif part.form == "held":
                 parts[name] = base[name]
             else:
-                payload = self._payload(part, checked.chains.down.max_payload_bytes(spec))
+                payload = self._payload(part, checked.chains.down.bound(spec).max_payload_bytes)
                 parts[name] = receive(payload, spec, checked.chains, base=base[name], seed=seed)
         if memory.state.held != message.exchange:
             memory.hold(message.exchange, parts)
@@ -183,7 +183,7 @@ class Performer:
         if spec.max_bytes > self._limits.size_bytes:
             raise TaskRefusedError("run-invalid", f"a private part of {spec.max_bytes} bytes")
         seed = client_seed(checked.message.seed, message.round, message.step, self._learner.name)
-        payload = self._payload(part, checked.chains.private.max_payload_bytes(spec))
+        payload = self._payload(part, checked.chains.private.bound(spec).max_payload_bytes)
         return checked.chains.private.decode(payload, spec, seed=seed)
 
     def _own_payload(self, name: str, part: PartMessage, checked: CheckedPlan, seed: int) -> bytes | None:

@@ -9,8 +9,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from thinwire.codecs import Chain, CodecError, Spec
-from thinwire.methods.interface import Chains, ClientHalf, TaskRefusedError
-from thinwire.methods.registry import client_half, find_method
+from thinwire.methods.chains import Chains
+from thinwire.methods.client_half import ClientHalf, client_half
+from thinwire.methods.registry import find_method
+from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.encoding import decode_message
 from thinwire.protocol.identity import digest_of
 from thinwire.protocol.messages import Plan

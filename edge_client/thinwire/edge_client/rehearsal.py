@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from thinwire.methods.learning import Samples
+from thinwire.methods.samples import Samples
 
 from .learner import Learner
 from .problems.problem_file import ProblemFileError, own_traceback

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
@@ -81,6 +82,17 @@ def file_digest(path: Path) -> bytes:
     """SHA-256 of a file, read block by block. Raises: `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def bytes_below(folder: Path, *, but: Path | None = None) -> int:
+    """The bytes of all files in a folder and below it, but for those of one folder. Files may come and go meanwhile."""
+    held = 0
+    for here, _, names in os.walk(folder):
+        if Path(here) != but:
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    held += (Path(here) / name).stat().st_size
+    return held
 
 
 def _make_folder(path: Path, *, fsync: bool) -> None:

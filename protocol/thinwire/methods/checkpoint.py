@@ -9,7 +9,7 @@ import msgpack
 
 from thinwire.codecs import CodecError, Spec, container_pieces, unpack_arrays
 
-from .interface import State
+from .values import State
 
 _MAGIC: Final = b"thinwire-state-2\n"
 _START: Final = len(_MAGIC) + 32

@@ -18,7 +18,7 @@ import numpy as np
 
 from thinwire.codecs import Array, Arrays
 
-from .interface import Learner
+from .learner import Learner
 
 _LONG_ENOUGH: Final = 0.9
 """At this c and above the array goes as it is: the loss is below a fifth of it."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from thinwire.codecs import Array, Arrays
 
-from .local_training import headed, is_statistic, under
+from .arrays import headed, is_statistic, under
 
 _BLOCK: Final = 1 << 14
 Rule = Literal["sgd", "momentum", "adam", "yogi"]

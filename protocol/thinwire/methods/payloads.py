@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from thinwire.codecs import Array, Arrays, Chain, Spec
 
-from .interface import Answer, Chains
+from .chains import Chains
+from .values import Answer
 
 PRIVATE = "private"
 """The name of the part that only one client receives."""
@@ -80,13 +79,3 @@ def decoded_answer(answer: Answer, reply: Spec, chain: Chain, *, reference: Arra
     """What the receiver of this answer decodes."""
     payload = encode_answer(answer.arrays, reply, chain, reference=reference, seed=seed)
     return decode_answer(payload, reply, chain, reference=reference, seed=seed)
-
-
-def same_bits(first: Arrays, second: Arrays) -> bool:
-    """Whether two bundles have the same names, dtypes, shapes and bits."""
-    return first.keys() == second.keys() and all(
-        first[name].dtype == second[name].dtype
-        and first[name].shape == second[name].shape
-        and np.asarray(first[name], order="C").tobytes() == np.asarray(second[name], order="C").tobytes()
-        for name in first
-    )

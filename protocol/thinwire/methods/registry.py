@@ -8,7 +8,8 @@ from typing import Any
 
 import thinwire.methods as package
 
-from .interface import ClientHalf, Method, ServerHalf
+from .method import Method
+from .server_half import ServerHalf
 
 
 def method_ids() -> list[str]:
@@ -31,11 +32,4 @@ def server_half(method_id: str) -> type[ServerHalf[Any]]:
     """The server half's class. Raises: `KeyError`."""
     find_method(method_id)
     half: type[ServerHalf[Any]] = importlib.import_module(f"{package.__name__}.{method_id}.server").Server
-    return half
-
-
-def client_half(method_id: str) -> type[ClientHalf[Any]]:
-    """The client half's class; imports torch. Raises: `KeyError`."""
-    find_method(method_id)
-    half: type[ClientHalf[Any]] = importlib.import_module(f"{package.__name__}.{method_id}.client").Client
     return half

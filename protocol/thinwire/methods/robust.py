@@ -20,8 +20,10 @@ import numpy as np
 
 from thinwire.codecs import Array, Arrays, CodecError
 
-from .interface import Bounds, Contribution, Reducer, RunFacts
+from .reducers import Bounds, Reducer
+from .server_half import RunFacts
 from .sums import ExactSum, Means, Weighting
+from .values import Contribution
 
 _BLOCK_BYTES: Final = 16 << 20
 _SQUARES: Final = 1 << 16

@@ -14,22 +14,12 @@ from thinwire.codecs import Arrays, Chain, Spec
 from thinwire.protocol.identity import broadcast_seed, client_seed, cohort_order
 from thinwire.protocol.settings import RunSettings
 
-from .interface import (
-    EVALUATE,
-    Bounds,
-    Chains,
-    ClientHalf,
-    Contribution,
-    Learner,
-    Robust,
-    RunFacts,
-    ServerHalf,
-    State,
-    Task,
-)
+from .chains import Chains
+from .client_half import ClientHalf
+from .definition import define
+from .learner import Learner
 from .payloads import PRIVATE, Part, decode_answer, merge_parts, publish, receive
-from .registry import find_method, server_half
-from .run_chains import resolve_chains
+from .values import EVALUATE, Contribution, State, Task
 
 
 class PreparedLearner(Learner, Protocol):
@@ -82,14 +72,6 @@ class Simulated:
     exchanges: list[Exchanged]
 
 
-def build_server(run: RunSettings) -> ServerHalf[Any]:
-    """The server half that these settings mean. Raises: `KeyError`, `ValueError`, `pydantic.ValidationError`."""
-    settings = find_method(run.method).settings.model_validate(run.settings)
-    facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value), Robust.of(run))
-    find_method(run.method).check(settings, facts.robust)
-    return server_half(run.method)(settings, facts)
-
-
 def simulate(
     run: RunSettings,
     model: Arrays,
@@ -100,11 +82,11 @@ def simulate(
     """The whole run. `contributors`: whose answers counted in each exchange, the one of evaluation included; without it
     every exchange counts all it asks. Nobody else is asked, so an answer that came too late leaves no trace.
 
-    A set smaller than the quorum is an exchange that the method gave up. Raises: `CodecError` (an answer that the
-    service would refuse), `ValueError` (sets that do not fit the run).
+    A set smaller than the quorum is an exchange that the method gave up. Raises: `run-invalid` (as the service would),
+    `CodecError` (an answer that the service would refuse), `ValueError` (sets that do not fit the run).
     """
     simulation = _Simulation(run, participants)
-    state = simulation.server.start(model, run.seed)
+    state = simulation.definition.first_state(model)
     counted: list[str] = []
     while (task := simulation.server.task(state)) is not None:
         wanted = simulation.cohort(task, counted, contributors)
@@ -118,7 +100,8 @@ class _Simulation:
     def __init__(self, run: RunSettings, participants: Mapping[str, Participant]) -> None:
         self.run = run
         self.participants = participants
-        self.server = build_server(run)
+        self.definition = define(run.name, run)
+        self.server = self.definition.server
         self.exchanges: list[Exchanged] = []
         self._before: dict[str, Part] = {}
 
@@ -135,8 +118,7 @@ class _Simulation:
 
     def exchange(self, task: Task, state: State, cohort: list[str]) -> tuple[State, list[str]]:
         """The state after one exchange, and whose answers counted."""
-        method = find_method(self.run.method)
-        chains = resolve_chains(self.run, method, self.server.settings, task.kind)
+        chains = self.definition.chains(task.kind)
         seed = broadcast_seed(self.run.seed, task.round, task.step)
         bases = self._before if chains.down.needs_reference else {}
         parts = {name: publish(arrays, chains, base=bases.get(name), seed=seed) for name, arrays in task.parts.items()}

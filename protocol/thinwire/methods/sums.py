@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from thinwire.codecs import Array, Arrays, CodecError
 
-from .interface import Bounds, Contribution
+from .reducers import Bounds
+from .values import Contribution
 
 Weighting = Literal["examples", "uniform"]
 # 128 Ki elements: 1 MiB temporaries stay in cache and below what the allocator maps anew each time, and memory does

@@ -48,6 +48,11 @@ class Bytes:
         return self.uplink_payload + self.downlink_payload
 
     @property
+    def framing(self) -> int:
+        """All that is not payload, in both directions."""
+        return self.uplink_framing + self.downlink_framing
+
+    @property
     def wire(self) -> int:
         """All bytes in both directions."""
         return self.uplink + self.downlink

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from thinwire.machine.text import printable
+
 from .exit_codes import Exit
 from .settings import kebab
 
@@ -36,8 +38,8 @@ class Written:
 
 
 def fail(program: str, message: str, code: Exit) -> NoReturn:
-    """Ends the process with a message for the person at the terminal."""
-    print(f"{program}: {message}", file=sys.stderr)
+    """Ends the process with a message for the person at the terminal, whoever wrote it."""
+    print(f"{program}: {printable(message, lines=True)}", file=sys.stderr)
     raise SystemExit(int(code))
 
 

@@ -22,6 +22,8 @@ from .identity import ID, NAME
 
 MAX_INLINE_BYTES: Final = 1 << 16
 """Payloads up to this size, in all of one message, travel inside it."""
+MAX_MESSAGE_BYTES: Final = 1 << 18
+"""No control message, its inline payloads included, is larger."""
 
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 

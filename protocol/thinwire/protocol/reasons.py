@@ -17,13 +17,14 @@ class Reason:
     """`status`: of HTTP. `retry`: whether the same request may succeed later. `meaning`: what was wrong, and what
     to do.
 
-    `since`: the wire version that introduced it.
+    `since`: the wire version that introduced it. `retired`: no longer given; peers of before may still give it.
     """
 
     status: int
     retry: bool
     meaning: str
     since: int = 1
+    retired: bool = False
 
 
 REASONS: Final[Mapping[str, Reason]] = {
@@ -51,7 +52,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "run-state": Reason(409, False, "The run's state does not allow this. The detail names the state."),
     "run-invalid": Reason(422, False, "The run's settings, method, chains or model do not go together."),
     "no-global-model": Reason(404, False, "This method keeps its models on the clients."),
-    "model-not-ready": Reason(404, True, "The run has no model yet."),
+    "model-not-ready": Reason(404, True, "The run has no model yet.", retired=True),
     "model-mismatch": Reason(409, False, "The client's model is not the run's. Use the run's task file."),
     "proxy-mismatch": Reason(409, False, "The client's proxy set is not the run's. Use the same public examples."),
     "consent-missing": Reason(403, False, "The run takes knowledge that the client has not been allowed to reveal."),

@@ -6,21 +6,24 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from thinwire.coordinator.accounting import account_of
-from thinwire.coordinator.documentation import describe
-from thinwire.coordinator.negotiation import empty, read_message, respond
+from thinwire.coordinator.serve.enrolment import Enrolment
+from thinwire.coordinator.serve.reads import Reads
+from thinwire.coordinator.serve.uploads import Uploads
+from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.documentation import describe
+from thinwire.coordinator.wire.identity import asker, require_operator
+from thinwire.coordinator.wire.negotiation import empty, read_message, respond
 from thinwire.protocol.messages import (
     ClientList,
-    ClientView,
     Enrolled,
-    Enrolment,
     Invite,
     InviteRequest,
     OperatorToken,
 )
+from thinwire.protocol.messages import Enrolment as EnrolmentMessage
 from thinwire.protocol.reasons import ProblemError
 
-from .parts import coordinator_of
+from .parts import of
 
 ClientName = Annotated[str, Path(description="the client's name", max_length=64)]
 router = APIRouter(tags=["clients"])
@@ -30,7 +33,7 @@ router = APIRouter(tags=["clients"])
     "/v1/clients",
     **describe(
         "Enrol with an invite; the answer holds the session token",
-        takes=Enrolment,
+        takes=EnrolmentMessage,
         gives=Enrolled,
         status=201,
         token=False,
@@ -40,28 +43,17 @@ router = APIRouter(tags=["clients"])
 async def enrol(request: Request) -> Response:
     account = account_of(request)
     account.kind = "enrol"
-    enrolled = await coordinator_of(request).access.enrol(await read_message(request, Enrolment))
+    enrolment = of(request, Enrolment)
+    enrolled = await enrolment.enrol(await read_message(request, EnrolmentMessage))
     account.client = enrolled.client
     return respond(request, enrolled, 201)
 
 
 @router.get("/v1/clients", **describe("All clients, by name", gives=ClientList, problems=("not-allowed",)))
 async def clients(request: Request) -> Response:
-    coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
-    views = []
-    for name, client in sorted(coordinator.access.clients.items()):
-        seen = coordinator.presence.find(name)
-        views.append(
-            ClientView(
-                client=name,
-                group=client.group,
-                role=client.role,
-                revoked=client.revoked,
-                seen_at=None if seen is None else seen.wall,
-            )
-        )
-    return respond(request, ClientList(clients=views))
+    reads = of(request, Reads)
+    require_operator(request)
+    return respond(request, await reads.clients())
 
 
 @router.delete(
@@ -75,9 +67,10 @@ async def revoke(
     name: ClientName,
     invite: Annotated[bool, Query(description="the invite it came with is worth nothing either")] = False,
 ) -> Response:
-    coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
-    await coordinator.revoke(name, invite=invite)
+    enrolment, uploads = of(request, Enrolment), of(request, Uploads)
+    require_operator(request)
+    await enrolment.revoke(name, invite=invite)
+    await uploads.release_client(name)
     return empty(204)
 
 
@@ -93,12 +86,8 @@ async def revoke(
 async def rotate(request: Request, name: ClientName) -> Response:
     account = account_of(request)
     account.kind = "enrol"
-    coordinator = coordinator_of(request)
-    enrolled = await coordinator.access.rotate(request, name)
+    enrolled = await of(request, Enrolment).rotate(name, asker(request).presented)
     account.client = name
-    coordinator.presence.wake(name)  # a poll that was parked with the old token ends
-    coordinator.uploads.stop(name)
-    coordinator.downloads.cut(name)
     return respond(request, enrolled, 201)
 
 
@@ -112,11 +101,11 @@ async def rotate(request: Request, name: ClientName) -> Response:
     ),
 )
 async def rotate_operator(request: Request) -> Response:
-    coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
-    if not coordinator.access.is_owner(request):
+    enrolment = of(request, Enrolment)
+    require_operator(request)
+    if not asker(request).owner:
         raise ProblemError("not-allowed", "only the operator of the data folder may replace its token")
-    return respond(request, coordinator.access.rotate_operator(), 201)
+    return respond(request, await enrolment.rotate_operator(), 201)
 
 
 @router.post(
@@ -130,6 +119,6 @@ async def rotate_operator(request: Request) -> Response:
     ),
 )
 async def invite(request: Request) -> Response:
-    coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
-    return respond(request, await coordinator.access.invite(await read_message(request, InviteRequest)), 201)
+    enrolment = of(request, Enrolment)
+    require_operator(request)
+    return respond(request, await enrolment.invite(await read_message(request, InviteRequest)), 201)

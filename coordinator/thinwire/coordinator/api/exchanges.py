@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from thinwire.coordinator.access import Client
-from thinwire.coordinator.accounting import account_of
-from thinwire.coordinator.coordinator import Coordinator
-from thinwire.coordinator.dispatch import FinishedError
-from thinwire.coordinator.documentation import describe
-from thinwire.coordinator.ledger import Account, Share
-from thinwire.coordinator.negotiation import empty, read_message, respond, response_type
-from thinwire.coordinator.problems import problem_response
-from thinwire.coordinator.runs import OpenExchange, Run
+from thinwire.coordinator.serve.answers import Answers
+from thinwire.coordinator.serve.enrolment import Enrolment
+from thinwire.coordinator.serve.registrations import FinishedError, Registrations
+from thinwire.coordinator.serve.tasks import TaskBook, TaskFacts
+from thinwire.coordinator.wire.accounting import Account, Share, account_of
+from thinwire.coordinator.wire.documentation import describe
+from thinwire.coordinator.wire.negotiation import empty, read_message, respond, response_type
+from thinwire.coordinator.wire.problems import problem_response
 from thinwire.protocol.encoding import MSGPACK, encode_message
-from thinwire.protocol.messages import AnswerMessage, DeclineMessage, Registration, TaskMessage, VerdictMessage
+from thinwire.protocol.messages import (
+    AnswerMessage,
+    DeclineMessage,
+    LedgerKind,
+    Registration,
+    TaskMessage,
+    VerdictMessage,
+)
+from thinwire.protocol.reasons import ProblemError
 
-from .parts import TaskId, client_of, coordinator_of
+from .parts import TaskId, client_of, of
 
-LINGER_S = 0.2
-"""An accepted answer waits this long for its exchange to close, so that the next task rides on the reply."""
 Inline = Annotated[bool, Query(description="whether parts may travel inside a msgpack message")]
 router = APIRouter(tags=["exchanges"])
 
@@ -43,21 +46,24 @@ async def register(
     wait_s: Annotated[float, Query(ge=0, le=600, description="seconds to wait for a task")] = 0,
     inline: Inline = True,
 ) -> Response:
-    client = client_of(request, "register")
-    coordinator = coordinator_of(request)
+    client, account = client_of(request, "register"), account_of(request)
+    enrolment, registrations, book = of(request, Enrolment), of(request, Registrations), of(request, TaskBook)
     registration = await read_message(request, Registration)
-    await coordinator.access.save()
+    await enrolment.save()
     inline = inline and response_type(request) == MSGPACK
     try:
-        task = await coordinator.dispatch.next_task(
+        task = await registrations.next_task(
             client, registration, wait_s, inline=inline, hung_up=lambda: _hung_up(request)
         )
     except FinishedError as error:
         return problem_response(request, error, model=error.model)
     if task is None:
-        account_of(request).kind = "idle"
+        account.kind = "idle"
         return empty(204, {"retry-after": "1" if wait_s >= 10 else "5"})
-    _attribute(coordinator, request, task)
+    facts = await book.find(task.task, client.name)
+    account.kind = "evaluate" if facts.is_evaluation else "register"
+    account.run, account.exchange = facts.run, facts.exchange
+    account.downlink_payload = _inline_bytes(task)
     return respond(request, task)
 
 
@@ -67,18 +73,8 @@ async def _hung_up(request: Request) -> None:
         pass
 
 
-def _kind(
-    coordinator: Coordinator, task: TaskMessage, kind: Literal["register", "answer"]
-) -> Literal["register", "answer", "evaluate"]:
-    run = coordinator.runs[task.run]
-    return "evaluate" if run.open is not None and run.open.task.kind == "evaluate" else kind
-
-
-def _attribute(coordinator: Coordinator, request: Request, task: TaskMessage) -> None:
-    account = account_of(request)
-    account.kind = _kind(coordinator, task, "register")
-    account.run, account.exchange, account.round, account.step = task.run, task.exchange, task.round, task.step
-    account.downlink_payload = sum(len(part.inline or b"") for part in task.parts)
+def _inline_bytes(task: TaskMessage) -> int:
+    return sum(len(part.inline or b"") for part in task.parts)
 
 
 @router.post(
@@ -101,52 +97,44 @@ def _attribute(coordinator: Coordinator, request: Request, task: TaskMessage) ->
     ),
 )
 async def answer(request: Request, task: TaskId, inline: Inline = True) -> Response:
-    client = client_of(request, "answer")
-    coordinator = coordinator_of(request)
-    account = account_of(request)
-    found = _found(coordinator, account, client, task)
+    client, account = client_of(request, "answer"), account_of(request)
+    answers, registrations, book = of(request, Answers), of(request, Registrations), of(request, TaskBook)
+    found = await _charged(book, task, client.name, account)
     message = await read_message(request, AnswerMessage)
     account.uplink_payload = len(message.payload or b"")
-    if message.link is not None:
-        coordinator.links[client.name] = message.link
-        coordinator.fresh_links.add(client.name)
-    verdict = await coordinator.intake.answer(client, task, message)
+    verdict = await answers.answer(client.name, task, message)
     if verdict is None:
         return empty(202, {"retry-after": "1"})
-    following = await _next(coordinator, client, found, inline=inline and response_type(request) == MSGPACK)
-    body = VerdictMessage(verdict=verdict, next=following)
+    media_type, following = response_type(request), None
+    if found is not None:
+        following = await registrations.following(client.name, found, inline=inline and media_type == MSGPACK)
+    body = encode_message(VerdictMessage(verdict=verdict, next=following), media_type)
     if following is not None:
-        payload = sum(len(part.inline or b"") for part in following.parts)
-        size = len(encode_message(body, response_type(request))) - len(
-            encode_message(VerdictMessage(verdict=verdict), response_type(request))
-        )
-        account.also.append(
-            Share(
-                _kind(coordinator, following, "register"),
-                following.run,
-                following.exchange,
-                following.round,
-                following.step,
-                payload,
-                size - payload,
-            )
-        )
-    return respond(request, body)
+        bare = encode_message(VerdictMessage(verdict=verdict), media_type)
+        facts = await book.find(following.task, client.name)
+        account.also.append(_share(following, facts, len(body) - len(bare)))
+    return Response(body, 200, None, media_type)
 
 
-def _found(
-    coordinator: Coordinator, account: Account, client: Client, task: str
-) -> tuple[Run, OpenExchange, int] | None:
-    """The client's task, if its exchange is open; the request is charged to it."""
-    found = coordinator.task_of(client.name, task)
-    if found is None:
+async def _charged(book: TaskBook, task: str, client: str, account: Account) -> TaskFacts | None:
+    """The client's task, to whose exchange the request is charged from now on; None where it has none of this id."""
+    try:
+        found = await book.find(task, client)
+    except ProblemError as error:
+        if error.reason != "task-not-found":
+            raise
         return None
-    run, opened, _ = found
-    account.run, account.exchange = run.id, opened.index
-    account.round, account.step = opened.task.round, opened.task.step
-    if opened.task.kind == "evaluate":
+    account.run, account.exchange = found.run, found.exchange
+    if found.is_evaluation:
         account.kind = "evaluate"
     return found
+
+
+def _share(following: TaskMessage, facts: TaskFacts, size: int) -> Share:
+    """These bytes of the response belong to the exchange of the task that rides on it."""
+    payload = _inline_bytes(following)
+    kind: LedgerKind = "evaluate" if facts.is_evaluation else "register"
+    return Share(kind, facts.run, facts.exchange, payload, size - payload)
 
 
 @router.post(
@@ -159,32 +147,8 @@ def _found(
     ),
 )
 async def decline(request: Request, task: TaskId) -> Response:
-    client = client_of(request, "answer")
-    coordinator = coordinator_of(request)
-    _found(coordinator, account_of(request), client, task)
+    client, answers = client_of(request, "answer"), of(request, Answers)
+    await _charged(of(request, TaskBook), task, client.name, account_of(request))
     message = await read_message(request, DeclineMessage)
-    await coordinator.intake.decline(client, task, message.detail)
+    await answers.decline(client.name, task, message.detail)
     return empty(204)
-
-
-async def _next(
-    coordinator: Coordinator, client: Client, found: tuple[Run, OpenExchange, int] | None, *, inline: bool
-) -> TaskMessage | None:
-    """The client's next task, where it opens within a moment. To have answered a task implies holding its parts."""
-    seen = coordinator.presence.find(client.name)
-    if seen is None:
-        return None
-    run = None if found is None else found[0]
-    if found is not None:
-        seen.holds = {**seen.holds, found[0].id: found[1].index}
-    until = time.monotonic() + LINGER_S
-    while (task := await coordinator.dispatch.task_for(seen, inline=inline)) is None:
-        left_s = until - time.monotonic()
-        if run is None or run.finished or left_s <= 0:
-            return None
-        try:
-            async with asyncio.timeout(left_s), run.changed:
-                await run.changed.wait()
-        except TimeoutError:
-            return None
-    return task

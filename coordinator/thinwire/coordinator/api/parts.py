@@ -1,16 +1,18 @@
-"""What every router needs: the coordinator behind a request, checked path segments, who asks."""
+"""What every router needs: the parts behind a request, checked path segments, who asks."""
 
 from __future__ import annotations
 
 import re
-import time
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
 
 from fastapi import Path, Request
 
-from thinwire.coordinator.access import Client
-from thinwire.coordinator.accounting import account_of
-from thinwire.coordinator.coordinator import Coordinator
+from thinwire.coordinator.records.clients import Client
+from thinwire.coordinator.serve.enrolment import Enrolment
+from thinwire.coordinator.serve.presence import Presence
+from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.identity import require_client
 from thinwire.protocol.messages import LedgerKind
 from thinwire.protocol.reasons import ProblemError
 
@@ -18,15 +20,17 @@ RunKey = Annotated[str, Path(description="id or name of the run", max_length=64)
 TaskId = Annotated[str, Path(description="id of the task", max_length=64)]
 UploadId = Annotated[str, Path(description="id of the upload", max_length=64)]
 DigestHex = Annotated[str, Path(description="SHA-256 in hex, 64 digits", max_length=128)]
+PartT = TypeVar("PartT")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def coordinator_of(request: Request) -> Coordinator:
-    """Raises: `unavailable` while starting or stopping."""
-    coordinator: Coordinator = request.app.state.coordinator
-    if not coordinator.ready:
+def of(request: Request, kind: type[PartT]) -> PartT:
+    """The application's part of this class. Raises: `unavailable` while starting or stopping."""
+    parts: Mapping[type, object] = request.app.state.parts
+    found = parts.get(kind)
+    if not isinstance(found, kind):
         raise ProblemError("unavailable", retry_after_s=2)
-    return coordinator
+    return found
 
 
 def client_of(request: Request, kind: LedgerKind) -> Client:
@@ -36,10 +40,13 @@ def client_of(request: Request, kind: LedgerKind) -> Client:
     """
     account = account_of(request)
     account.kind = kind
-    coordinator = coordinator_of(request)
-    client = coordinator.access.client(request)
+    enrolment, presence = of(request, Enrolment), of(request, Presence)
+    caller = require_client(request)
+    client = enrolment.find(caller.token_hash)
+    if client is None:  # revoked or replaced meanwhile
+        raise ProblemError("token-invalid")
     account.client = client.name
-    coordinator.presence.touch(client, time.monotonic(), time.time())
+    presence.touch(client.name)
     return client
 
 

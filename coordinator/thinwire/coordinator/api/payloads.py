@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from thinwire.coordinator.accounting import account_of
-from thinwire.coordinator.coordinator import Coordinator
-from thinwire.coordinator.documentation import BYTES, describe, header
-from thinwire.coordinator.negotiation import empty, respond, response_type
-from thinwire.coordinator.repair import final_model
-from thinwire.coordinator.runs import Run
+from thinwire.coordinator.serve.payloads import Found, Payloads
+from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.documentation import BYTES, describe, header
+from thinwire.coordinator.wire.downloads import Downloads
+from thinwire.coordinator.wire.files import is_unchanged, serve_file
+from thinwire.coordinator.wire.negotiation import empty, respond, response_type
 from thinwire.protocol.encoding import JSON, MSGPACK, decode_message
 from thinwire.protocol.messages import Plan
-from thinwire.protocol.reasons import ProblemError
 
-from .files import is_unchanged, serve_file
-from .parts import DigestHex, client_of, coordinator_of, digest_from
+from .parts import DigestHex, client_of, digest_from, of
 
 router = APIRouter(tags=["payloads"])
 
@@ -30,24 +28,17 @@ router = APIRouter(tags=["payloads"])
     ),
 )  # fmt: skip
 async def plan(request: Request, digest: DigestHex) -> Response:
-    client = client_of(request, "plan")
-    coordinator = coordinator_of(request)
+    client, downloads, account = client_of(request, "plan"), of(request, Downloads), account_of(request)
     name = digest_from(digest, "plan-not-found")
-    run = next(
-        (run for run in coordinator.runs.values() if name in run.plans() and run.definition.run.group == client.group),
-        None,
-    )
-    if run is None:
-        raise ProblemError("plan-not-found")
-    _attribute(request, run, name)
-    path = coordinator.folder.payload(name)
+    found = await of(request, Payloads).plan(name, client)
+    _charge(request, found)
     if "accept" in request.headers and response_type(request) == JSON and "json" in request.headers["accept"]:
         tag = f'"{digest}"'
         if is_unchanged(request, tag):
             return empty(304, {"etag": tag})
         headers = {"etag": tag, "cache-control": "private, max-age=31536000, immutable"}
-        return respond(request, decode_message(Plan, path.read_bytes()), 200, headers)
-    return serve_file(request, path, name, private=True, media_type=MSGPACK, framing=True)
+        return respond(request, decode_message(Plan, found.path.read_bytes()), 200, headers)
+    return serve_file(request, found.path, name, downloads, account, private=True, media_type=MSGPACK, framing=True)
 
 
 @router.get(
@@ -61,46 +52,15 @@ async def plan(request: Request, digest: DigestHex) -> Response:
 )  # fmt: skip
 async def payload(request: Request, digest: DigestHex) -> Response:
     name = digest_from(digest, "payload-not-found")
-    public = next((run for run in coordinator_of(request).runs.values() if _is_public(run, name)), None)
-    if public is not None and "authorization" not in request.headers:
-        account_of(request).kind = "payload"
-        run: Run | None = public
-    else:
-        client = client_of(request, "payload")
-        run = public or _readable(coordinator_of(request), client.name, client.group, name)
-    if run is None:
-        raise ProblemError("payload-not-found")
-    _attribute(request, run, name)
-    if name == run.model:
-        await final_model(coordinator_of(request), run, name)
-    path = coordinator_of(request).folder.payload(name)
-    if not path.exists():
-        raise ProblemError("payload-not-found")
-    return serve_file(request, path, name, private=run is not public)
+    account, payloads, downloads = account_of(request), of(request, Payloads), of(request, Downloads)
+    found = None if "authorization" in request.headers else await payloads.public(name)
+    if found is None:
+        found = await payloads.payload(name, client_of(request, "payload"))
+    account.kind = "evaluate" if found.is_evaluation else "payload"
+    _charge(request, found)
+    return serve_file(request, found.path, name, downloads, account, private=not found.public)
 
 
-def _is_public(run: Run, digest: bytes) -> bool:
-    return run.definition.run.payloads == "public" and (digest in run.shared() or digest == run.model)
-
-
-def _readable(coordinator: Coordinator, client: str, group: str, digest: bytes) -> Run | None:
-    """The run of the client's group whose payload this is; a private part only for the client it was made for."""
-    for run in coordinator.runs.values():
-        if run.definition.run.group != group:
-            continue
-        if digest in run.shared() or digest == run.model:
-            return run
-        made = None if run.open is None else run.open.private.get(client)
-        if made is not None and made[1].digest == digest:
-            return run
-    return None
-
-
-def _attribute(request: Request, run: Run, digest: bytes) -> None:
+def _charge(request: Request, found: Found) -> None:
     account = account_of(request)
-    account.run = run.id
-    opened = run.open
-    if opened is not None and digest != run.model:
-        account.exchange, account.round, account.step = opened.index, opened.task.round, opened.task.step
-        if opened.task.kind == "evaluate" and account.kind == "payload":
-            account.kind = "evaluate"
+    account.run, account.exchange = found.run, found.exchange

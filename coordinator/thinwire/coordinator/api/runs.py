@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import csv
-import hashlib
 import io
-import os
-from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
-from safetensors.numpy import save
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
-from thinwire.coordinator.accounting import account_of
-from thinwire.coordinator.coordinator import Coordinator
-from thinwire.coordinator.documentation import BYTES, describe, header
-from thinwire.coordinator.negotiation import empty, read_message, respond, take_body
-from thinwire.coordinator.plans import read_model
-from thinwire.coordinator.repair import final_model
-from thinwire.coordinator.runs import Run
+from thinwire.coordinator.runs.rows import RunCommand as Command
+from thinwire.coordinator.serve.commands import Commands
+from thinwire.coordinator.serve.events import Events
+from thinwire.coordinator.serve.models import FinalModel, Models, Take
+from thinwire.coordinator.serve.reads import Reads
+from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.documentation import BYTES, describe, header
+from thinwire.coordinator.wire.downloads import Downloads
+from thinwire.coordinator.wire.files import is_unchanged, serve_file
+from thinwire.coordinator.wire.identity import ask_again, require_client, require_operator, require_reader
+from thinwire.coordinator.wire.negotiation import empty, read_message, respond, take_body
 from thinwire.protocol.messages import (
     Ledger,
     LedgerRow,
-    LinkRow,
     RunCommand,
     RunList,
     RunMetrics,
@@ -35,12 +33,9 @@ from thinwire.protocol.messages import (
 )
 from thinwire.protocol.reasons import ProblemError
 
-from .files import is_unchanged, serve_file
-from .parts import RunKey, coordinator_of
+from .parts import RunKey, of
 
 EVENTS = "text/event-stream"
-HEARTBEAT_S = 15.0
-MAX_PENDING_EVENTS = 1000
 router = APIRouter(tags=["runs"])
 
 
@@ -55,36 +50,16 @@ router = APIRouter(tags=["runs"])
     ),
 )
 async def store_model(request: Request) -> Response:
-    coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
-    most = coordinator.settings.max_model_bytes
-    await coordinator.measure_disk()
-    promised = coordinator.uploads.promised_bytes
-    coordinator.quotas.check_disk(promised, 1)
-    path, digest, size = coordinator.folder.temporary("models"), hashlib.sha256(), 0
-    try:
-        with path.open("wb") as file:
+    models = of(request, Models)
+    require_operator(request)
 
-            def take(piece: bytes) -> None:
-                nonlocal size
-                size += len(piece)
-                if size > most:
-                    raise ProblemError("message-too-large", f"a model of more than {most} bytes")
-                coordinator.quotas.check_disk(promised, size)
-                digest.update(piece)
-                file.write(piece)
-
+    async def receive(take: Take) -> None:
+        try:
             await take_body(request, take)
-            file.flush()
-            await coordinator.compute(os.fsync, file.fileno())
-        model = await coordinator.compute(read_model, path)
-        path.replace(coordinator.folder.model(digest.digest()))
-    except (ClientDisconnect, TimeoutError):
-        raise ProblemError("bad-request", "the body ended early, or stood still for too long") from None
-    finally:
-        path.unlink(missing_ok=True)
-    parameters = sum(array.size for array in model.values())
-    return respond(request, StoredModel(digest=digest.digest(), parameters=parameters), 201)
+        except (ClientDisconnect, TimeoutError):
+            raise ProblemError("bad-request", "the body ended early, or stood still for too long") from None
+
+    return respond(request, await models.store(receive), 201)
 
 
 @router.post(
@@ -98,39 +73,37 @@ async def store_model(request: Request) -> Response:
     ),
 )
 async def create(request: Request) -> Response:
-    coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
-    run = await coordinator.create_run(await read_message(request, RunRequest))
-    return respond(request, run.view(), 201)
+    commands, reads = of(request, Commands), of(request, Reads)
+    require_operator(request)
+    row = await commands.create_run(await read_message(request, RunRequest))
+    return respond(request, await reads.view(row), 201)
 
 
 @router.get("/v1/runs", **describe("All runs, the newest first", gives=RunList))
 async def runs(request: Request) -> Response:
-    coordinator = coordinator_of(request)
-    coordinator.access.reader(request)
-    newest = sorted(coordinator.runs.values(), key=lambda run: run.created_at, reverse=True)
-    return respond(request, RunList(runs=[run.view() for run in newest]))
+    return respond(request, await _reads(request).runs())
 
 
-def _read(request: Request, key: str) -> tuple[Coordinator, Run]:
-    coordinator = coordinator_of(request)
-    coordinator.access.reader(request)
-    run = coordinator.run(key)
-    return coordinator, run
+def _reads(request: Request) -> Reads:
+    """For whoever may read."""
+    reads = of(request, Reads)
+    require_reader(request)
+    return reads
 
 
 @router.get("/v1/runs/{run}", **describe("One run", gives=RunView, problems=("run-not-found",)))
 async def show(request: Request, run: RunKey) -> Response:
-    return respond(request, _read(request, run)[1].view())
+    return respond(request, await _reads(request).run(run))
 
 
-async def _command(request: Request, key: str, command: str) -> Response:
-    coordinator = coordinator_of(request)
-    coordinator.access.operator(request)
-    run = coordinator.run(key)
+async def _command(request: Request, key: str, finish: Command, drop: Command) -> Response:
+    """The one command or the other, by what is said of the open exchange."""
+    commands, reads = of(request, Commands), of(request, Reads)
+    require_operator(request)
+    run = await reads.find(key)
     body = await read_message(request, RunCommand)
-    await coordinator.command(run, command, drop=body.open == "drop")
-    return respond(request, run.view())
+    row = await commands.command(run.id, drop if body.open == "drop" else finish)
+    return respond(request, await reads.view(row))
 
 
 _COMMAND_PROBLEMS = ("not-allowed", "run-not-found", "run-state", "storage-failed")
@@ -143,7 +116,7 @@ _COMMAND_PROBLEMS = ("not-allowed", "run-not-found", "run-state", "storage-faile
     ),
 )
 async def pause(request: Request, run: RunKey) -> Response:
-    return await _command(request, run, "pause")
+    return await _command(request, run, "pause", "pause-drop")
 
 
 @router.post(
@@ -151,7 +124,7 @@ async def pause(request: Request, run: RunKey) -> Response:
     **describe("Go on", takes=RunCommand, gives=RunView, problems=_COMMAND_PROBLEMS),
 )
 async def resume(request: Request, run: RunKey) -> Response:
-    return await _command(request, run, "resume")
+    return await _command(request, run, "resume", "resume")
 
 
 @router.post(
@@ -161,40 +134,21 @@ async def resume(request: Request, run: RunKey) -> Response:
     ),
 )
 async def stop(request: Request, run: RunKey) -> Response:
-    return await _command(request, run, "stop")
+    return await _command(request, run, "stop", "stop-drop")
 
 
 @router.get("/v1/runs/{run}/events", **describe("Server-sent events", gives=EVENTS, problems=("run-not-found",)))
 async def events(request: Request, run: RunKey) -> Response:
-    coordinator, found = _read(request, run)
-    return StreamingResponse(
-        _events(request, coordinator, found), headers={"cache-control": "no-store"}, media_type=EVENTS
-    )
+    told = of(request, Events)
+    row = await _reads(request).find(run)
+    seen = request.headers.get("last-event-id", "")
+    last = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) <= 18 else None
 
+    def check() -> None:
+        ask_again(request)
+        require_reader(request)
 
-async def _events(request: Request, coordinator: Coordinator, run: Run) -> AsyncIterator[bytes]:
-    queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_PENDING_EVENTS)
-    run.listeners.add(queue)
-    try:
-        queue.put_nowait(("run", run.view().model_dump_json(exclude_none=True)))
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_S):
-                    event, data = await queue.get()
-            except TimeoutError:
-                event, data = "", ""
-            try:
-                coordinator.access.reader(request)
-            except ProblemError:  # the reader's token has been revoked or replaced
-                return
-            if not event:
-                yield b":\n\n"
-                continue
-            yield f"event: {event}\ndata: {data}\n\n".encode()
-            if (run.finished or not coordinator.ready) and queue.empty():
-                return
-    finally:
-        run.listeners.discard(queue)
+    return StreamingResponse(told.of(row.id, last, check), headers={"cache-control": "no-store"}, media_type=EVENTS)
 
 
 @router.get(
@@ -202,28 +156,14 @@ async def _events(request: Request, coordinator: Coordinator, run: Run) -> Async
     **describe("All bytes of a run, as JSON, msgpack or text/csv", gives=Ledger, problems=("run-not-found",)),
 )
 async def ledger(request: Request, run: RunKey) -> Response:
-    coordinator, found = _read(request, run)
-    rows = coordinator.ledger.rows(found.id)
+    found = await _reads(request).ledger(run)
     if "text/csv" in request.headers.get("accept", ""):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(LedgerRow.model_fields)
-        writer.writerows(row.model_dump().values() for row in rows)
+        writer.writerows(row.model_dump().values() for row in found.rows)
         return Response(text.getvalue(), media_type="text/csv")
-    links = []
-    for name in coordinator.ledger.clients(found.id):
-        if name in coordinator.links:
-            tally, (sent, received) = coordinator.ledger.client(name), coordinator.links[name]
-            links.append(
-                LinkRow(
-                    client=name,
-                    sent_bytes=sent,
-                    received_bytes=received,
-                    uplink_bytes=tally.uplink,
-                    downlink_bytes=tally.downlink,
-                )
-            )
-    return respond(request, Ledger(rows=rows, links=links))
+    return respond(request, found)
 
 
 @router.get(
@@ -231,8 +171,7 @@ async def ledger(request: Request, run: RunKey) -> Response:
     **describe("Every closed exchange, in order", gives=RunMetrics, problems=("run-not-found",)),
 )
 async def metrics(request: Request, run: RunKey) -> Response:
-    coordinator, found = _read(request, run)
-    return respond(request, RunMetrics(exchanges=[coordinator.with_bytes(found, one) for one in found.closed]))
+    return respond(request, await _reads(request).metrics(run))
 
 
 @router.get(
@@ -246,31 +185,25 @@ async def metrics(request: Request, run: RunKey) -> Response:
     ),
 )
 async def model(request: Request, run: RunKey) -> Response:
-    coordinator = coordinator_of(request)
-    found = coordinator.run(run)
+    reads, models, downloads = of(request, Reads), of(request, Models), of(request, Downloads)
+    found = await reads.find(run)
     with contextlib.suppress(ProblemError):
-        client = coordinator.access.client(request)
+        client = require_client(request)
         account_of(request).client = client.name
-        if client.group == found.definition.run.group:
-            return await _model(request, coordinator, found)
-    coordinator.access.reader(request)
-    return await _model(request, coordinator, found)
+        if client.group == found.group:
+            return await _model(request, found.id, models, downloads)
+    require_reader(request)
+    return await _model(request, found.id, models, downloads)
 
 
-async def _model(request: Request, coordinator: Coordinator, run: Run) -> Response:
+async def _model(request: Request, run: str, models: Models, downloads: Downloads) -> Response:
     account = account_of(request)
-    account.run, account.kind = run.id, "other"
-    if run.model is not None:
-        await final_model(coordinator, run, run.model)
-        return serve_file(request, coordinator.folder.payload(run.model), run.model, private=True)
-    if run.damaged:
-        raise ProblemError("storage-failed", run.reason or "")
-    arrays = None if run.finished else await coordinator.compute(run.definition.server.model, run.at)
-    if arrays is None:
-        raise ProblemError("no-global-model")
-    data = await coordinator.compute(save, dict(arrays))
-    tag = f'"{(await coordinator.compute(hashlib.sha256, data)).hexdigest()}"'
+    account.run, account.kind = run, "other"
+    found = await models.as_it_stands(run)
+    if isinstance(found, FinalModel):
+        return serve_file(request, found.path, found.digest, downloads, account, private=True)
+    tag = f'"{found.digest.hex()}"'
     if is_unchanged(request, tag):
         return empty(304, {"etag": tag})
-    account.downlink_payload = len(data)
-    return Response(data, 200, {"etag": tag, "cache-control": "no-store"}, BYTES)
+    account.downlink_payload = len(found.data)
+    return Response(found.data, 200, {"etag": tag, "cache-control": "no-store"}, BYTES)

@@ -9,21 +9,22 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import time
 from email.utils import formatdate
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from thinwire.coordinator.accounting import account_of
-from thinwire.coordinator.documentation import describe, header
-from thinwire.coordinator.negotiation import empty, take_body
-from thinwire.coordinator.problems import noted, problem_response
-from thinwire.coordinator.uploads import Upload
+from thinwire.coordinator.serve.tasks import TaskBook, TaskFacts
+from thinwire.coordinator.serve.upload import Upload
+from thinwire.coordinator.serve.uploads import Uploads
+from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.documentation import describe, header
+from thinwire.coordinator.wire.negotiation import empty, take_body
+from thinwire.coordinator.wire.problems import problem_response
 from thinwire.protocol.identity import DIGEST_BYTES
 from thinwire.protocol.reasons import ProblemError
 
-from .parts import UploadId, client_of, coordinator_of
+from .parts import UploadId, client_of, of
 
 TUS = "1.0.0"
 OFFSET_BYTES = "application/offset+octet-stream"
@@ -84,13 +85,9 @@ def _checksum(request: Request) -> tuple[str, bytes] | None:
         raise ProblemError("bad-request", "Upload-Checksum: the checksum is not base64") from None
 
 
-def _attribute(request: Request, upload_task: str) -> None:
-    coordinator, account = coordinator_of(request), account_of(request)
-    found = coordinator.tasks.get(upload_task)
-    if found is not None:
-        run, opened, _ = found
-        account.run, account.exchange = run.id, opened.index
-        account.round, account.step = opened.task.round, opened.task.step
+def _charge(request: Request, task: TaskFacts) -> None:
+    account = account_of(request)
+    account.run, account.exchange = task.run, task.exchange
 
 
 @router.options("/v1/uploads", **describe("What of tus is spoken", status=204, token=False))
@@ -112,32 +109,28 @@ async def options() -> Response:
 async def create(request: Request) -> Response:
     client = client_of(request, "answer")
     _check_version(request)
-    coordinator = coordinator_of(request)
     length, metadata = _number(request, "upload-length"), _metadata(request)
     digest = _digest(metadata)
-    task = metadata.get("task", b"").decode("ascii", "replace")
-    found = coordinator.task_of(client.name, task)
-    if found is None:
-        raise ProblemError("task-not-found")
-    _attribute(request, task)
-    if length > found[1].max_payload_bytes:
-        raise ProblemError("upload-too-large", f"{length} bytes; this task takes {found[1].max_payload_bytes}")
-    with noted(found[0], "answers"):
-        await coordinator.measure_disk()
-        upload = await coordinator.uploads.create(client.name, task, found[0].id, length, digest)
-    return empty(201, {**_headers(location=f"/v1/uploads/{upload.id}"), "upload-expires": _expires(request, upload)})
+    book, uploads = of(request, TaskBook), of(request, Uploads)
+    task = await book.find(metadata.get("task", b"").decode("ascii", "replace"), client.name)
+    _charge(request, task)
+    most = await book.takes_up_to(task)
+    if length > most:
+        raise ProblemError("upload-too-large", f"{length} bytes; this task takes {most}")
+    upload = await uploads.create(task, length, digest)
+    location = _headers(location=f"/v1/uploads/{upload.id}")
+    return empty(201, {**location, "upload-expires": _expires(uploads, upload)})
 
 
-def _expires(request: Request, upload: Upload) -> str:
-    left_s = upload.touched_at + coordinator_of(request).uploads.expires_s - time.monotonic()
-    return formatdate(time.time() + left_s, usegmt=True)
+def _expires(uploads: Uploads, upload: Upload) -> str:
+    return formatdate(uploads.expires_at(upload), usegmt=True)
 
 
 def _upload(request: Request, upload_id: str) -> Upload:
     client = client_of(request, "answer")
     _check_version(request)
-    upload = coordinator_of(request).uploads.find(upload_id, client.name)
-    _attribute(request, upload.task)
+    upload = of(request, Uploads).find(upload_id, client.name)
+    _charge(request, upload.task)
     return upload
 
 
@@ -147,7 +140,7 @@ def _upload(request: Request, upload_id: str) -> Upload:
 )
 async def offset(request: Request, upload: UploadId) -> Response:
     found = _upload(request, upload)
-    here = await coordinator_of(request).uploads.settle(found)
+    here = await found.settle()
     headers = _headers(upload_offset=str(here), upload_length=str(found.length), cache_control="no-store")
     return empty(200, headers)
 
@@ -164,7 +157,7 @@ async def offset(request: Request, upload: UploadId) -> Response:
 )  # fmt: skip
 async def append(request: Request, upload: UploadId) -> Response:
     found = _upload(request, upload)
-    coordinator, account = coordinator_of(request), account_of(request)
+    uploads, account = of(request, Uploads), account_of(request)
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != OFFSET_BYTES:
         raise ProblemError("unsupported-media-type", f"send {OFFSET_BYTES}")
     begins = _number(request, "upload-offset")
@@ -173,22 +166,20 @@ async def append(request: Request, upload: UploadId) -> Response:
     if (declared := request.headers.get("content-length", "")).isdecimal() and begins + int(declared) > found.length:
         raise ProblemError("upload-too-large", f"more than the {found.length} bytes that were announced")
     checksum = _checksum(request)
-    uploads, task = coordinator.uploads, coordinator.tasks.get(found.task)
     if found.interrupted:
         account.resumed = begins
     try:
-        with noted(None if task is None else task[0], "answers"), uploads.reading(found) as reader:
+        with uploads.reading(found) as reader:
 
             def take(piece: bytes) -> None:
-                uploads.append(found, reader, piece)
+                reader.append(piece)
                 account.uplink_payload += len(piece)
 
             await take_body(request, take)
             if checksum is not None:
                 algorithm, wanted = checksum
-                arrived = await coordinator.compute(uploads.checksum, found, begins, found.offset, algorithm)
-                if arrived != wanted:
-                    uploads.rewind(found, reader)
+                if await uploads.checksum(found, reader, algorithm) != wanted:
+                    reader.rewind()
                     raise ProblemError("checksum-mismatch")
     except TimeoutError:
         error = ProblemError("upload-incomplete", "no byte came for too long; go on with another request")
@@ -197,7 +188,7 @@ async def append(request: Request, upload: UploadId) -> Response:
         return response
     except ClientDisconnect:
         return empty(400)  # nobody reads it; what has arrived is kept
-    return empty(204, {**_headers(upload_offset=str(found.offset)), "upload-expires": _expires(request, found)})
+    return empty(204, {**_headers(upload_offset=str(found.offset)), "upload-expires": _expires(uploads, found)})
 
 
 @router.delete(
@@ -206,5 +197,5 @@ async def append(request: Request, upload: UploadId) -> Response:
 )
 async def terminate(request: Request, upload: UploadId) -> Response:
     found = _upload(request, upload)
-    await coordinator_of(request).uploads.forget(found.id)
+    await of(request, Uploads).forget(found)
     return empty(204, _headers())

@@ -27,7 +27,7 @@ Encoder = Callable[[torch.Tensor], torch.Tensor]
 class LearningProblem:
     """`model()`: a fresh model; `data(client)`: what this client may use; `loss`: mean over the examples of a batch.
 
-    `encode(inputs)`: (n, ...) -> (n, d), what makes examples similar; see `thinwire.methods.interface.Learner`. `file`:
+    `encode(inputs)`: (n, ...) -> (n, d), what makes examples similar; see `thinwire.methods.learner.Learner`. `file`:
     where its lines stand. `notes`: what its author should know.
     """
 

@@ -41,7 +41,9 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from thinwire.methods.interface import Chains, Method, MethodSettings
+from thinwire.methods.chains import Chains
+from thinwire.methods.method import Method
+from thinwire.methods.settings import MethodSettings
 
 TRAIN: Final = "train"
 CONSENT: Final = "sample-knowledge"

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from thinwire.codecs import Array, Arrays, ArraySpec, CodecError, Open, Spec
 from thinwire.methods.fd_alu import FdAluSettings
 from thinwire.methods.fd_alu.knowledge import Knowledge
-from thinwire.methods.interface import Bounds, Contribution, RunFacts
+from thinwire.methods.reducers import Bounds
+from thinwire.methods.server_half import RunFacts
 from thinwire.methods.sums import ExactSum, Total
+from thinwire.methods.values import Contribution
 
 SMALLEST_SHARE: Final = 100
 """The others' part of a class counts where it is at least one in so many examples: subtracting one's own part from a

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 
 from thinwire.codecs import Arrays
+from thinwire.methods.arrays import headed, under
+from thinwire.methods.client_half import ClientHalf
 from thinwire.methods.fd_alu import FdAluSettings
 from thinwire.methods.fd_alu.teachers import TEACHERS, Teacher, shuffled
-from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task, TaskRefusedError
-from thinwire.methods.learning import Sgd
-from thinwire.methods.local_training import headed, under
+from thinwire.methods.learner import Learner
+from thinwire.methods.training import Sgd
+from thinwire.methods.values import EVALUATE, Answer, Outcome, Task, TaskRefusedError
 from thinwire.protocol.identity import client_seed
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from thinwire.codecs import Arrays, Spec
 from thinwire.methods.fd_alu import FdAluSettings
-from thinwire.methods.interface import Reducer, RunFacts
+from thinwire.methods.reducers import Reducer
+from thinwire.methods.server_half import RunFacts
 
 
 class Knowledge(ABC):

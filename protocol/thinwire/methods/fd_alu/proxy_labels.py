@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from thinwire.codecs import Array, Arrays, ArraySpec, CodecError, Spec
 from thinwire.methods.fd_alu import FdAluSettings
 from thinwire.methods.fd_alu.knowledge import Knowledge
-from thinwire.methods.interface import Bounds, Contribution, RunFacts
+from thinwire.methods.reducers import Bounds
+from thinwire.methods.server_half import RunFacts
 from thinwire.methods.sums import ExactSum, Total
+from thinwire.methods.values import Contribution
 
 Totals = dict[bytes, Total]
 """By the digest that the answers named, b"" for none."""

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from thinwire.codecs import Array, Arrays, ArraySpec, CodecError, Open, Spec
 from thinwire.methods.fd_alu import FdAluSettings
 from thinwire.methods.fd_alu.knowledge import Knowledge
-from thinwire.methods.interface import Bounds, Contribution, RunFacts
+from thinwire.methods.reducers import Bounds
+from thinwire.methods.server_half import RunFacts
+from thinwire.methods.values import Contribution
 
 Answers = dict[str, Arrays]
 """By client."""

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from thinwire.codecs import Arrays, CodecError
+from thinwire.methods.arrays import check_floating, is_statistic
 from thinwire.methods.fd_alu import TRAIN, FdAluSettings
 from thinwire.methods.fd_alu.class_means import ClassMeans
 from thinwire.methods.fd_alu.knowledge import Knowledge
 from thinwire.methods.fd_alu.proxy_labels import ProxyLabels
 from thinwire.methods.fd_alu.sample_cache import SampleCache
-from thinwire.methods.interface import RunFacts, ServerHalf, State, Task
-from thinwire.methods.local_training import check_floating, is_statistic
+from thinwire.methods.server_half import RunFacts, ServerHalf
+from thinwire.methods.values import State, Task
 
 _KINDS: Final[Mapping[str, type[Knowledge]]] = {"class": ClassMeans, "proxy": ProxyLabels, "sample": SampleCache}
 

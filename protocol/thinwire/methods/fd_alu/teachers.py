@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from thinwire.codecs import Array, Arrays
+from thinwire.methods.arrays import under
 from thinwire.methods.fd_alu import CONSENT, LEAST_COUNT, FdAluSettings
 from thinwire.methods.fd_alu.class_means import others_means
 from thinwire.methods.fd_alu.proxy_labels import digest_of, drawn
-from thinwire.methods.interface import Learner, Task, TaskRefusedError
-from thinwire.methods.learning import Optimizer
-from thinwire.methods.local_training import under
+from thinwire.methods.learner import Learner
+from thinwire.methods.training import Optimizer
+from thinwire.methods.values import Task, TaskRefusedError
 
 _AT_ONCE = 256
 

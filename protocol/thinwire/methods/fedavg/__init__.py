@@ -15,9 +15,10 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from thinwire.methods.interface import Chains, Method
-from thinwire.methods.local_training import LocalTraining
+from thinwire.methods.chains import Chains
+from thinwire.methods.method import Method
 from thinwire.methods.optimisers import Rule, ServerOptimiser
+from thinwire.methods.settings import LocalTraining
 
 
 class FedavgSettings(LocalTraining):

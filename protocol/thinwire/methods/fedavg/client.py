@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from thinwire.codecs import Array, Arrays
+from thinwire.methods.arrays import headed, under
+from thinwire.methods.client_half import ClientHalf
 from thinwire.methods.error_feedback import compensated, with_residual
 from thinwire.methods.fedavg import FedavgSettings
-from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
-from thinwire.methods.learning import Penalty, change, proximal, train_locally
-from thinwire.methods.local_training import headed, under
+from thinwire.methods.learner import Learner
+from thinwire.methods.training import Penalty, change, proximal, train_locally
+from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
 
 
 class Client(ClientHalf[FedavgSettings]):

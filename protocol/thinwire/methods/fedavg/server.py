@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from thinwire.codecs import Arrays, Spec
+from thinwire.methods.arrays import check_floating, headed, under
 from thinwire.methods.fedavg import FedavgSettings
-from thinwire.methods.interface import RunFacts, ServerHalf, State, Task
-from thinwire.methods.local_training import check_floating, headed, under
 from thinwire.methods.robust import reducer_of
+from thinwire.methods.server_half import RunFacts, ServerHalf
 from thinwire.methods.sums import Means
+from thinwire.methods.values import State, Task
 
 
 class Server(ServerHalf[FedavgSettings]):

@@ -6,13 +6,16 @@ import numpy as np
 import torch
 
 from thinwire.codecs import Array, Arrays
+from thinwire.methods.arrays import headed, under
+from thinwire.methods.client_half import ClientHalf
 from thinwire.methods.error_feedback import compensated, with_residual
 from thinwire.methods.fedavg.client import Client as Fedavg
 from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.feddkd.divergence import gradient, portions
-from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
-from thinwire.methods.learning import change, model_tensors
-from thinwire.methods.local_training import headed, under
+from thinwire.methods.learner import Learner
+from thinwire.methods.tensors import model_tensors
+from thinwire.methods.training import change
+from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
 
 
 class Client(ClientHalf[FeddkdSettings]):

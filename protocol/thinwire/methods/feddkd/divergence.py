@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from thinwire.codecs import Array, Arrays
 from thinwire.methods.feddkd import FeddkdSettings
-from thinwire.methods.interface import Learner
-from thinwire.methods.learning import model_tensors
+from thinwire.methods.learner import Learner
+from thinwire.methods.tensors import model_tensors
 
 _AT_ONCE = 256
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from thinwire.codecs import Arrays, Spec
+from thinwire.methods.arrays import headed, is_statistic, under
 from thinwire.methods.fedavg.server import Server as Fedavg
 from thinwire.methods.feddkd import FeddkdSettings
-from thinwire.methods.interface import RunFacts, State, Task
-from thinwire.methods.local_training import headed, is_statistic, under
+from thinwire.methods.server_half import RunFacts
 from thinwire.methods.sums import Lazy, Means
+from thinwire.methods.values import State, Task
 
 
 class Server(Fedavg):

@@ -20,8 +20,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from thinwire.codecs.decomposition import Unfolding
+from thinwire.methods.chains import Chains
 from thinwire.methods.fedavg import FedavgSettings
-from thinwire.methods.interface import Chains, Method
+from thinwire.methods.method import Method
 
 Energy = Annotated[float, Field(gt=0, le=1)]
 Stage = tuple[Annotated[int, Field(ge=2)], Energy, Energy]

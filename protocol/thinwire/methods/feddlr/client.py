@@ -15,8 +15,9 @@ from thinwire.codecs.decomposition import largest_rank, low_rank_names, matrix_s
 from thinwire.codecs.low_rank import LowRank
 from thinwire.methods.fedavg.client import Client as Fedavg
 from thinwire.methods.feddlr import FeddlrSettings
-from thinwire.methods.interface import Learner
-from thinwire.methods.learning import Penalty, model_tensors
+from thinwire.methods.learner import Learner
+from thinwire.methods.tensors import model_tensors
+from thinwire.methods.training import Penalty
 
 
 class Client(Fedavg):

@@ -20,7 +20,7 @@ from thinwire.codecs.decomposition import (
     truncated,
     unfold,
 )
-from thinwire.methods.learning import load_arrays, model_spec
+from thinwire.methods.tensors import load_arrays, model_spec
 
 
 def compact_model(

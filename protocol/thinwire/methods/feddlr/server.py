@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from thinwire.codecs import Arrays, Spec
 from thinwire.codecs.decomposition import low_rank_names, truncated
+from thinwire.methods.arrays import under
 from thinwire.methods.fedavg.server import Server as Fedavg
 from thinwire.methods.feddlr import FeddlrSettings
-from thinwire.methods.interface import State, Task
-from thinwire.methods.local_training import under
 from thinwire.methods.sums import Lazy, Means
+from thinwire.methods.values import State, Task
 
 
 class Server(Fedavg):

@@ -19,9 +19,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from thinwire.methods.chains import Chains
 from thinwire.methods.fedavg import METHOD as FEDAVG
 from thinwire.methods.fedavg import FedavgSettings
-from thinwire.methods.interface import Chains, Method
+from thinwire.methods.method import Method
 
 TRAIN = "train"
 WARM_UP = "warm-up"

@@ -9,13 +9,16 @@ import numpy as np
 import torch
 
 from thinwire.codecs import Array, Arrays
+from thinwire.methods.arrays import headed, under
+from thinwire.methods.client_half import ClientHalf
 from thinwire.methods.error_feedback import compensated, with_residual
-from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
-from thinwire.methods.learning import Sgd, model_tensors, proximal, train_epochs
-from thinwire.methods.local_training import headed, under
+from thinwire.methods.learner import Learner
 from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY
 from thinwire.methods.progfed.growing import stage_model
+from thinwire.methods.tensors import model_tensors
+from thinwire.methods.training import Sgd, proximal, train_epochs
+from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
 
 
 class Client(ClientHalf[ProgfedSettings]):

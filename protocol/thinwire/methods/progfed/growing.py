@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from thinwire.codecs import Array, Arrays, CodecError
-from thinwire.methods.learning import model_tensors
 from thinwire.methods.progfed.cuts import TEMPORARY
+from thinwire.methods.tensors import model_tensors
 
 Layer = TypeVar("Layer", bound=nn.Module)
 

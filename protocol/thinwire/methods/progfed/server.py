@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from thinwire.codecs import Array, Arrays, CodecError, Spec
-from thinwire.methods.interface import RunFacts, ServerHalf, State, Task
-from thinwire.methods.local_training import check_floating, headed, under
+from thinwire.methods.arrays import check_floating, headed, under
 from thinwire.methods.progfed import TRAIN, WARM_UP, ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY, cut, temporary_head
 from thinwire.methods.robust import reducer_of
+from thinwire.methods.server_half import RunFacts, ServerHalf
 from thinwire.methods.sums import Means
+from thinwire.methods.values import State, Task
 
 _HEAD = "head"
 

@@ -27,7 +27,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from thinwire.methods.interface import EVALUATE, Chains, Method, MethodSettings
+from thinwire.methods.chains import Chains
+from thinwire.methods.method import Method
+from thinwire.methods.settings import MethodSettings
+from thinwire.methods.values import EVALUATE
 
 TRAIN = "train"
 Weights = Literal["signed", "kaiming-signed", "normal", "uniform"]

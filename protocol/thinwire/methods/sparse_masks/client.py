@@ -8,11 +8,13 @@ import numpy as np
 import torch
 
 from thinwire.codecs import Array, Arrays, Chain, Spec
-from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
-from thinwire.methods.learning import model_tensors
+from thinwire.methods.client_half import ClientHalf
+from thinwire.methods.learner import Learner
 from thinwire.methods.sparse_masks import SparseMasksSettings, View
 from thinwire.methods.sparse_masks.frozen import draw, first_scores, frozen_weights, maskable, theta_of_counts
 from thinwire.methods.sparse_masks.training import MaskedModel, train_scores
+from thinwire.methods.tensors import model_tensors
+from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
 
 _ALONE: Final = Chain.parse("entropy")
 _VIEWS: tuple[View, ...] = ("mode", "mean", "sample", "samples")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from thinwire.codecs import Array, Arrays, ArraySpec, CodecError, Spec
-from thinwire.methods.interface import EVALUATE, RunFacts, ServerHalf, State, Task
-from thinwire.methods.local_training import check_floating, is_statistic, under
+from thinwire.methods.arrays import check_floating, is_statistic, under
+from thinwire.methods.server_half import RunFacts, ServerHalf
 from thinwire.methods.sparse_masks import TRAIN, SparseMasksSettings
 from thinwire.methods.sparse_masks.frozen import first_scores, level_of_theta, maskable, theta_of_counts
 from thinwire.methods.sparse_masks.masked_model import pack_model
 from thinwire.methods.sums import ExactSum, Total
+from thinwire.methods.values import EVALUATE, State, Task
 
 _MASKS = "masks"
 _FIXED, _STATISTICS, _COUNTS = "fixed", "statistics", "counts"

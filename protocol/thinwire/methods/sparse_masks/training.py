@@ -12,9 +12,9 @@ from torch.func import functional_call
 from torch.optim.adam import adam
 
 from thinwire.codecs import Array, Arrays
-from thinwire.methods.interface import Learner
-from thinwire.methods.learning import laid_out
+from thinwire.methods.learner import Learner
 from thinwire.methods.sparse_masks import SparseMasksSettings
+from thinwire.methods.tensors import laid_out
 
 
 class MaskedModel(nn.Module):

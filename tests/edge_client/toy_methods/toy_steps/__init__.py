@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from thinwire.methods.interface import Chains, Method, MethodSettings
+from thinwire.methods.chains import Chains
+from thinwire.methods.method import Method
+from thinwire.methods.settings import MethodSettings
 
 
 class Settings(MethodSettings):

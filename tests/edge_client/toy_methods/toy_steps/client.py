@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from thinwire.codecs import Arrays
-from thinwire.methods.interface import Answer, ClientHalf, Learner, Outcome, Task
+from thinwire.methods.client_half import ClientHalf
+from thinwire.methods.learner import Learner
 from thinwire.methods.toy_steps import Settings
+from thinwire.methods.values import Answer, Outcome, Task
 
 
 class Client(ClientHalf[Settings]):

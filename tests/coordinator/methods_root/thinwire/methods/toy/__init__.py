@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from thinwire.methods.interface import Chains, Method, MethodSettings
+from thinwire.methods.chains import Chains
+from thinwire.methods.method import Method
+from thinwire.methods.settings import MethodSettings
 
 
 class ToySettings(MethodSettings):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from thinwire.codecs import Arrays, Spec
-from thinwire.methods.interface import RunFacts, ServerHalf, State, Task
+from thinwire.methods.server_half import RunFacts, ServerHalf
 from thinwire.methods.sums import ExactSum, Total
 from thinwire.methods.toy import ToySettings
+from thinwire.methods.values import State, Task
 
 
 class Server(ServerHalf[ToySettings]):

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from thinwire.methods.interface import Chains, Method, MethodSettings
+from thinwire.methods.chains import Chains
+from thinwire.methods.method import Method
+from thinwire.methods.settings import MethodSettings
 
 
 class ToyRelaySettings(MethodSettings):

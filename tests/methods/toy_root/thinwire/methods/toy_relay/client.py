@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from thinwire.codecs import Arrays
-from thinwire.methods.interface import EVALUATE, Answer, ClientHalf, Learner, Outcome, Task
-from thinwire.methods.learning import Sgd, change, train_epochs
+from thinwire.methods.client_half import ClientHalf
+from thinwire.methods.learner import Learner
 from thinwire.methods.toy_relay import ToyRelaySettings
+from thinwire.methods.training import Sgd, change, train_epochs
+from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
 
 
 class Client(ClientHalf[ToyRelaySettings]):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from thinwire.codecs import Arrays, ArraySpec, Spec
-from thinwire.methods.interface import RunFacts, ServerHalf, State, Task
-from thinwire.methods.local_training import headed, under
+from thinwire.methods.arrays import headed, under
+from thinwire.methods.server_half import RunFacts, ServerHalf
 from thinwire.methods.sums import ExactSum, Total
 from thinwire.methods.toy_relay import ToyRelaySettings
+from thinwire.methods.values import State, Task
 
 
 class Server(ServerHalf[ToyRelaySettings]):

@@ -1,0 +1,1 @@
+"""The pages, which ask for what they show."""

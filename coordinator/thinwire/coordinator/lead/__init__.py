@@ -1,0 +1,1 @@
+"""What decides for a run: only the holder of its lease."""

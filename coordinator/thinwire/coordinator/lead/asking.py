@@ -1,0 +1,107 @@
+"""Asking clients: who is there, who gets a slot, and what a task holds for one client alone."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from thinwire.codecs import Spec
+from thinwire.coordinator.objects.objects import Objects, payload
+from thinwire.coordinator.records.presence import Presence
+from thinwire.coordinator.records.tasks import NewTask, Tasks
+from thinwire.coordinator.runs.exchange import Slot
+from thinwire.coordinator.runs.standing import People
+from thinwire.coordinator.signals.signals import Signals
+from thinwire.machine.workers import Workers
+from thinwire.protocol.identity import client_seed
+
+from .clock import Clock
+from .current import Current, Led
+
+
+class Asking:
+    """`present_for_s`: a client counts as present this long after its last request."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        presence: Presence,
+        objects: Objects,
+        signals: Signals,
+        workers: Workers,
+        clock: Clock,
+        present_for_s: float,
+    ) -> None:
+        self._tasks = tasks
+        self._presence = presence
+        self._objects = objects
+        self._signals = signals
+        self._workers = workers
+        self._clock = clock
+        self._present_for_s = present_for_s
+
+    async def present(self, led: Led, names: set[str] | None = None) -> set[str]:
+        """The clients that could be asked now, busy ones included; of these names, or of all."""
+        definition = led.definition
+        since = self._clock.wall() - self._present_for_s
+        return await self._presence.present(definition.run.group, definition.spec, led.roles, since, names)
+
+    async def people(self, led: Led, current: Current) -> People:
+        """Whether anybody who is there, or could ever come, may still be asked."""
+        definition, exchange = led.definition, current.exchange
+        askable = bool(exchange.wanted and exchange.eligible(await self.present(led)))
+        if askable or exchange.policy.same:
+            return People(askable, reachable=False)
+        members = await self._presence.members(definition.run.group, definition.spec, led.roles)
+        return People(askable, reachable=bool(exchange.eligible(members)))
+
+    async def ask(self, led: Led, current: Current) -> None:
+        """Gives tasks to as many newcomers as are wanted, and to a given cohort; told when the database has them.
+
+        Raises: `storage-failed`, `storage-full`, `CodecError`, `OSError`; then nobody has been asked.
+        """
+        names, led.newcomers = led.newcomers, set()
+        try:
+            if current.exchange.wanted:
+                there = await self.present(led, names)
+                added = current.exchange.offer(there - await self._tasks.busy(led.id, there))
+                current.unasked += [slot.index for slot in added]
+            slots = [current.exchange.slots[index] for index in current.unasked]
+            await self._offer(led, current, [slot for slot in slots if slot.state == "open"])
+            current.unasked.clear()
+        except BaseException:
+            led.newcomers = None  # some of them may have been considered, others not
+            raise
+
+    async def _offer(self, led: Led, current: Current, slots: list[Slot]) -> None:
+        if not slots:
+            return
+        private = await self._workers.run(self._make_private, led, current, slots)
+        new = [
+            NewTask(current.id_of(slot), slot.index, slot.offer, slot.client, private.get(slot.client))
+            for slot in slots
+        ]
+        shut_out = await self._tasks.offer(led.lease, current.index, new)
+        for slot in slots:
+            task = current.know(slot)
+            if slot.client in shut_out:
+                # Revoked while this exchange was being made, or before a given cohort was asked again.
+                current.exchange.lose(slot.client)
+                del current.slot_by_task[task]
+            else:
+                self._signals.publish(f"client:{slot.client}")
+
+    def _make_private(self, led: Led, current: Current, slots: list[Slot]) -> dict[str, list[Any]]:
+        """In a thread: client -> digest in hex, size and spec of the part for it alone, where it has one."""
+        settings, task, made = led.definition.run, current.task, {}
+        for slot in slots:
+            arrays = led.definition.server.private(led.at, task, slot.client)
+            if arrays is None:
+                continue
+            spec = Spec.of(arrays)
+            seed = client_seed(settings.seed, task.round, task.step, slot.client)
+            data = current.chains.private.encode(arrays, spec, seed=seed)
+            digest = hashlib.sha256(data).digest()
+            self._objects.put(payload(led.id, digest), data, durable=True)
+            made[slot.client] = [digest.hex(), len(data), spec.to_plain()]
+        return made

@@ -1,0 +1,166 @@
+"""Closing an exchange and finishing a run: the next state durable first, then visible."""
+
+from __future__ import annotations
+
+import hashlib
+
+import structlog
+
+from thinwire.codecs import Arrays
+from thinwire.coordinator.objects.objects import Objects, answer, payload
+from thinwire.coordinator.objects.problems import storage_problem
+from thinwire.coordinator.objects.states import keep_states, put_state
+from thinwire.coordinator.records.exchanges import Closing as Figures
+from thinwire.coordinator.records.exchanges import Exchanges
+from thinwire.coordinator.records.ledger import Ledger
+from thinwire.coordinator.records.payloads import Payloads
+from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.runs.budget import Past
+from thinwire.coordinator.runs.metrics import weighted_metrics
+from thinwire.coordinator.signals.signals import Signals
+from thinwire.machine.memory import give_back_freed_memory
+from thinwire.machine.workers import Workers
+from thinwire.methods.model_file import model_bytes
+from thinwire.methods.values import State
+from thinwire.protocol.fields import RunOutcome
+from thinwire.protocol.reasons import ProblemError
+
+from .clock import Clock
+from .current import Current, Led
+
+_log = structlog.get_logger("thinwire.coordinator")
+
+
+class Closing:
+    """What ends: offers, exchanges, runs."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        exchanges: Exchanges,
+        payloads: Payloads,
+        ledger: Ledger,
+        objects: Objects,
+        signals: Signals,
+        workers: Workers,
+        clock: Clock,
+    ) -> None:
+        self._runs = runs
+        self._exchanges = exchanges
+        self._payloads = payloads
+        self._ledger = ledger
+        self._objects = objects
+        self._signals = signals
+        self._workers = workers
+        self._clock = clock
+
+    async def offer_again(self, led: Led, current: Current, *, drop: bool = False) -> None:
+        """The next offer of the open exchange; `drop`: without the answers there are.
+
+        Raises: `storage-failed`, `storage-full`; then nothing has changed.
+        """
+        exchange = current.exchange
+        late = [current.id_of(slot) for slot in exchange.unanswered(drop=drop)]
+        offers, left_s = exchange.offers + 1, exchange.policy.deadline_s
+        await self._exchanges.renew(led.lease, current.index, offers, left_s, late, drop=drop, now=self._clock.wall())
+        exchange.again(self._clock.monotonic(), drop=drop)
+        for task in late:
+            current.slot_by_task.pop(task, None)
+            self._signals.publish(f"task:{task}")
+        if drop:
+            current.metrics_by_slot.clear()
+            current.after = None
+            current.total = None if current.is_evaluation else led.definition.server.reducer.zero()
+            await self._workers.run(self._objects.delete, [answer(task) for task in late])
+        if exchange.policy.same:
+            current.unasked = [slot.index for slot in exchange.slots if slot.state == "open"]
+        led.newcomers = None
+
+    async def advance(self, led: Led, current: Current) -> None:
+        """The answers become the next state, and the exchange is closed."""
+        if current.is_evaluation:
+            await self.close(led, current, led.at)
+            return
+        # Closed before the sum is read: an answer that comes now is late.
+        current.exchange.close()
+        if current.after is None:
+            current.after = await self._workers.run(led.definition.server.advance, led.at, current.total)
+            # Of the sum and the next checkpoint only one is needed; a failed write begins again from the state.
+            current.total = None
+        await self.close(led, current, current.after)
+
+    async def close(self, led: Led, current: Current, state: State) -> None:
+        """The exchange is closed, and the run stands at this state. Raises: `storage-failed`, `storage-full`,
+        `OSError`; then it can be tried again.
+        """
+        exchange, settings = current.exchange, led.definition.run
+        exchange.close()
+        state = await self._workers.run(put_state, self._objects, led.id, current.index + 1, state)
+        figures = Figures(
+            exchange=current.index,
+            seconds=self._clock.monotonic() - current.opened_at,
+            answers=len(current.metrics_by_slot),
+            offers=exchange.offers,
+            metrics=weighted_metrics(current.metrics_by_slot.values(), settings.max_examples),
+        )
+        await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall())
+        led.at, led.index, led.current, led.reason = state, current.index + 1, None, None
+        builds_on = led.definition.builds_on_broadcasts
+        led.previous = current.broadcast if builds_on else current.broadcast.without_arrays()
+        led.previous_contributors = exchange.contributors
+        led.closed.append(Past(current.index, current.task.round, current.task.kind))
+        await self._release(led, current)
+
+    async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
+        """The run is over; its final model is a payload. Raises as `close`."""
+        current, model = led.current, None
+        arrays = await self._workers.run(led.definition.server.model, led.at)
+        await self._workers.run(give_back_freed_memory)
+        if arrays is not None:
+            model = await self._workers.run(self._put_model, led, arrays)
+        await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall())
+        led.state, led.command, led.reason = "finished", None, reason
+        led.current, led.previous = None, None
+        if current is not None:
+            current.exchange.close()
+        self._signals.publish(f"group:{led.definition.run.group}")
+        await self._release(led, current)
+
+    def _put_model(self, led: Led, arrays: Arrays) -> bytes:
+        data = model_bytes(arrays)
+        digest = hashlib.sha256(data).digest()
+        self._objects.put(payload(led.id, digest), data, durable=True)
+        return digest
+
+    async def _release(self, led: Led, current: Current | None) -> None:
+        """Deletes what has become useless, and tells whoever waits. A failure costs disk, nothing else."""
+        tasks = [] if current is None else [current.id_of(slot) for slot in current.exchange.slots]
+        if current is not None:
+            self._signals.publish(f"closed:{led.id}", str(current.index))
+        for task in tasks:
+            self._signals.publish(f"task:{task}")
+        self._signals.publish(f"events:{led.id}")
+        try:
+            await self._workers.run(self._objects.delete, [answer(task) for task in tasks])
+            await self._workers.run(keep_states, self._objects, led.id, {led.index, led.index - 1})
+            await self._sweep(led)
+            await self._ledger.flush()
+        except (OSError, ProblemError) as error:
+            problem = error if isinstance(error, ProblemError) else storage_problem(error)
+            _log.error("not released", run=led.id, reason=problem.reason)
+
+    async def tidy(self, led: Led) -> None:
+        """Deletes what a process that died has left of this run. A failure costs disk, nothing else."""
+        try:
+            await self._workers.run(keep_states, self._objects, led.id, {led.index, led.index - 1})
+            await self._sweep(led)
+        except (OSError, ProblemError) as error:
+            _log.error("not tidied", run=led.id, why=str(error))
+
+    async def _sweep(self, led: Led) -> None:
+        """Deletes the payloads of the run that nothing names any more. Raises: `storage-failed`, `OSError`."""
+        needed = {payload(led.id, digest) for digest in await self._payloads.needed(led.id)}
+        await self._workers.run(self._drop_all_but, led.id, needed)
+
+    def _drop_all_but(self, run: str, needed: set[str]) -> None:
+        self._objects.delete(name for name in self._objects.names(f"payloads/{run}") if name not in needed)

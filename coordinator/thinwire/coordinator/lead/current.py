@@ -1,0 +1,121 @@
+"""A run and its open exchange as their leader holds them: nothing that rows and objects do not hold too."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from thinwire.codecs import Arrays
+from thinwire.coordinator.objects.spool import Spool
+from thinwire.coordinator.records.leases import Lease
+from thinwire.coordinator.runs.broadcast import Broadcast
+from thinwire.coordinator.runs.budget import Past
+from thinwire.coordinator.runs.exchange import Exchange, Slot
+from thinwire.coordinator.runs.identity import task_id
+from thinwire.coordinator.runs.metrics import Told
+from thinwire.coordinator.runs.rows import RunCommand
+from thinwire.methods.chains import Chains
+from thinwire.methods.definition import Definition
+from thinwire.methods.values import EVALUATE, State, Task
+from thinwire.protocol.fields import Role, RunState
+
+_TRAINING: Final = frozenset[Role]({"client"})
+_EVALUATING: Final = frozenset[Role]({"client", "evaluator"})
+
+
+@dataclass(slots=True)
+class Current:
+    """The exchange that is open. `total` grows as answers are accepted, and becomes the state `after`; `adding` counts
+    those that are accepted but not in it yet. `metrics_by_slot`: what accepted answers told. `unasked`: slots whose
+    tasks the database does not have yet, so that they are not told. `declined`: who gave its task up, and why.
+    `opened_at`: monotonic seconds.
+    """
+
+    run: str
+    index: int
+    task: Task
+    chains: Chains
+    plan: bytes
+    broadcast: Broadcast
+    exchange: Exchange
+    opened_at: float
+    spool: Spool
+    total: Any = None
+    after: State | None = None
+    adding: int = 0
+    summing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    metrics_by_slot: dict[int, Told] = field(default_factory=dict)
+    slot_by_task: dict[str, int] = field(default_factory=dict)
+    unasked: list[int] = field(default_factory=list)
+    declined: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether it measures the final state; its answers add up to nothing."""
+        return self.task.kind == EVALUATE
+
+    @property
+    def reference(self) -> Arrays:
+        """What both ends know when an answer is decoded."""
+        return self.broadcast.reference
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """Of an answer; nothing larger is read."""
+        return self.chains.up.bound(self.task.reply).max_payload_bytes if len(self.task.reply) else 0
+
+    def id_of(self, slot: Slot) -> str:
+        """The task of this slot."""
+        return task_id(self.run, self.index, slot.offer, slot.client)
+
+    def know(self, slot: Slot) -> str:
+        """The task of this slot, which can be found by it from now on."""
+        task = self.id_of(slot)
+        self.slot_by_task[task] = slot.index
+        return task
+
+
+@dataclass(slots=True)
+class Led:
+    """A run under its leader's lease. `index`: the exchange that is open or comes next; `at`: the state before it.
+
+    `previous`: the broadcast of the exchange before, `previous_contributors` whose answers counted in it, `closed` all
+    that are closed. `command`: of the operator, not yet carried out; `resumed`: it has just been told to go on.
+    `newcomers`: the clients to consider for the open exchange, None for all there are.
+    """
+
+    definition: Definition
+    lease: Lease
+    at: State
+    index: int
+    state: RunState
+    command: RunCommand | None = None
+    resumed: bool = False
+    reason: str | None = None
+    current: Current | None = None
+    previous: Broadcast | None = None
+    previous_contributors: list[str] = field(default_factory=list)
+    closed: list[Past] = field(default_factory=list)
+    newcomers: set[str] | None = None
+
+    @property
+    def id(self) -> str:
+        """The run's."""
+        return self.definition.id
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over."""
+        return self.state == "finished"
+
+    @property
+    def last_kind(self) -> str | None:
+        """The kind of the exchange that was closed last."""
+        return self.closed[-1].kind if self.closed else None
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """Whom the run could ask now: evaluators only evaluate."""
+        evaluates = self.current is not None and self.current.is_evaluation
+        return _EVALUATING if evaluates else _TRAINING

@@ -1,0 +1,147 @@
+"""The moves of a run: each is one durable step, or none."""
+
+from __future__ import annotations
+
+from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.runs.rows import RunCommand
+from thinwire.coordinator.runs.standing import Move, People, Standing
+from thinwire.coordinator.signals.signals import Signals
+from thinwire.machine.workers import Workers
+from thinwire.protocol.fields import RunOutcome, RunState
+
+from .asking import Asking
+from .clock import Clock
+from .closing import Closing
+from .current import Current, Led
+from .opening import Opening
+
+_LONGEST_REASON = 1000
+
+
+class Moving:
+    """For all runs that this process leads."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        opening: Opening,
+        asking: Asking,
+        closing: Closing,
+        signals: Signals,
+        workers: Workers,
+        clock: Clock,
+    ) -> None:
+        self._runs = runs
+        self._opening = opening
+        self._asking = asking
+        self._closing = closing
+        self._signals = signals
+        self._workers = workers
+        self._clock = clock
+
+    def standing(self, led: Led, present: int | None, people: People | None) -> Standing:
+        """Where the run stands. `present`, `people`: where somebody has looked since anything changed."""
+        current = led.current
+        newcomers = current is not None and (
+            led.newcomers is None or bool(current.unasked) or bool(led.newcomers and current.exchange.wanted)
+        )
+        return Standing(
+            state=led.state,
+            command=led.command,
+            resumed=led.resumed,
+            present=present,
+            needed=led.definition.run.present,
+            exchange=None if current is None else current.exchange,
+            adding=current is not None and current.adding > 0,
+            newcomers=newcomers,
+            people=people,
+        )
+
+    async def count_present(self, led: Led) -> int:
+        """How many clients are there for the run."""
+        return len(await self._asking.present(led))
+
+    async def make(self, move: Move, led: Led) -> None:
+        """Makes a move that changes something. Raises: `storage-failed`, `storage-full`, `CodecError`, `OSError`,
+        `LeaseLostError`; then it can be made again.
+        """
+        current = led.current
+        if move is Move.OBEY and led.command is not None:
+            await self._obey(led, led.command)
+        elif move is Move.BEGIN:
+            await self._set_state(led, "running", None)
+        elif move is Move.OPEN:
+            await self._open(led)
+        elif current is not None:
+            if move is Move.OFFER:
+                await self._asking.ask(led, current)
+            elif move is Move.OFFER_AGAIN:
+                await self._closing.offer_again(led, current)
+            elif move is Move.CLOSE:
+                await self._closing.advance(led, current)
+            elif move is Move.MISS:
+                await self._miss(led, current)
+        self._signals.publish(f"events:{led.id}")
+
+    async def people(self, led: Led, current: Current) -> People:
+        """Whether anybody could still be asked, or come."""
+        return await self._asking.people(led, current)
+
+    async def tidy(self, led: Led) -> None:
+        """Deletes what a process that died has left of this run."""
+        await self._closing.tidy(led)
+
+    async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
+        """The run is over. Raises as `make`."""
+        await self._closing.finish(led, outcome, reason)
+
+    async def _open(self, led: Led) -> None:
+        task, reason = await self._opening.next_task(led)
+        if task is None:
+            await self._closing.finish(led, "completed", reason)
+        else:
+            await self._opening.open(led, task)
+
+    async def _obey(self, led: Led, command: str) -> None:
+        what, _, drop = command.partition("-")
+        if what == "stop":
+            await self._closing.finish(led, "stopped", None)
+            return
+        if what == "resume":
+            begun = led.index > 0 or led.current is not None
+            await self._set_state(led, "running" if begun else "pending", None, obeyed="resume")
+            led.resumed, led.newcomers = True, None
+            self._signals.publish(f"group:{led.definition.run.group}")
+            return
+        if drop and led.current is not None:
+            await self._closing.offer_again(led, led.current, drop=True)
+        await self._set_state(led, "paused", "by the operator", obeyed="pause-drop" if drop else "pause")
+
+    async def _set_state(
+        self, led: Led, state: RunState, reason: str | None, *, obeyed: RunCommand | None = None
+    ) -> None:
+        await self._runs.set_state(led.lease, state, reason, self._clock.wall(), obeyed=obeyed)
+        led.state, led.reason = state, reason
+        if obeyed is not None:
+            # Another command may have taken its place: the row says.
+            led.command = (await self._runs.get(led.id)).command
+
+    async def _miss(self, led: Led, current: Current) -> None:
+        """The quorum was missed: the method goes on without, or the exchange is offered again, or the run pauses."""
+        exchange = current.exchange
+        if current.is_evaluation:
+            await self._closing.close(led, current, led.at)
+            return
+        accepted = exchange.count("accepted")
+        state = await self._workers.run(led.definition.server.give_up, led.at)
+        if exchange.count("accepted") != accepted:
+            return  # an answer came meanwhile: look again
+        if state is not None:
+            await self._closing.close(led, current, state)
+        elif exchange.offers >= exchange.policy.max_offers:
+            quorum, offers = exchange.policy.quorum, exchange.offers
+            reason = f"round {current.task.round}: {accepted} of {quorum} answers after {offers} offers"
+            declined = "".join(f"; {name} declined: {detail}" for name, detail in sorted(current.declined.items()))
+            await self._set_state(led, "paused", (reason + declined)[:_LONGEST_REASON])
+        else:
+            await self._closing.offer_again(led, current)

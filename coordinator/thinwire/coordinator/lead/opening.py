@@ -1,0 +1,124 @@
+"""Opening an exchange: its payloads as objects, its row in the database; durable, then told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from thinwire.coordinator.objects.objects import Objects, payload
+from thinwire.coordinator.objects.spool import Spool
+from thinwire.coordinator.records.exchanges import Exchanges
+from thinwire.coordinator.records.ledger import Ledger
+from thinwire.coordinator.runs.broadcast import Broadcast, Form, publish_task
+from thinwire.coordinator.runs.budget import beyond_budget, last_round
+from thinwire.coordinator.runs.exchange import Exchange
+from thinwire.coordinator.runs.policy import Policy
+from thinwire.coordinator.runs.rows import ExchangeRow
+from thinwire.machine.workers import Workers
+from thinwire.methods.values import EVALUATE, Task
+from thinwire.protocol.encoding import encode_message
+
+from .clock import Clock
+from .current import Current, Led
+
+
+class Opening:
+    """`spool`: the folder in which contributions that a reducer keeps lie while their exchange is open."""
+
+    def __init__(
+        self, exchanges: Exchanges, ledger: Ledger, objects: Objects, workers: Workers, clock: Clock, spool: Path
+    ) -> None:
+        self._exchanges = exchanges
+        self._ledger = ledger
+        self._objects = objects
+        self._workers = workers
+        self._clock = clock
+        self._spool = spool
+
+    async def next_task(self, led: Led) -> tuple[Task | None, str | None]:
+        """The task of the next exchange; and where there is none though the method would go on: why."""
+        beyond = await self._beyond_budget(led)
+        return await self._workers.run(_next_task, led, beyond)
+
+    async def _beyond_budget(self, led: Led) -> str | None:
+        settings = led.definition.run
+        if settings.max_bytes is None or not led.closed:
+            return None
+        spent = await self._ledger.exchanges(led.id)
+        # The requests with its answers are still open: the next task rides on their replies.
+        uncharged = self._ledger.uncharged(led.id, last_round(led.closed))
+        return beyond_budget(settings.max_bytes, led.closed, spent, uncharged, evaluates=settings.evaluate)
+
+    async def open(self, led: Led, task: Task) -> None:
+        """The exchange of this task is open from now on. Raises: `storage-failed`, `storage-full`, `CodecError`,
+        `OSError`; then nothing has changed.
+        """
+        definition = led.definition
+        chains = definition.chains(task.kind)
+        base = led.previous if chains.down.needs_reference else None
+        broadcast, plan = await self._workers.run(self._publish, led, task, base)
+        now = self._clock.monotonic()
+        policy = Policy.from_settings(definition.run, same=task.cohort == "same")
+        exchange = Exchange.begin(policy, definition.run.seed, task.round, now, led.previous_contributors)
+        current = self.current(led, task, plan, broadcast, exchange, now)
+        current.unasked = [slot.index for slot in exchange.slots]
+        wall = self._clock.wall()
+        await self._exchanges.open(led.lease, _row(current, wall), [*broadcast.digests()], wall)
+        led.current, led.newcomers = current, None
+
+    def current(
+        self, led: Led, task: Task, plan: bytes, broadcast: Broadcast, exchange: Exchange, opened_at: float
+    ) -> Current:
+        """The exchange the run stands at, as its leader holds it, without any answer yet."""
+        chains = led.definition.chains(task.kind)
+        spool = Spool(self._spool)
+        current = Current(led.id, led.index, task, chains, plan, broadcast, exchange, opened_at, spool)
+        if not current.is_evaluation:
+            current.total = led.definition.server.reducer.zero()
+        return current
+
+    def _publish(self, led: Led, task: Task, base: Broadcast | None) -> tuple[Broadcast, bytes]:
+        """In a thread: the parts of the task and its plan, as objects; the plan's digest."""
+
+        def keep(digest: bytes, data: bytes) -> None:
+            self._objects.put(payload(led.id, digest), data, durable=True)
+
+        broadcast = publish_task(task, led.definition.chains(task.kind), led.definition.run.seed, base, keep)
+        specs = {name: part.spec for name, part in broadcast.parts.items()}
+        return broadcast, Form.of(encode_message(led.definition.plan(task, specs)), keep).digest
+
+
+def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:
+    server = led.definition.server
+    task, reason = server.task(led.at), None
+    if task is not None and beyond is not None and task.step == 0:
+        task, reason = None, beyond
+    if task is None and led.definition.run.evaluate and led.last_kind != EVALUATE:
+        task = server.evaluation(led.at)
+    return task, reason
+
+
+def _row(current: Current, wall: float) -> ExchangeRow:
+    """The row of an exchange that is opened now; `wall`: Unix seconds."""
+    task = current.task
+    return ExchangeRow(
+        run=current.run,
+        exchange=current.index,
+        round=task.round,
+        step=task.step,
+        kind=task.kind,
+        plan=current.plan,
+        parts=current.broadcast.to_plain(),
+        options=dict(task.options) or None,
+        max_payload_bytes=current.max_payload_bytes,
+        cohort=task.cohort,
+        size=current.exchange.policy.cohort,
+        offers=current.exchange.offers,
+        seconds=0.0,
+        left_s=current.exchange.policy.deadline_s,
+        clock_at=wall,
+        closed=False,
+        answers=0,
+        metrics={},
+        opened_at=wall,
+        closed_at=None,
+    )

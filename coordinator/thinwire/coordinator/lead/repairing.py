@@ -1,0 +1,113 @@
+"""Payloads of the open exchange and the one before, as objects; what the disk has damaged is made again where its
+making is known.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import structlog
+
+from thinwire.coordinator.objects.objects import Objects, payload
+from thinwire.coordinator.objects.states import read_state
+from thinwire.coordinator.runs.broadcast import (
+    Broadcast,
+    digests_of,
+    names_of,
+    publish_task,
+    reload_broadcast,
+)
+from thinwire.coordinator.runs.rows import ExchangeRow
+from thinwire.machine.files import file_digest, read_mapped
+from thinwire.methods.values import EVALUATE, State, Task
+from thinwire.protocol.encoding import encode_message
+from thinwire.protocol.identity import broadcast_seed
+from thinwire.protocol.reasons import ProblemError
+
+from .current import Led
+
+_log = structlog.get_logger("thinwire.coordinator")
+
+
+class Repairing:
+    """In a worker thread."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def state(self, run: str, exchange: int) -> State:
+        """The state before an exchange. Raises: `CodecError` (damaged), `OSError`."""
+        return read_state(self._objects, run, exchange)
+
+    def broadcast_before(self, led: Led, row: ExchangeRow) -> Broadcast:
+        """The broadcast of the exchange before the one that is open or comes next; what is damaged is made again from
+        the checkpoint before it, if no base was lost in it. Raises: `storage-failed`, `CodecError`, `OSError`.
+        """
+        try:
+            return self._stored(led, row)
+        except ProblemError as error:
+            server, state = led.definition.server, self.state(led.id, row.exchange)
+            task = server.evaluation(state) if row.kind == EVALUATE else server.task(state)
+            if task is None:
+                raise
+            return self._made_again(led, row, task, None, error)
+
+    def opened_broadcast(self, led: Led, row: ExchangeRow, task: Task) -> Broadcast:
+        """The broadcast of the open exchange, and its plan as an object; what is damaged is made again.
+
+        Raises: `storage-failed`, `CodecError`, `OSError`.
+        """
+        definition = led.definition
+        try:
+            broadcast = self._stored(led, row)
+        except ProblemError as error:
+            base = led.previous if definition.chains(row.kind).down.needs_reference else None
+            broadcast = self._made_again(led, row, task, base, error)
+        if not self._is_whole(led.id, row.plan):
+            _log.warning("the plan is made again", run=led.id, exchange=row.exchange)
+            specs = {name: part.spec for name, part in broadcast.parts.items()}
+            self._replace(led.id, row.plan, encode_message(definition.plan(task, specs)))
+            if not self._is_whole(led.id, row.plan):
+                raise ProblemError("storage-failed", f"the plan {row.plan.hex()} of exchange {row.exchange} is damaged")
+        return broadcast
+
+    def _stored(self, led: Led, row: ExchangeRow) -> Broadcast:
+        """As the row names it. Raises: `storage-failed` (a payload is damaged), `CodecError`, `OSError`."""
+        for digest in digests_of(row.parts):
+            if not self._is_whole(led.id, digest):
+                what = f"the payload {digest.hex()} of exchange {row.exchange} is damaged"
+                raise ProblemError("storage-failed", what)
+        seed = broadcast_seed(led.definition.run.seed, row.round, row.step)
+
+        def content(digest: bytes) -> bytes:
+            # A mapped file reads like bytes; the codecs only slice it and view it.
+            return cast(bytes, read_mapped(self._objects.local(payload(led.id, digest))))
+
+        return reload_broadcast(row.parts, led.definition.chains(row.kind), seed, content)
+
+    def _made_again(
+        self, led: Led, row: ExchangeRow, task: Task, base: Broadcast | None, error: ProblemError
+    ) -> Broadcast:
+        """Raises: the error where what is made is not what was."""
+        _log.warning("a payload is made again", run=led.id, error=error.detail)
+        chains = led.definition.chains(row.kind)
+
+        def keep(digest: bytes, data: bytes) -> None:
+            self._replace(led.id, digest, data)
+
+        broadcast = publish_task(task, chains, led.definition.run.seed, base, keep)
+        if broadcast.names != names_of(row.parts):
+            raise error
+        return broadcast
+
+    def _replace(self, run: str, digest: bytes, data: bytes) -> None:
+        """The object is there and whole from now on."""
+        if not self._is_whole(run, digest):
+            self._objects.delete([payload(run, digest)])
+            self._objects.put(payload(run, digest), data, durable=True)
+
+    def _is_whole(self, run: str, digest: bytes) -> bool:
+        try:
+            return file_digest(self._objects.local(payload(run, digest))) == digest
+        except FileNotFoundError:
+            return False

@@ -1,0 +1,1 @@
+"""Files behind put, local, delete, usage."""

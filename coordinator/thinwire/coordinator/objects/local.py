@@ -1,0 +1,124 @@
+"""Objects as files of the data folder, closed to everybody but its owner."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from thinwire.machine.files import drop_unfinished, move, sync_folder, write_atomic
+
+from .objects import KINDS
+
+_NAME: Final = re.compile(rf"({'|'.join(KINDS)})(/[0-9A-Za-z_-]+)+")
+_PREFIX: Final = re.compile(rf"({'|'.join(KINDS)})(/[0-9A-Za-z_-]+)*")
+_log = structlog.get_logger("thinwire.coordinator")
+
+
+def own_folder(path: Path) -> None:
+    """Makes the folder, or closes it where it is there: nobody but its owner lists or enters it.
+
+    One that others share by intent, or that belongs to another account, is left as it is, with a line in the log.
+    Raises: `OSError`.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = path.stat()
+    if stat.S_IMODE(found.st_mode) & 0o077 == 0:
+        return
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+        _log.warning("folder is open to others", folder=str(path), mode=f"{stat.S_IMODE(found.st_mode):o}")
+        return
+    path.chmod(0o700)
+
+
+class LocalObjects:
+    """See `Objects`. `root`: the data folder, which one process has at a time. `open` first."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._changed = threading.Condition()
+        self._writing: set[str] = set()
+
+    def open(self) -> None:
+        """Makes the folders and removes what was being written when the last process died."""
+        own_folder(self.root)
+        for kind in KINDS:
+            own_folder(self.root / kind)
+            drop_unfinished(self.root / kind)
+            sync_folder(self.root / kind)
+        sync_folder(self.root)
+
+    def put(self, name: str, pieces: bytes | Iterable[bytes | memoryview], *, durable: bool) -> None:
+        with self._alone(name):
+            path = self._path(name)
+            if not self._is_there(path, durable):
+                write_atomic(path, pieces, fsync=durable)
+
+    def take(self, path: Path, name: str, *, durable: bool) -> None:
+        with self._alone(name):
+            target = self._path(name)
+            if self._is_there(target, durable):
+                path.unlink()
+                return
+            target.parent.mkdir(exist_ok=True, mode=0o700)
+            move(path, target, fsync=durable)
+
+    def local(self, name: str) -> Path:
+        path = self._path(name)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there")
+        return path
+
+    def delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._path(name).unlink(missing_ok=True)
+
+    def names(self, prefix: str) -> list[str]:
+        if not _PREFIX.fullmatch(prefix):
+            raise ValueError(f"{prefix!r} is not how the name of an object begins")
+        folder = self.root / prefix
+        below = (str(path.relative_to(self.root)) for path in folder.rglob("*") if path.is_file())
+        return sorted(name for name in below if _NAME.fullmatch(name))
+
+    def usage(self) -> dict[str, int]:
+        sizes = dict.fromkeys(KINDS, 0)
+        for kind in KINDS:
+            for path in (self.root / kind).rglob("*"):
+                with contextlib.suppress(FileNotFoundError):
+                    found = path.stat()
+                    sizes[kind] += found.st_size if stat.S_ISREG(found.st_mode) else 0
+        return sizes
+
+    def _path(self, name: str) -> Path:
+        """Raises: `ValueError`: whatever a peer may say, nothing outside of the kinds' folders is a path."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no object's name")
+        return self.root / name
+
+    @staticmethod
+    def _is_there(path: Path, durable: bool) -> bool:
+        there = path.exists()
+        if there and durable:
+            # The process that wrote it may have died before its name was on the disk.
+            sync_folder(path.parent)
+        return there
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """One writer of a name at a time: the second finds what the first has written."""
+        with self._changed:
+            self._changed.wait_for(lambda: name not in self._writing)
+            self._writing.add(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._writing.remove(name)
+                self._changed.notify_all()

@@ -1,0 +1,67 @@
+"""Events of runs, numbered, so that whoever has seen some can go on behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from .database import Database
+from .tables import events
+
+EventKind = Literal["run", "answer", "exchange"]
+_ADD = insert(events)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`id`: rises over all runs and is never used again. `answers`: how many count, where `kind` is answer. `at`: Unix
+    seconds.
+    """
+
+    id: int
+    kind: EventKind
+    exchange: int | None
+    answers: int | None
+    at: float
+
+
+class Events:
+    """Reads events; they are written with what they tell of, by `add_event`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def after(self, run: str, last: int, limit: int) -> list[Event]:
+        """At most `limit` of the run's events above the id `last`, rising. Raises: `storage-failed`."""
+        query = (
+            select(events.c.id, events.c.kind, events.c.exchange, events.c.answers, events.c.at)
+            .where(events.c.run == run, events.c.id > last)
+            .order_by(events.c.id)
+            .limit(limit)
+        )
+        return await self._database.read(lambda connection: [Event(*row) for row in connection.execute(query)])
+
+    async def last_id(self, run: str) -> int:
+        """Of the run's newest event, 0 where there is none. Raises: `storage-failed`."""
+        query = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.run == run)
+        return await self._database.read(lambda connection: connection.execute(query).scalar_one())
+
+    async def sweep(self, before: float) -> None:
+        """Deletes what is older than this, in Unix seconds. Raises: `storage-failed`, `storage-full`."""
+        old = delete(events).where(events.c.at < before)
+        await self._database.transaction(lambda connection: connection.execute(old) and None)
+
+
+def add_event(
+    connection: Connection,
+    run: str,
+    kind: EventKind,
+    now: float,
+    *,
+    exchange: int | None = None,
+    answers: int | None = None,
+) -> None:
+    """What has changed, in the transaction that changes it."""
+    connection.execute(_ADD, {"run": run, "kind": kind, "exchange": exchange, "answers": answers, "at": now})

@@ -1,0 +1,153 @@
+"""Exchanges: opened, offered again, closed, by the leader of their run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
+
+from thinwire.coordinator.runs.rows import ExchangeRow
+
+from .database import Database, upsert
+from .events import add_event
+from .leases import Lease, fence
+from .payloads import NO_EXCHANGE, name_broadcast
+from .tables import answers, exchanges, payloads, runs, tasks
+from .uploads import delete_uploads
+
+_KEY = ("run", "exchange")
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The figures of an exchange that is over. `seconds`: how long it was open; `answers`: how many counted; `offers`:
+    how often it was offered; `metrics`: means over the answers.
+    """
+
+    exchange: int
+    seconds: float
+    answers: int
+    offers: int
+    metrics: Mapping[str, float]
+
+
+class Exchanges:
+    """The rows of exchanges. Every verb raises `storage-failed`; those that write `storage-full`, `LeaseLostError`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open(self, lease: Lease, row: ExchangeRow, digests: Collection[bytes], now: float) -> None:
+        """The exchange, and the payloads it names: its plan and the parts of its broadcast. Takes the place of a row
+        that is there: a crash came before its first task, or an older version did not note as much.
+        """
+        values = asdict(row)
+
+        def work(connection: Connection) -> None:
+            fence(connection, lease)
+            new = upsert(connection, exchanges).values(values)
+            others = {name: new.excluded[name] for name in values if name not in _KEY}
+            connection.execute(new.on_conflict_do_update(index_elements=_KEY, set_=others))
+            name_broadcast(connection, row.run, row.exchange, row.plan, digests)
+            add_event(connection, row.run, "run", now)
+
+        await self._database.transaction(work)
+
+    async def renew(
+        self,
+        lease: Lease,
+        exchange: int,
+        offers: int,
+        left_s: float | None,
+        late: Collection[str],
+        *,
+        drop: bool,
+        now: float,
+    ) -> None:
+        """The next offer, with so many seconds left; of the tasks `late`, those still open are. `drop`: accepted ones
+        too, and what arrived for any of them is forgotten.
+        """
+        undone = tasks.c.state == "open"
+        if drop:
+            undone = undone | (tasks.c.state == "accepted")
+        asked = [{"task": task} for task in late]
+        going = update(tasks).where(tasks.c.id == bindparam("task"), undone)
+        renewed: dict[str, Any] = {
+            "offers": offers,
+            "left_s": left_s,
+            "seconds": exchanges.c.seconds + (now - exchanges.c.clock_at),
+            "clock_at": now,
+        }
+        if drop:
+            renewed["answers"] = 0
+
+        def work(connection: Connection) -> None:
+            fence(connection, lease)
+            if asked:
+                connection.execute(going.values(state="late"), asked)
+            if asked and drop:
+                connection.execute(delete(answers).where(answers.c.task == bindparam("task")), asked)
+            connection.execute(update(exchanges).where(_is(lease.run, exchange)).values(renewed))
+            add_event(connection, lease.run, "run", now)
+
+        await self._database.transaction(work)
+
+    async def close(self, lease: Lease, closing: Closing, round_: int, step: int, now: float) -> None:
+        """The exchange is over: its unanswered tasks are late, and the run stands before the next one, at this round
+        and step. Of the run's payloads those of this exchange stay. Durable. A repeat changes nothing.
+        """
+        run, exchange = lease.run, closing.exchange
+        figures = {
+            "seconds": closing.seconds, "answers": closing.answers, "offers": closing.offers,
+            "metrics": dict(closing.metrics), "clock_at": now, "closed_at": now,
+        }  # fmt: skip
+
+        def work(connection: Connection) -> None:
+            fence(connection, lease)
+            closed = update(exchanges).where(_is(run, exchange), exchanges.c.closed.is_(False))
+            if not connection.execute(closed.values(closed=True, **figures)).rowcount:
+                return
+            asked = (tasks.c.run == run) & (tasks.c.exchange == exchange) & (tasks.c.state == "open")
+            connection.execute(update(tasks).where(asked).values(state="late"))
+            following = {"exchange": exchange + 1, "round": round_, "step": step, "reason": None}
+            connection.execute(update(runs).where(runs.c.id == run).values(following))
+            old = (payloads.c.run == run) & payloads.c.exchange.between(NO_EXCHANGE + 1, exchange - 1)
+            connection.execute(delete(payloads).where(old))
+            delete_uploads(connection, run, exchange)
+            add_event(connection, run, "exchange", now, exchange=exchange)
+            add_event(connection, run, "run", now)
+
+        await self._database.transaction(work, durable=True)
+
+    async def save_clocks(self, lease: Lease, exchange: int, seconds: float, left_s: float | None, now: float) -> None:
+        """How long the exchange has been open by now, and what is left of its offer; in seconds."""
+        clocks = {"seconds": seconds, "left_s": left_s, "clock_at": now}
+
+        def work(connection: Connection) -> None:
+            fence(connection, lease)
+            connection.execute(update(exchanges).where(_is(lease.run, exchange)).values(clocks))
+
+        await self._database.transaction(work)
+
+    async def of(self, run: str) -> list[ExchangeRow]:
+        """All exchanges of a run, in order."""
+        query = select(exchanges).where(exchanges.c.run == run).order_by(exchanges.c.exchange)
+        return await self._database.read(
+            lambda connection: [ExchangeRow(**row._mapping) for row in connection.execute(query)]
+        )
+
+    async def get(self, run: str, exchange: int) -> ExchangeRow | None:
+        """The exchange, if it has been opened."""
+        query = select(exchanges).where(_is(run, exchange))
+
+        def work(connection: Connection) -> ExchangeRow | None:
+            row = connection.execute(query).first()
+            return None if row is None else ExchangeRow(**row._mapping)
+
+        return await self._database.read(work)
+
+
+def _is(run: str, exchange: int) -> ColumnElement[bool]:
+    return (exchanges.c.run == run) & (exchanges.c.exchange == exchange)

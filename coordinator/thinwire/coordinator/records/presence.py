@@ -1,0 +1,160 @@
+"""Who is there: what each client's last registration said, and when it was last heard."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Executable, LargeBinary, bindparam, case, or_, select, update
+
+from thinwire.protocol.fields import Role
+
+from .database import Database, upsert
+from .tables import clients, presence
+
+_MAX_NAMES: Final = 500
+"""A query for more names than this asks for all and picks."""
+_FIELDS: Final = (
+    presence.c.client, presence.c.spec, presence.c.holds, presence.c.seen_at, presence.c.parked, presence.c.gone,
+)  # fmt: skip
+_ONE: Final = select(*_FIELDS).where(presence.c.client == bindparam("of"))
+
+
+def _later(seen_at: ColumnElement[float]) -> ColumnElement[float]:
+    """Never an earlier time than the row has."""
+    return case((seen_at > presence.c.seen_at, seen_at), else_=presence.c.seen_at)
+
+
+_LEFT: Final = (
+    update(presence)
+    .where(presence.c.client == bindparam("of"))
+    .values(parked=False, gone=False, seen_at=_later(bindparam("now")))
+)
+_GONE: Final = update(presence).where(presence.c.client == bindparam("of")).values(parked=False, gone=True)
+
+
+_SPEC: Final = bindparam("of_spec", type_=LargeBinary)
+_SERVING: Final = select(clients.c.name).where(
+    clients.c.group == bindparam("of_group"),
+    clients.c.role.in_(bindparam("roles", expanding=True)),
+    clients.c.revoked_at.is_(None),
+    or_(_SPEC.is_(None), presence.c.spec.is_(None), presence.c.spec == _SPEC),
+)
+_PRESENT: Final = _SERVING.join(presence, presence.c.client == clients.c.name).where(
+    ~presence.c.gone, or_(presence.c.parked, presence.c.seen_at >= bindparam("since"))
+)
+_PRESENT_OF: Final = _PRESENT.where(clients.c.name.in_(bindparam("names", expanding=True)))
+_MEMBERS: Final = _SERVING.outerjoin(presence, presence.c.client == clients.c.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """`holds`: run -> the exchange whose parts the client still has. `seen_at`: Unix seconds of its last request.
+    `parked`: its poll is waiting. `gone`: the connection of its poll died, and it has not been heard of since.
+    """
+
+    client: str
+    spec: bytes | None
+    holds: Mapping[str, int]
+    seen_at: float
+    parked: bool
+    gone: bool
+
+
+class Presence:
+    """Times in Unix seconds. Every verb raises `storage-failed`, and those that write `storage-full`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._putting: Executable | None = None
+
+    async def arrive(self, client: str, spec: bytes | None, holds: Mapping[str, int], now: float) -> None:
+        """The client's poll waits; this is what it said."""
+        seen = Seen(client, spec, holds, now, parked=True, gone=False)
+        await self._database.transaction(lambda connection: self._put(connection, seen))
+
+    async def leave(self, client: str, now: float, gone: bool) -> None:
+        """Its poll waits no more. `gone`: since its connection died; else it was heard now."""
+        left = {"of": client, "now": now}
+        statement = _GONE if gone else _LEFT
+        await self._database.transaction(lambda connection: connection.execute(statement, left) and None)
+
+    async def touch(self, names: Collection[str], now: float) -> None:
+        """These have made requests other than a registration."""
+
+        def work(connection: Connection) -> None:
+            new = upsert(connection, presence).values(spec=None, holds={}, seen_at=now, parked=False, gone=False)
+            heard = new.on_conflict_do_update(
+                index_elements=["client"], set_={"seen_at": _later(new.excluded.seen_at), "gone": False}
+            )
+            connection.execute(heard, [{"client": name} for name in names])
+
+        if names:
+            await self._database.transaction(work)
+
+    async def hold(self, client: str, run: str, exchange: int, now: float) -> None:
+        """The client, just heard, has the parts of this exchange now."""
+
+        def work(connection: Connection) -> None:
+            row = connection.execute(_ONE.with_for_update(), {"of": client}).one_or_none()
+            before = Seen(client, None, {}, now, parked=False, gone=False) if row is None else Seen(*row)
+            holds = {**before.holds, run: exchange}
+            heard_at = max(now, before.seen_at)
+            self._put(connection, Seen(client, before.spec, holds, heard_at, before.parked, gone=False))
+
+        await self._database.transaction(work)
+
+    def _put(self, connection: Connection, seen: Seen) -> None:
+        if self._putting is None:  # to build it takes longer than to execute it
+            new = upsert(connection, presence).values({field.name: bindparam(field.name) for field in _FIELDS})
+            said = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
+            self._putting = new.on_conflict_do_update(index_elements=["client"], set_=said)
+        values = (seen.client, seen.spec, dict(seen.holds), seen.seen_at, seen.parked, seen.gone)
+        row = {field.name: value for field, value in zip(_FIELDS, values, strict=True)}
+        connection.execute(self._putting, row)
+
+    async def reset(self) -> None:
+        """For a process that begins alone: no poll waits, and everybody is gone until heard of again."""
+        statement = update(presence).values(parked=False, gone=True)
+        await self._database.transaction(lambda connection: connection.execute(statement) and None)
+
+    # -- questions --------------------------------------------------------------------------------------------
+
+    async def present(
+        self,
+        group: str,
+        spec: bytes | None,
+        roles: Collection[Role],
+        since: float,
+        names: Collection[str] | None = None,
+    ) -> set[str]:
+        """The clients that are there and may serve: enrolled in the group in one of these roles and not revoked, with a
+        model of this spec (None on either side fits), whose poll waits or who were heard at or after `since`, and whose
+        connection has not died. `names`: only of these.
+        """
+        wanted: dict[str, Any] = {"of_group": group, "of_spec": spec, "roles": sorted(roles), "since": since}
+        query = _PRESENT
+        if names is not None and len(names) <= _MAX_NAMES:
+            query, wanted["names"] = _PRESENT_OF, list(names)
+        found = await self._database.read(lambda connection: set(connection.scalars(query, wanted)))
+        return found if names is None else found.intersection(names)
+
+    async def members(self, group: str, spec: bytes | None, roles: Collection[Role]) -> set[str]:
+        """The clients that may serve, should they come: as `present`, wherever they are. One that was never heard of
+        has any spec.
+        """
+        wanted = {"of_group": group, "of_spec": spec, "roles": sorted(roles)}
+        return await self._database.read(lambda connection: set(connection.scalars(_MEMBERS, wanted)))
+
+    async def get(self, client: str) -> Seen | None:
+        """What this client last said, if it was ever heard."""
+        row = await self._database.read(lambda connection: connection.execute(_ONE, {"of": client}).one_or_none())
+        return None if row is None else Seen(*row)
+
+    async def seen_at(self) -> dict[str, float]:
+        """When each client that was ever heard was heard last."""
+        query = select(presence.c.client, presence.c.seen_at)
+        return await self._database.read(
+            lambda connection: {row.client: row.seen_at for row in connection.execute(query)}
+        )

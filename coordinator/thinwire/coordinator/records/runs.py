@@ -1,0 +1,168 @@
+"""Runs: created, commanded, led, finished."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, or_, select, update
+
+from thinwire.coordinator.runs.rows import RunCommand, RunRow
+from thinwire.protocol.fields import RunOutcome, RunState
+from thinwire.protocol.reasons import ProblemError
+from thinwire.protocol.settings import RunSettings
+
+from .database import Database, upsert
+from .events import add_event
+from .leases import Lease, fence
+from .payloads import NO_EXCHANGE
+from .tables import payloads, runs, tasks
+from .uploads import delete_uploads
+
+
+class Runs:
+    """The rows of runs. Every verb raises `storage-failed`, and those that write `storage-full`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self,
+        run: str,
+        settings: RunSettings,
+        *,
+        spec: bytes | None,
+        parameters: int,
+        round: int,
+        step: int,
+        max_runs: int,
+        now: float,
+    ) -> RunRow:
+        """A new run, pending. `round`, `step`: of its first state. Raises: `run-exists`, `too-many-requests`."""
+        row: dict[str, Any] = {
+            "id": run, "name": settings.name, "group": settings.group,
+            "settings": settings.model_dump(mode="json", by_alias=True), "spec": spec, "parameters": parameters,
+            "state": "pending", "damaged": False, "exchange": 0, "round": round, "step": step, "created_at": now,
+        }  # fmt: skip
+
+        def work(connection: Connection) -> RunRow:
+            new = upsert(connection, runs).values(row).on_conflict_do_nothing(index_elements=["name"])
+            if connection.execute(new.returning(runs.c.id)).scalar_one_or_none() is None:
+                raise ProblemError("run-exists", f"there is a run named {settings.name!r}")
+            if connection.execute(select(func.count()).select_from(runs)).scalar_one() > max_runs:
+                raise ProblemError("too-many-requests", "this coordinator takes no further runs")
+            add_event(connection, run, "run", now)
+            return _get(connection, run)
+
+        return await self._database.transaction(work, durable=True)
+
+    async def all(self) -> list[RunRow]:
+        """Every run, the oldest first."""
+        return await self._select()
+
+    async def of_group(self, group: str) -> list[RunRow]:
+        """The runs that clients of this group may serve, the oldest first."""
+        return await self._select(runs.c.group == group)
+
+    async def unfinished(self) -> list[RunRow]:
+        """The runs that somebody has to lead, the oldest first."""
+        return await self._select(runs.c.state != "finished")
+
+    async def _select(self, *which: ColumnElement[bool]) -> list[RunRow]:
+        query = select(runs).where(*which).order_by(runs.c.created_at, runs.c.id)
+        return await self._database.read(lambda connection: [_row(row) for row in connection.execute(query)])
+
+    async def get(self, run: str) -> RunRow:
+        """By id. Raises: `run-not-found`."""
+        return await self._database.read(lambda connection: _get(connection, run))
+
+    async def find(self, key: str) -> RunRow:
+        """By id, or else by name. Raises: `run-not-found`."""
+        query = select(runs).where(or_(runs.c.id == key, runs.c.name == key)).order_by(runs.c.id != key)
+
+        def work(connection: Connection) -> RunRow:
+            row = connection.execute(query).first()
+            if row is None:
+                raise ProblemError("run-not-found", f"no run is called {key[:64]!r}")
+            return _row(row)
+
+        return await self._database.read(work)
+
+    async def command(self, run: str, command: RunCommand) -> RunRow:
+        """Notes what the operator wants, for the run's leader to carry out; a newer command takes the place of one that
+        is not carried out yet. The run as it stands. Raises: `run-not-found`, `run-state`.
+        """
+
+        def work(connection: Connection) -> RunRow:
+            row = _get(connection, run, lock=True)
+            resuming = row.command == "resume"
+            halting = (row.command is not None or row.state == "paused") and not resuming
+            refused = (command == "resume" and not halting) or (command.startswith("pause") and halting)
+            if row.finished or refused:
+                raise ProblemError("run-state", f"the run is {row.outcome or row.command or row.state}")
+            connection.execute(update(runs).where(runs.c.id == run).values(command=command))
+            return _get(connection, run)
+
+        return await self._database.transaction(work)
+
+    async def set_state(
+        self,
+        lease: Lease,
+        state: RunState,
+        reason: str | None,
+        now: float,
+        *,
+        obeyed: RunCommand | None = None,
+        damaged: bool | None = None,
+    ) -> None:
+        """Where the run stands, and why. `obeyed`: the command that this carries out, which stays if another has taken
+        its place meanwhile; `damaged` None: as it was. Raises: `LeaseLostError`.
+        """
+        values: dict[str, Any] = {"state": state, "reason": reason}
+        if obeyed is not None:
+            values["command"] = case((runs.c.command == obeyed, None), else_=runs.c.command)
+        if damaged is not None:
+            values["damaged"] = damaged
+
+        def work(connection: Connection) -> None:
+            fence(connection, lease)
+            connection.execute(update(runs).where(runs.c.id == lease.run).values(values))
+            add_event(connection, lease.run, "run", now)
+
+        await self._database.transaction(work)
+
+    async def finish(
+        self, lease: Lease, outcome: RunOutcome, reason: str | None, model: bytes | None, now: float
+    ) -> None:
+        """The run is over: what it still asked for is late, and of its payloads only the final model stays. Durable.
+
+        Raises: `LeaseLostError`.
+        """
+
+        def work(connection: Connection) -> None:
+            fence(connection, lease)
+            row = _get(connection, lease.run)
+            asked = (tasks.c.run == lease.run) & (tasks.c.exchange == row.exchange)
+            connection.execute(update(tasks).where(asked, tasks.c.state == "open").values(state="late"))
+            delete_uploads(connection, lease.run, row.exchange)
+            connection.execute(delete(payloads).where(payloads.c.run == lease.run))
+            if model is not None:
+                named = {"run": lease.run, "exchange": NO_EXCHANGE, "digest": model, "client": "", "kind": "model"}
+                connection.execute(insert(payloads), named)
+            values: dict[str, Any] = {"outcome": outcome, "reason": reason, "model": model, "finished_at": now}
+            over = update(runs).where(runs.c.id == lease.run)
+            connection.execute(over.values(state="finished", command=None, **values))
+            add_event(connection, lease.run, "run", now)
+
+        await self._database.transaction(work, durable=True)
+
+
+def _get(connection: Connection, run: str, *, lock: bool = False) -> RunRow:
+    query = select(runs).where(runs.c.id == run)
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    if row is None:
+        raise ProblemError("run-not-found", f"no run has the id {run[:64]!r}")
+    return _row(row)
+
+
+def _row(row: Any) -> RunRow:
+    return RunRow(**{**row._mapping, "settings": RunSettings.model_validate(row.settings)})

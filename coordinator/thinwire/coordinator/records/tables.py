@@ -1,0 +1,225 @@
+"""The tables. Columns are added by a new migration; times are Unix seconds, but for what says otherwise."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata: Final = MetaData()
+
+clients: Final = Table(
+    "clients",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("group", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("token_hash", LargeBinary(32), nullable=False),
+    Column("invite_hash", LargeBinary(32), nullable=False),
+    Column("seen", Boolean, nullable=False),
+    Column("enrolled_at", Float, nullable=False),
+    Column("revoked_at", Float),
+    Column("replaced_hash", LargeBinary(32)),
+)
+
+invites: Final = Table(
+    "invites",
+    metadata,
+    Column("code_hash", LargeBinary(32), primary_key=True),
+    Column("group", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("uses_left", Integer, nullable=False),
+    Column("expires_at", Float),
+)
+
+# The operator's token, by its hash: rotation at one replica is seen by all.
+secrets: Final = Table(
+    "secrets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("hash", LargeBinary(32), nullable=False),
+)
+
+# What a client's last registration said. `parked`: its poll is waiting; `gone`: the connection of its poll died.
+presence: Final = Table(
+    "presence",
+    metadata,
+    Column("client", String(64), primary_key=True),
+    Column("spec", LargeBinary(8)),
+    Column("holds", JSON, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("parked", Boolean, nullable=False),
+    Column("gone", Boolean, nullable=False),
+)
+
+# `exchange`: the one that is open or comes next; `round`, `step`: of the state before it. `damaged`: what the run needs
+# on the disk cannot be read. `command`: pause, pause-drop, stop, stop-drop, resume: not yet carried out.
+runs: Final = Table(
+    "runs",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("group", String(64), nullable=False),
+    Column("settings", JSON, nullable=False),
+    Column("spec", LargeBinary(8)),
+    Column("parameters", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("outcome", String(16)),
+    Column("reason", String(1000)),
+    Column("command", String(16)),
+    Column("damaged", Boolean, nullable=False),
+    Column("exchange", Integer, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("model", LargeBinary(32)),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+)
+
+# `until` NULL: granted for as long as the process lives that holds the folder.
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("run", String(12), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("until", Float),
+)
+
+# `parts`: name, spec, full form, delta form of each, in the order of the plan. `size`: the answers it closes at.
+# `seconds`: how long it has been open, and `left_s`: what is left of the present offer, both as of `clock_at`.
+exchanges: Final = Table(
+    "exchanges",
+    metadata,
+    Column("run", String(12), primary_key=True),
+    Column("exchange", Integer, primary_key=True),
+    Column("round", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("plan", LargeBinary(32), nullable=False),
+    Column("parts", JSON, nullable=False),
+    Column("options", JSON),
+    Column("max_payload_bytes", BigInteger, nullable=False),
+    Column("cohort", String(8), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("offers", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("left_s", Float),
+    Column("clock_at", Float, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("answers", Integer, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("opened_at", Float),
+    Column("closed_at", Float),
+)
+
+# `private`: digest in hex, size and spec of the part that is for this client alone.
+tasks: Final = Table(
+    "tasks",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("run", String(12), nullable=False),
+    Column("exchange", Integer, nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("offer", Integer, nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("private", JSON),
+    Column("reason", String(64)),
+    Column("detail", String(1000)),
+    Index("tasks_exchange", "run", "exchange"),
+    Index("tasks_client", "client", "state"),
+)
+
+# An answer that has arrived whole; its verdict is the state of its task.
+answers: Final = Table(
+    "answers",
+    metadata,
+    Column("task", String(12), primary_key=True),
+    Column("examples", Integer, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("digest", LargeBinary(32)),
+    Column("size", BigInteger, nullable=False),
+    Column("arrived_at", Float, nullable=False),
+)
+
+# Which exchange names which payload: who may fetch it, whom its bytes belong to, and when it may go.
+# `kind`: plan, part, private (then `client`), model.
+payloads: Final = Table(
+    "payloads",
+    metadata,
+    Column("run", String(12), primary_key=True),
+    Column("exchange", Integer, primary_key=True),
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("client", String(64), primary_key=True, server_default=""),
+    Column("kind", String(8), nullable=False),
+    Index("payloads_digest", "digest"),
+)
+
+uploads: Final = Table(
+    "uploads",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("task", String(12), nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("uploads_task", "task"),
+    Index("uploads_client", "client"),
+)
+
+# `exchange` -1: none; NULL would not be unique.
+ledger: Final = Table(
+    "ledger",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run", String(12), nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("exchange", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("uplink_payload_bytes", BigInteger, nullable=False),
+    Column("uplink_framing_bytes", BigInteger, nullable=False),
+    Column("downlink_payload_bytes", BigInteger, nullable=False),
+    Column("downlink_framing_bytes", BigInteger, nullable=False),
+    Column("resumed_bytes", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    UniqueConstraint("run", "client", "exchange", "kind", name="ledger_key"),
+    Index("ledger_client", "client"),
+)
+
+links: Final = Table(
+    "links",
+    metadata,
+    Column("client", String(64), primary_key=True),
+    Column("sent_bytes", BigInteger, nullable=False),
+    Column("received_bytes", BigInteger, nullable=False),
+)
+
+# `kind`: run, answer, exchange. What it tells is read from the rows when it is told; `answers`: the count of an answer.
+events: Final = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run", String(12), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("exchange", Integer),
+    Column("answers", Integer),
+    Column("at", Float, nullable=False),
+    Index("events_run", "run", "id"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,254 @@
+"""Tasks: one for each client that an exchange asks. The state of a task is the verdict on its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, select, tuple_, update
+
+from thinwire.coordinator.runs.exchange import SlotState
+from thinwire.coordinator.runs.rows import TaskRow
+from thinwire.protocol.reasons import ProblemError
+
+from .database import Database, upsert
+from .events import add_event
+from .leases import Lease, fence
+from .payloads import name_private
+from .tables import answers, clients, exchanges, presence, runs, tasks
+
+_MOST_NAMES: Final = 500
+"""In one statement."""
+_TASK = select(tasks).where(tasks.c.id == bindparam("task"))
+_LOCKED = _TASK.with_for_update()
+_SEEN = update(presence).where(presence.c.client == bindparam("name")).values(seen_at=bindparam("now"), gone=False)
+_OPEN_EXCHANGE = exists().where(
+    exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange, exchanges.c.closed.is_(False)
+)
+_ANSWERED = exists().where(answers.c.task == tasks.c.id)
+_ALLOWED: Final[dict[SlotState, ColumnElement[bool]]] = {
+    "accepted": and_(tasks.c.state == "open", _ANSWERED),
+    "refused": tasks.c.state == "open",
+    "late": tasks.c.state == "open",
+    "open": and_(tasks.c.state == "accepted", _OPEN_EXCHANGE),
+}
+_DECIDE: Final = {
+    state: update(tasks)
+    .where(tasks.c.id == bindparam("task"), tasks.c.run == bindparam("lease_run"), allowed)
+    .values(state=state, reason=bindparam("why"), detail=bindparam("words"))
+    .returning(tasks.c.exchange)
+    for state, allowed in _ALLOWED.items()
+}
+_COUNT = update(exchanges).where(
+    exchanges.c.run == bindparam("lease_run"), exchanges.c.exchange == bindparam("index")
+).values(answers=bindparam("count"))  # fmt: skip
+_FORGET = delete(answers).where(answers.c.task == bindparam("name"))
+_OPEN_OF = (
+    select(
+        tasks.c.id, tasks.c.run, tasks.c.exchange, tasks.c.slot, tasks.c.offer, tasks.c.private, exchanges.c.round,
+        exchanges.c.step, exchanges.c.kind, exchanges.c.plan, exchanges.c.options, exchanges.c.left_s,
+        exchanges.c.clock_at,
+    )
+    .join(runs, runs.c.id == tasks.c.run)
+    .join(exchanges, and_(exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange))
+    .where(
+        tasks.c.client == bindparam("client"), tasks.c.state == "open", exchanges.c.closed.is_(False),
+        runs.c.state == "running",
+    )
+    .order_by(runs.c.created_at, runs.c.id)
+    .limit(1)
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A slot that asks a client. `private`: digest in hex, size in bytes and spec of the part for it alone."""
+
+    id: str
+    slot: int
+    offer: int
+    client: str
+    private: list[Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTask:
+    """A client's open task, with what its exchange says beside its parts, which stay as they are.
+
+    `left_s`: seconds left of the offer at `clock_at`, None without a deadline.
+    """
+
+    id: str
+    run: str
+    exchange: int
+    slot: int
+    offer: int
+    private: list[Any] | None
+    round: int
+    step: int
+    kind: str
+    plan: bytes
+    options: dict[str, Any] | None
+    left_s: float | None
+    clock_at: float
+
+
+class Tasks:
+    """The rows of tasks. Every verb raises `storage-failed`, and those that write `storage-full`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def offer(self, lease: Lease, exchange: int, new: Sequence[NewTask]) -> set[str]:
+        """Asks these clients. Those of them that are shut out, whose tasks are late from the start. What is offered
+        already keeps its state. Raises: `LeaseLostError`.
+        """
+        if not new:
+            return set()
+        names = [task.client for task in new]
+
+        def work(connection: Connection) -> set[str]:
+            fence(connection, lease)
+            shut_out = _revoked(connection, names)
+            rows = [
+                {
+                    "id": task.id, "run": lease.run, "exchange": exchange, "slot": task.slot, "offer": task.offer,
+                    "client": task.client, "state": "late" if task.client in shut_out else "open",
+                    "private": task.private,
+                }
+                for task in new
+            ]  # fmt: skip
+            statement = upsert(connection, tasks)
+            again = statement.on_conflict_do_update(
+                index_elements=["id"], set_={"private": statement.excluded.private}, where=tasks.c.state == "open"
+            )
+            connection.execute(again, rows)
+            made = {task.client: bytes.fromhex(task.private[0]) for task in new if task.private is not None}
+            name_private(connection, lease.run, exchange, made)
+            return shut_out
+
+        return await self._database.transaction(work)
+
+    async def verdict(
+        self,
+        lease: Lease,
+        task: str,
+        state: SlotState,
+        reason: str | None,
+        detail: str | None,
+        answers: int,
+        now: float,
+        *,
+        durable: bool = False,
+    ) -> bool:
+        """Decides an open task: accepted (its answer has arrived), refused, late; or opens again an accepted one whose
+        answer is lost. Whether it did: what has been decided meanwhile stays. `answers`: how many count then.
+
+        Raises: `LeaseLostError`.
+        """
+        values = {"task": task, "lease_run": lease.run, "why": reason, "words": detail}
+
+        def work(connection: Connection) -> bool:
+            fence(connection, lease)
+            exchange = connection.execute(_DECIDE[state], values).scalar_one_or_none()
+            if exchange is None:
+                return False
+            if state in ("accepted", "open"):
+                connection.execute(_COUNT, {"lease_run": lease.run, "index": exchange, "count": answers})
+            if state == "open":
+                connection.execute(_FORGET, {"name": task})
+            if state != "late":
+                add_event(connection, lease.run, "answer", now, exchange=exchange, answers=answers)
+            return True
+
+        return await self._database.transaction(work, durable=durable)
+
+    async def decline(self, task: str, client: str, detail: str, now: float) -> str | None:
+        """The client gives its task up: one that is open and not answered is late. The run's id, None where nothing has
+        changed. Raises: `task-not-found`, also for another client's task.
+        """
+
+        def work(connection: Connection) -> str | None:
+            row = find_task(connection, task, client, lock=True)
+            note_seen(connection, client, now)
+            mine = update(tasks).where(tasks.c.id == task, tasks.c.state == "open", ~_ANSWERED)
+            changed = connection.execute(mine.values(state="late", reason="declined", detail=detail)).rowcount
+            return row.run if changed else None
+
+        return await self._database.transaction(work)
+
+    async def open_of(self, client: str) -> OpenTask | None:
+        """The client's open task in a run that goes on, of the oldest such run."""
+
+        def work(connection: Connection) -> OpenTask | None:
+            row = connection.execute(_OPEN_OF, {"client": client}).first()
+            return None if row is None else OpenTask(**row._mapping)
+
+        return await self._database.read(work)
+
+    async def get(self, task: str, client: str) -> TaskRow:
+        """Raises: `task-not-found`, also for another client's task."""
+        return await self._database.read(lambda connection: find_task(connection, task, client))
+
+    async def of(self, run: str, exchange: int) -> list[TaskRow]:
+        """All tasks of an exchange, by slot and offer."""
+        query = select(tasks).where(_is(run, exchange)).order_by(tasks.c.slot, tasks.c.offer)
+        return await self._database.read(
+            lambda connection: [TaskRow(**row._mapping) for row in connection.execute(query)]
+        )
+
+    async def busy(self, run: str, names: Collection[str]) -> set[str]:
+        """Those of these clients that have an open task in another run that goes on."""
+        going = select(runs.c.id, runs.c.exchange).where(runs.c.state == "running", runs.c.id != run)
+        query = select(tasks.c.client).where(tuple_(tasks.c.run, tasks.c.exchange).in_(going), tasks.c.state == "open")
+        if len(names) <= _MOST_NAMES:
+            query = query.where(tasks.c.client.in_(names))
+        asked = await self._database.read(lambda connection: set(connection.scalars(query)))
+        return asked.intersection(names)
+
+    async def asked(self, client: str, among: Collection[str]) -> set[tuple[str, int]]:
+        """Of these runs, the exchanges that have a task of this client and whose payloads are still there."""
+        query = (
+            select(tasks.c.run, tasks.c.exchange)
+            .join(runs, runs.c.id == tasks.c.run)
+            .where(tasks.c.client == client, runs.c.id.in_(among), tasks.c.exchange >= runs.c.exchange - 1)
+        )
+        return await self._database.read(lambda connection: {(row[0], row[1]) for row in connection.execute(query)})
+
+    async def contributors(self, run: str, exchange: int) -> list[str]:
+        """The clients whose answers count, sorted."""
+        query = select(tasks.c.client).where(_is(run, exchange), tasks.c.state == "accepted")
+        return sorted(await self._database.read(lambda connection: set(connection.scalars(query))))
+
+    async def took_part(self, run: str) -> set[str]:
+        """The clients that the run has ever asked."""
+        query = select(tasks.c.client).where(tasks.c.run == run).distinct()
+        return await self._database.read(lambda connection: set(connection.scalars(query)))
+
+
+def note_seen(connection: Connection, client: str, now: float) -> None:
+    """The client is there: it has just asked for something."""
+    connection.execute(_SEEN, {"name": client, "now": now})
+
+
+def find_task(connection: Connection, task: str, client: str, *, lock: bool = False) -> TaskRow:
+    """The client's task. `lock`: it stays as it is until the transaction ends. Raises: `task-not-found`, also for
+    another client's.
+    """
+    row = connection.execute(_LOCKED if lock else _TASK, {"task": task}).first()
+    if row is None or row.client != client:
+        raise ProblemError("task-not-found")
+    return TaskRow(**row._mapping)
+
+
+def _is(run: str, exchange: int) -> ColumnElement[bool]:
+    return and_(tasks.c.run == run, tasks.c.exchange == exchange)
+
+
+def _revoked(connection: Connection, names: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(names), _MOST_NAMES):
+        some = clients.c.name.in_(names[start : start + _MOST_NAMES])
+        found.update(connection.scalars(select(clients.c.name).where(some, clients.c.revoked_at.is_not(None))))
+    return found

@@ -1,0 +1,230 @@
+"""One exchange as a state machine: who is asked, whose answer counts, when it closes.
+
+No clock, no disk: `now` is monotonic seconds. A client is asked by getting a slot; within one offer it gets at most
+one. What an answer changes costs the same whether ten clients are asked or ten thousand. The laws:
+
+- at most `cohort` answers are accepted, each from another client; an accepted answer stays accepted;
+- a slot leaves "open" once and, but for a new offer to a cohort "same", never returns;
+- as many slots are open or accepted as are wanted, while there are clients to ask;
+- the same calls in the same order give the same exchange.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from thinwire.protocol.identity import cohort_order
+
+from .policy import Policy
+
+SlotState = Literal["open", "accepted", "refused", "late"]
+Due = Literal["wait", "close", "missed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A client's fixed place in the cohort. `offer`: the offer (from 1) that asked it last."""
+
+    index: int
+    client: str
+    offer: int = 1
+    state: SlotState = "open"
+
+
+class Exchange:
+    """`offers`: how often it has been offered; `due_at`: when the present offer ends, None for never."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        seed: int,
+        round_: int,
+        *,
+        due_at: float | None,
+        slots: Iterable[Slot] = (),
+        offers: int = 1,
+    ) -> None:
+        """An exchange that stands like this; `begin` makes a new one."""
+        self.policy = policy
+        self.offers = offers
+        self.due_at = due_at
+        self.closed = False
+        self._seed = seed
+        self._round = round_
+        self._slots: list[Slot] = []
+        self._counts = Counter[SlotState]()
+        self._open: dict[str, int] = {}  # client -> its open slot
+        self._tried: set[str] = set()  # asked in the present offer, or counted
+        self._asked_ever: set[str] = set()
+        for slot in slots:
+            self._add(slot)
+
+    @staticmethod
+    def begin(policy: Policy, seed: int, round_: int, now: float, same: Collection[str] = ()) -> Exchange:
+        """A new exchange. `same`: the cohort where the policy is "same"; all of it is asked at once."""
+        slots: list[Slot] = []
+        if policy.same:
+            slots = [Slot(index, name) for index, name in enumerate(cohort_order(seed, round_, same))]
+            policy = policy.of(len(slots))
+        return Exchange(policy, seed, round_, due_at=_due_at(policy, now), slots=slots)
+
+    # -- how it stands ----------------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """All slots, by index."""
+        return self._slots
+
+    def count(self, state: SlotState) -> int:
+        """How many slots are in this state."""
+        return self._counts[state]
+
+    @property
+    def wanted(self) -> int:
+        """How many more clients should be asked."""
+        if self.closed or self.policy.same:
+            return 0
+        return max(0, self.policy.asked - self.count("open") - self.count("accepted"))
+
+    @property
+    def contributors(self) -> list[str]:
+        """The clients whose answers count, sorted."""
+        return sorted(slot.client for slot in self._slots if slot.state == "accepted")
+
+    def open_slot(self, client: str) -> Slot | None:
+        """The open slot of this client."""
+        index = self._open.get(client)
+        return None if index is None else self._slots[index]
+
+    def eligible(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that may still be asked in this offer, in the order in which they are; whoever failed an
+        earlier offer is asked last.
+        """
+        order = cohort_order(self._seed, self._round, {name for name in names if name not in self._tried})
+        return sorted(order, key=lambda name: name in self._asked_ever)
+
+    # -- what happens to it -----------------------------------------------------------------------------------
+
+    def offer(self, present: Iterable[str]) -> list[Slot]:
+        """Gives further slots to those who are present, as many as are wanted and can be filled; the new slots."""
+        if not self.wanted:
+            return []
+        names = self.eligible(present)[: self.wanted]
+        added = [Slot(len(self._slots) + index, name, self.offers) for index, name in enumerate(names)]
+        for slot in added:
+            self._add(slot)
+        return added
+
+    def accept(self, index: int, offer: int) -> Literal["accepted", "duplicate", "late", "refused"]:
+        """A checked answer has arrived for this slot, to the task of this offer."""
+        slot = self._slots[index]
+        if slot.offer != offer:
+            return "late"
+        if slot.state == "accepted":
+            return "duplicate"
+        if slot.state == "refused":
+            return "refused"
+        if slot.state == "late" or self.closed or self.count("accepted") >= self.policy.cohort:
+            self._set(index, "late")
+            return "late"
+        self._set(index, "accepted")
+        return "accepted"
+
+    def retract(self, index: int, offer: int) -> bool:
+        """An answer that could not be noted is asked for again; whether the slot still held it."""
+        slot = self._slots[index]
+        held = not self.closed and slot.offer == offer and slot.state == "accepted"
+        if held:
+            self._set(index, "open")
+        return held
+
+    def refuse(self, index: int) -> None:
+        """The slot's answer was invalid. A slot that is no longer open stays as it is."""
+        if self._slots[index].state == "open":
+            self._set(index, "refused")
+
+    def lose(self, client: str) -> None:
+        """Nothing more comes of the client's open slot."""
+        slot = self.open_slot(client)
+        if slot is not None:
+            self._set(slot.index, "late")
+
+    def unanswered(self, *, drop: bool = False) -> list[Slot]:
+        """The slots that `again` closes."""
+        return [slot for slot in self._slots if slot.state == "open" or (drop and slot.state == "accepted")]
+
+    def again(self, now: float, *, drop: bool = False) -> None:
+        """The next offer: unanswered slots are closed and others asked; a cohort "same" is asked again.
+
+        `drop`: answers that were accepted do not count either.
+        """
+        unanswered = self.unanswered(drop=drop)
+        self.offers += 1
+        self.due_at = _due_at(self.policy, now)
+        if self.policy.same:
+            for slot in self._slots:
+                if drop or slot.state != "accepted":
+                    self._set(slot.index, "open", offer=self.offers)
+        else:
+            for slot in unanswered:
+                self._set(slot.index, "late")
+            self._tried = {slot.client for slot in self._slots if slot.state == "accepted"}
+
+    def close(self) -> None:
+        """What is still open is late."""
+        for index in list(self._open.values()):
+            self._set(index, "late")
+        self.closed = True
+
+    # -- what is to be done -----------------------------------------------------------------------------------
+
+    def depends_on_people(self, now: float) -> bool:
+        """Whether `due` would look at who is there."""
+        if self.count("accepted") >= self.policy.cohort or (self.due_at is not None and now >= self.due_at):
+            return False
+        return bool(self._slots) and not self.count("open")
+
+    def due(self, now: float, *, askable: bool = False, reachable: bool = False) -> Due:
+        """What is to be done. `askable`: somebody who is present may still be asked; `reachable`: somebody may who
+        could ever come. Both matter only where `depends_on_people`.
+        """
+        accepted = self.count("accepted")
+        enough = accepted >= self.policy.quorum and accepted > 0
+        if accepted >= self.policy.cohort and accepted > 0:
+            return "close"
+        if self.due_at is not None and now >= self.due_at:
+            return "close" if enough else "missed"
+        if self.count("open") or not self._slots or (self.wanted and askable):
+            return "wait"
+        if enough:
+            return "close"
+        tried = any(slot.offer == self.offers and slot.state != "accepted" for slot in self._slots)
+        return "missed" if tried and (self.policy.same or not reachable) else "wait"
+
+    # -- the books --------------------------------------------------------------------------------------------
+
+    def _add(self, slot: Slot) -> None:
+        self._slots.append(slot)
+        self._counts[slot.state] += 1
+        self._asked_ever.add(slot.client)
+        if slot.offer == self.offers or slot.state == "accepted":
+            self._tried.add(slot.client)
+        if slot.state == "open":
+            self._open[slot.client] = slot.index
+
+    def _set(self, index: int, state: SlotState, *, offer: int | None = None) -> None:
+        before = self._slots[index]
+        self._slots[index] = replace(before, state=state, offer=before.offer if offer is None else offer)
+        self._counts[before.state] -= 1
+        self._counts[state] += 1
+        if before.state == "open":
+            del self._open[before.client]
+        if state == "open":
+            self._open[before.client] = index
+
+
+def _due_at(policy: Policy, now: float) -> float | None:
+    return None if policy.deadline_s is None else now + policy.deadline_s

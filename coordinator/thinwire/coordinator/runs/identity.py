@@ -1,0 +1,23 @@
+"""The names of tasks, runs and uploads."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+import string
+from typing import Final
+
+TASK_ID_LENGTH: Final = 10
+_ALPHABET: Final = string.ascii_lowercase + string.digits
+
+
+def task_id(run: str, exchange: int, offer: int, client: str) -> str:
+    """The same task has the same id before and after a crash, so a staged answer stays usable."""
+    digest = hashlib.sha256(f"{run}/{exchange}/{offer}/{client}".encode()).digest()
+    return base64.b32encode(digest).decode().lower()[:TASK_ID_LENGTH]
+
+
+def fresh_id(length: int = 8) -> str:
+    """A random id of so many letters and digits."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))

@@ -1,0 +1,38 @@
+"""The round policy: how many are asked, how many must answer, for how long."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from thinwire.protocol.settings import RunSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`cohort`: answers it closes at; `asked` >= cohort: slots kept filled; `quorum` <= cohort: answers without which
+    it has failed; `same`: the cohort is given and never refilled. `deadline_s`: of one offer.
+    """
+
+    cohort: int
+    asked: int
+    quorum: int
+    max_offers: int = 3
+    deadline_s: float | None = None
+    same: bool = False
+
+    def of(self, cohort: int) -> Policy:
+        """The policy of a given cohort of this size."""
+        return replace(self, cohort=cohort, asked=cohort, quorum=min(self.quorum, cohort))
+
+    @staticmethod
+    def from_settings(run: RunSettings, *, same: bool) -> Policy:
+        """What the run's settings say of an exchange; `same`: of one with a given cohort."""
+        return Policy(
+            cohort=run.cohort,
+            asked=math.ceil(run.cohort * run.over_select),
+            quorum=run.needed,
+            max_offers=run.max_offers,
+            deadline_s=run.deadline_s,
+            same=same,
+        )

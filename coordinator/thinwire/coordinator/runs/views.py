@@ -1,0 +1,61 @@
+"""Runs and exchanges as operators see them, from their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from thinwire.methods.definition import Definition
+from thinwire.protocol.bytes import Bytes
+from thinwire.protocol.messages import ExchangeMetrics, RunView
+
+from .rows import ExchangeRow, RunRow
+
+
+def run_view(
+    row: RunRow, definition: Definition | None, open_exchange: ExchangeRow | None, troubles: Sequence[str]
+) -> RunView:
+    """The run. `definition`: None where this version cannot read its settings. `troubles`: what of this machine keeps
+    it from going on.
+    """
+    settings = row.settings
+    warnings = None if definition is None else definition.server.warnings()
+    return RunView(
+        id=row.id,
+        name=row.name,
+        method=settings.method,
+        state=row.state,
+        outcome=row.outcome,
+        reason=row.reason or next(iter(troubles), None),
+        round=min(row.round, settings.rounds),
+        step=row.step,
+        rounds=settings.rounds,
+        exchange=row.exchange,
+        answers=0 if open_exchange is None else open_exchange.answers,
+        cohort=settings.cohort if open_exchange is None else open_exchange.size,
+        parameters=row.parameters,
+        model=row.model,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        warnings=warnings or None,
+        settings=settings.model_dump(mode="json", by_alias=True, exclude_none=True),
+    )
+
+
+def exchange_metrics(row: ExchangeRow, of: Bytes, before: Bytes) -> ExchangeMetrics:
+    """A closed exchange. `of`: its wire bytes; `before`: those of all exchanges before it."""
+    return ExchangeMetrics(
+        exchange=row.exchange,
+        round=row.round,
+        step=row.step,
+        kind=row.kind,
+        answers=row.answers,
+        offers=row.offers,
+        metrics=row.metrics,
+        seconds=row.seconds,
+        uplink_bytes=of.uplink,
+        downlink_bytes=of.downlink,
+        uplink_payload_bytes=of.uplink_payload,
+        downlink_payload_bytes=of.downlink_payload,
+        uplink_bytes_before=before.uplink,
+        downlink_bytes_before=before.downlink,
+    )

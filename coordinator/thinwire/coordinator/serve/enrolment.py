@@ -1,0 +1,224 @@
+"""Who is who: clients' tokens and the operator's in memory, so that checking one waits for nothing.
+
+Every change is durable first, then visible; a change that another process has made is looked up when a signal says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from thinwire.coordinator.objects.secret_files import fresh_secret, operator_token, write_token
+from thinwire.coordinator.records.clients import Client, Clients
+from thinwire.coordinator.records.invites import Invites
+from thinwire.coordinator.records.secrets import Secrets
+from thinwire.coordinator.signals.signals import Signals
+from thinwire.protocol.messages import Enrolled, Invite, InviteRequest, OperatorToken
+from thinwire.protocol.messages import Enrolment as EnrolmentMessage
+from thinwire.protocol.reasons import ProblemError
+
+OPERATOR: Final = "operator"
+"""The item of the topic `access`, and the name of the secret, of the token of the data folder."""
+_log = structlog.get_logger("thinwire.coordinator")
+
+
+def hash_of(secret: str) -> bytes:
+    """SHA-256: what is held and stored of a token or an invite."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class Enrolment:
+    """`load` first; `follow` for as long as the process lives. `ended`: is told whose token is worth nothing any more.
+    `clock`: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        invites: Invites,
+        stored: Secrets,
+        signals: Signals,
+        data_dir: Path,
+        *,
+        max_clients: int,
+        ended: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._rows = clients
+        self._invites = invites
+        self._secrets = stored
+        self._signals = signals
+        self._data_dir = data_dir
+        self._max_clients = max_clients
+        self._ended = ended
+        self._clock = clock
+        self._operator = b""
+        self.clients: dict[str, Client] = {}
+        self._by_token: dict[bytes, str] = {}
+        self._newly_seen: set[str] = set()
+
+    async def load(self) -> None:
+        """Everybody, as the rows know them. Raises: `storage-failed`, `storage-full`, OSError."""
+        await self._invites.sweep(self._clock())
+        for client in await self._rows.all():
+            self._remember(client)
+        self._operator = hash_of(operator_token(self._data_dir))
+        if await self._secrets.get(OPERATOR) != self._operator:
+            await self._secrets.put(OPERATOR, self._operator)
+
+    async def follow(self) -> None:
+        """Looks up what has changed, until cancelled."""
+        with self._signals.subscribe("access") as heard:
+            while True:
+                for _, item in await heard.wait():
+                    try:
+                        await self._look_up(item)
+                    except ProblemError as error:
+                        _log.error("access not looked up", item=item, error=str(error))
+
+    async def _look_up(self, item: str) -> None:
+        if item == OPERATOR:
+            self._operator = await self._secrets.get(OPERATOR) or self._operator
+            return
+        while True:
+            before = self.clients.get(item)
+            found = await self._rows.get(item)
+            if self.clients.get(item) is before:
+                break  # else what was found may be older than what is known
+        if found is not None and found != before:
+            used = before is not None and before.seen and before.token_hash == found.token_hash
+            self._remember(replace(found, seen=found.seen or used))
+
+    def _remember(self, client: Client) -> None:
+        before = self.clients.get(client.name)
+        self.clients[client.name] = client
+        if before is not None and not before.revoked and not self.is_current(before):
+            self._by_token.pop(before.token_hash, None)
+            self._newly_seen.discard(client.name)
+            self._ended(client.name)
+        if not client.revoked:
+            self._by_token[client.token_hash] = client.name
+
+    # -- who asks ---------------------------------------------------------------------------------------------
+
+    def find(self, token_hash: bytes) -> Client | None:
+        """The client whose token has this hash."""
+        name = self._by_token.get(token_hash)
+        return None if name is None else self.clients[name]
+
+    def is_owner(self, token_hash: bytes) -> bool:
+        """Whether it is the hash of the data folder's token."""
+        return hmac.compare_digest(token_hash, self._operator)
+
+    def is_current(self, client: Client) -> bool:
+        """Whether the token that was shown is still in force."""
+        now = self.clients[client.name]
+        return now.token_hash == client.token_hash and not now.revoked
+
+    def used(self, name: str) -> None:
+        """The client's token has been good for something."""
+        client = self.clients[name]
+        if not client.seen and not client.revoked:
+            self.clients[name] = replace(client, seen=True)
+            self._newly_seen.add(name)
+
+    async def save(self) -> None:
+        """Stores whose tokens have been used for the first time. Raises: `storage-failed`, `storage-full`."""
+        names, self._newly_seen = self._newly_seen, set()
+        try:
+            await self._rows.mark_seen([self.clients[name] for name in names])
+        except ProblemError:
+            self._newly_seen |= names
+            raise
+
+    # -- getting in -------------------------------------------------------------------------------------------
+
+    async def invite(self, wanted: InviteRequest) -> Invite:
+        """A new invite. Raises: `storage-failed`, `storage-full`."""
+        code = fresh_secret()
+        expires_at = None if wanted.expires_in_s is None else self._clock() + wanted.expires_in_s
+        await self._invites.issue(hash_of(code), wanted.group, wanted.role, wanted.uses, expires_at)
+        return Invite(invite=code, group=wanted.group, role=wanted.role, uses=wanted.uses)
+
+    async def enrol(self, wanted: EnrolmentMessage) -> Enrolled:
+        """Raises: `invite-invalid`, `name-taken`, `too-many-requests`, `storage-failed`, `storage-full`.
+
+        Asked again by a client that never saw the answer (same invite, same name, token unused), it gives a new token
+        and uses the invite up once.
+        """
+        await self.save()  # an unused token could be asked for again
+        name, token = wanted.name or self._free_name(), fresh_secret()
+        client = await self._rows.enrol(name, hash_of(wanted.invite), hash_of(token), self._clock(), self._max_clients)
+        return self._changed(client, token)
+
+    async def rotate(self, name: str, presented: bytes | None) -> Enrolled:
+        """Another token for the client that asks; the one it has is worth nothing from now on, but to ask for this
+        again until the new one has been used. `presented`: the hash of the token that came with the request.
+
+        Raises: `token-missing`, `token-invalid`, `not-allowed`, `storage-failed`, `storage-full`.
+        """
+        if presented is None:
+            raise ProblemError("token-missing")
+        before = self.clients.get(name)
+        if before is None or not before.asks_again(presented):
+            asker = self.find(presented)
+            if asker is None and not self.is_owner(presented):
+                raise ProblemError("token-invalid")
+            if asker is None or asker.name != name:
+                raise ProblemError("not-allowed", "a client asks for its own token")
+        await self.save()
+        token = fresh_secret()
+        return self._changed(await self._rows.rotate(name, presented, hash_of(token)), token)
+
+    def _changed(self, client: Client, token: str) -> Enrolled:
+        self._remember(client)
+        self._tell(client.name)
+        return Enrolled(client=client.name, token=token, group=client.group, role=client.role)
+
+    def _tell(self, name: str) -> None:
+        self._signals.publish("access", name)
+        self._signals.publish(f"client:{name}")  # a poll that waits with another token ends
+
+    def _free_name(self) -> str:
+        while (name := f"client-{secrets.token_hex(4)}") in self.clients:
+            pass
+        return name
+
+    # -- shutting out -----------------------------------------------------------------------------------------
+
+    async def revoke(self, name: str, *, invite: bool = False) -> None:
+        """The client's token is worth nothing from now on, and nobody waits for its answers. `invite`: nor is the
+        invite it came with. Asked again, it does what has not been done. Raises: `not-found`, `storage-failed`,
+        `storage-full`.
+        """
+        client = self.clients.get(name)
+        if client is None:
+            raise ProblemError("not-found", f"no client is named {name[:64]!r}")
+        runs = await self._rows.revoke(name, self._clock(), invite=invite)
+        self._remember(replace(self.clients[name], revoked=True))
+        self._tell(name)
+        for run in runs:
+            self._signals.publish(f"run:{run}", f"client:{name}")
+
+    async def rotate_operator(self) -> OperatorToken:
+        """Another token in the data folder; the one before is worth nothing from now on. Raises: OSError,
+        `storage-failed`, `storage-full`.
+        """
+        token = fresh_secret()
+        await self._secrets.put(OPERATOR, hash_of(token))
+        try:
+            write_token(self._data_dir, token)
+        except OSError:
+            await self._secrets.put(OPERATOR, self._operator)
+            raise
+        self._operator = hash_of(token)
+        self._signals.publish("access", OPERATOR)
+        return OperatorToken(token=token)

@@ -1,0 +1,74 @@
+"""The events of a run as they happen, server-sent: numbered, so that whoever was cut off goes on behind the last."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from thinwire.coordinator.records.events import Event
+from thinwire.coordinator.records.events import Events as EventRows
+from thinwire.coordinator.signals.signals import Hint, Signals
+from thinwire.protocol.reasons import ProblemError
+
+from .reads import Reads
+
+HEARTBEAT_S: Final = 15.0
+MOST_AT_ONCE: Final = 500
+HEARTBEAT: Final = b":\n\n"
+
+
+class Events:
+    """Kinds: `run` tells the run as it stands, `answer` how many count, `exchange` the figures of a closed one."""
+
+    def __init__(self, rows: EventRows, reads: Reads, signals: Signals) -> None:
+        self._rows = rows
+        self._reads = reads
+        self._signals = signals
+
+    async def of(self, run: str, last: int | None, may_read: Callable[[], None]) -> AsyncIterator[bytes]:
+        """The run as it stands, then what happens, until the run is over, or the process ends. `last`: the id of the
+        last event that the reader has seen, if it has. `may_read` raises a `ProblemError` where the reader may not any
+        more: then they end too. Raises: `run-not-found`, `storage-failed`.
+        """
+        with self._signals.subscribe(f"events:{run}", "access", "stop") as heard:
+            if last is None:
+                last = await self._rows.last_id(run)
+            view = await self._reads.run(run)
+            yield _event("run", view.model_dump_json(exclude_none=True), last)
+            hints: set[Hint] = set()
+            while True:
+                events = await self._rows.after(run, last, MOST_AT_ONCE)
+                for event in events:
+                    last = event.id
+                    data = await self._data(run, event)
+                    if data is not None:
+                        yield _event(event.kind, data, last)
+                before, is_news = view, any(event.kind == "run" for event in events)
+                if is_news or (hints and not events):
+                    view = await self._reads.run(run)
+                    if is_news or view.reason != before.reason:  # a trouble is no event
+                        yield _event("run", view.model_dump_json(exclude_none=True), last)
+                if len(events) == MOST_AT_ONCE:
+                    continue
+                if view.state == "finished":
+                    return
+                hints = await heard.wait(HEARTBEAT_S)
+                try:
+                    may_read()
+                except ProblemError:
+                    return
+                if ("stop", "") in hints:
+                    return
+                if not hints:
+                    yield HEARTBEAT
+
+    async def _data(self, run: str, event: Event) -> str | None:
+        """What is told of it; None: nothing beside the run itself."""
+        if event.kind == "answer":
+            return f'{{"exchange":{event.exchange},"answers":{event.answers}}}'
+        metrics = None if event.exchange is None else await self._reads.exchange(run, event.exchange)
+        return None if metrics is None else metrics.model_dump_json(exclude_none=True)
+
+
+def _event(kind: str, data: str, number: int) -> bytes:
+    return f"id: {number}\nevent: {kind}\ndata: {data}\n\n".encode()

@@ -1,0 +1,109 @@
+"""Who is there: the polls that are parked at this process, and when each client was last heard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from thinwire.coordinator.records.presence import Presence as PresenceRows
+from thinwire.coordinator.runs.identity import fresh_id
+from thinwire.coordinator.signals.signals import Hint, Signals
+from thinwire.protocol.messages import Registration
+from thinwire.protocol.reasons import ProblemError
+
+SAVE_S: Final = 2.0
+"""Between two writes of who was heard."""
+_POLL: Final = "poll:"
+
+
+class Poll:
+    """A registration that waits. `gone`: its connection has died."""
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.item = f"{_POLL}{fresh_id()}"
+        self.gone = False
+
+    def is_replaced_by(self, heard: set[Hint]) -> bool:
+        """Whether among these hints a newer poll of the client says that it is there."""
+        return any(item.startswith(_POLL) and item != self.item for _, item in heard)
+
+
+class Presence:
+    """What the rows learn at once: who waits and who hung up. What they learn every `SAVE_S`: everything else.
+
+    `clock`: Unix seconds.
+    """
+
+    def __init__(self, rows: PresenceRows, signals: Signals, clock: Callable[[], float] = time.time) -> None:
+        self._rows = rows
+        self._signals = signals
+        self._clock = clock
+        self._parked: dict[str, Poll] = {}
+        self._touched: set[str] = set()
+        self._left: dict[str, bool] = {}
+
+    @property
+    def parked(self) -> int:
+        """How many polls wait at this process."""
+        return len(self._parked)
+
+    def touch(self, client: str) -> None:
+        """The client has made a request."""
+        self._touched.add(client)
+        if client in self._left:
+            self._left[client] = False
+
+    @contextlib.contextmanager
+    def park(self, client: str) -> Iterator[Poll]:
+        """The client's newest poll; an older one hears of it and ends."""
+        poll = Poll(client)
+        self._parked[client] = poll
+        self._signals.publish(f"client:{client}", poll.item)
+        try:
+            yield poll
+        finally:
+            if self._parked.get(client) is poll:
+                del self._parked[client]
+                self._left[client] = poll.gone
+                if poll.gone:
+                    self._touched.discard(client)
+
+    async def arrive(self, client: str, said: Registration) -> None:
+        """The client is there and waits. Raises: `storage-failed`, `storage-full`."""
+        self._touched.discard(client)
+        self._left.pop(client, None)
+        await self._rows.arrive(client, said.spec, said.holds or {}, self._clock())
+
+    async def hold(self, client: str, run: str, exchange: int) -> None:
+        """The client holds the parts of this exchange now. Raises: `storage-failed`, `storage-full`."""
+        self._touched.discard(client)
+        await self._rows.hold(client, run, exchange, self._clock())
+
+    async def holds(self, client: str) -> dict[str, int]:
+        """Run -> the exchange whose parts the client holds. Raises: `storage-failed`."""
+        seen = await self._rows.get(client)
+        return {} if seen is None else dict(seen.holds)
+
+    async def seen_at(self) -> dict[str, float]:
+        """Client -> Unix seconds of its last request. Raises: `storage-failed`."""
+        return {**await self._rows.seen_at(), **dict.fromkeys(self._touched, self._clock())}
+
+    async def save(self) -> None:
+        """Writes who was heard and who has left. Raises: `storage-failed`, `storage-full`; then nothing is lost."""
+        touched, self._touched = self._touched, set()
+        left, self._left = self._left, {}
+        now = self._clock()
+        try:
+            if touched:
+                await self._rows.touch(sorted(touched), now)
+            await asyncio.gather(*(self._rows.leave(client, now, gone) for client, gone in left.items()))
+        except ProblemError:
+            self._touched |= touched
+            for client, gone in left.items():
+                if client not in self._parked:
+                    self._left.setdefault(client, gone)
+            raise

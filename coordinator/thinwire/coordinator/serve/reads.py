@@ -1,0 +1,109 @@
+"""What operators read: runs, their exchanges and bytes, clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from thinwire.coordinator.records.exchanges import Exchanges
+from thinwire.coordinator.records.ledger import Ledger
+from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.records.troubles import Troubles
+from thinwire.coordinator.runs.definitions import Definitions
+from thinwire.coordinator.runs.rows import ExchangeRow, RunRow
+from thinwire.coordinator.runs.views import exchange_metrics, run_view
+from thinwire.protocol.bytes import Bytes
+from thinwire.protocol.messages import ClientList, ClientView, ExchangeMetrics, RunList, RunMetrics, RunView
+from thinwire.protocol.messages import Ledger as LedgerMessage
+from thinwire.protocol.reasons import ProblemError
+
+from .enrolment import Enrolment
+from .presence import Presence
+
+
+class Reads:
+    """Views of rows as of now. Everything raises `storage-failed`."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        exchanges: Exchanges,
+        ledger: Ledger,
+        troubles: Troubles,
+        definitions: Definitions,
+        enrolment: Enrolment,
+        presence: Presence,
+    ) -> None:
+        self._runs = runs
+        self._exchanges = exchanges
+        self._ledger = ledger
+        self._troubles = troubles
+        self._definitions = definitions
+        self._enrolment = enrolment
+        self._presence = presence
+
+    async def runs(self) -> RunList:
+        """All runs, the newest first."""
+        rows = sorted(await self._runs.all(), key=lambda row: row.created_at, reverse=True)
+        return RunList(runs=list(await asyncio.gather(*map(self.view, rows))))
+
+    async def run(self, key: str) -> RunView:
+        """One run, by id or name. Raises: `run-not-found`."""
+        return await self.view(await self._runs.find(key))
+
+    async def find(self, key: str) -> RunRow:
+        """The same as a row. Raises: `run-not-found`."""
+        return await self._runs.find(key)
+
+    async def view(self, row: RunRow) -> RunView:
+        """The run as operators see it."""
+        opened = None if row.finished else await self._exchanges.get(row.id, row.exchange)
+        try:
+            definition = self._definitions.of(row)
+        except ProblemError:  # this version does not know its method: what is known is shown
+            definition = None
+        return run_view(row, definition, opened, self._troubles.of(row.id))
+
+    async def metrics(self, key: str) -> RunMetrics:
+        """Every closed exchange of a run, in order. Raises: `run-not-found`."""
+        run = (await self._runs.find(key)).id
+        closed = [row for row in await self._exchanges.of(run) if row.closed]
+        spent = await self._ledger.exchanges(run)
+        return RunMetrics(exchanges=_with_bytes(closed, spent))
+
+    async def exchange(self, run: str, exchange: int) -> ExchangeMetrics | None:
+        """One closed exchange of a run."""
+        row = await self._exchanges.get(run, exchange)
+        if row is None or not row.closed:
+            return None
+        of = (await self._ledger.exchanges(run)).get(exchange, Bytes())
+        return exchange_metrics(row, of, await self._ledger.before(run, exchange))
+
+    async def ledger(self, key: str) -> LedgerMessage:
+        """All bytes of a run, and what its clients' kernels counted. Raises: `run-not-found`."""
+        run = (await self._runs.find(key)).id
+        rows = [row async for block in self._ledger.rows(run) for row in block]
+        return LedgerMessage(rows=rows, links=await self._ledger.links(run))
+
+    async def clients(self) -> ClientList:
+        """All clients, by name."""
+        seen_at = await self._presence.seen_at()
+        return ClientList(
+            clients=[
+                ClientView(
+                    client=name, group=client.group, role=client.role, revoked=client.revoked, seen_at=seen_at.get(name)
+                )
+                for name, client in sorted(self._enrolment.clients.items())
+            ]
+        )
+
+
+def _with_bytes(closed: Iterable[ExchangeRow], spent: dict[int | None, Bytes]) -> list[ExchangeMetrics]:
+    before, done, found = Bytes(), -1, []
+    for row in closed:
+        for exchange in range(done + 1, row.exchange):
+            before += spent.get(exchange, Bytes())
+        of = spent.get(row.exchange, Bytes())
+        found.append(exchange_metrics(row, of, before))
+        before, done = before + of, row.exchange
+    return found

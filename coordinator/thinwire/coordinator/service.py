@@ -1,0 +1,215 @@
+"""The coordinator: its parts, built, started, stopped. Whoever serves requests takes the parts from here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from thinwire.machine.files import bytes_below
+from thinwire.machine.workers import Workers
+from thinwire.protocol.reasons import ProblemError
+
+from .lead.building import Terms, build_leadership
+from .lead.clock import Clock
+from .objects.local import LocalObjects
+from .objects.migration import move_payloads
+from .objects.partial import Partials
+from .records.answers import Answers as AnswerRows
+from .records.clients import Clients
+from .records.database import Database
+from .records.events import Events as EventRows
+from .records.exchanges import Exchanges
+from .records.invites import Invites
+from .records.ledger import Ledger
+from .records.payloads import Payloads as PayloadRows
+from .records.presence import Presence as PresenceRows
+from .records.runs import Runs
+from .records.secrets import Secrets
+from .records.tasks import Tasks
+from .records.troubles import Troubles
+from .records.uploads import Uploads as UploadRows
+from .runs.definitions import Definitions
+from .runs.identity import fresh_id
+from .serve.answers import Answers
+from .serve.commands import Commands
+from .serve.enrolment import Enrolment
+from .serve.events import Events
+from .serve.exchanges import ExchangeBook
+from .serve.figures import Figures
+from .serve.models import Models
+from .serve.noting import Noting
+from .serve.payloads import Payloads
+from .serve.presence import Presence
+from .serve.quotas import Limits, Quotas
+from .serve.reads import Reads
+from .serve.registrations import Registrations
+from .serve.tasks import TaskBook, TaskMessages
+from .serve.uploads import Uploads
+from .settings import ServeSettings
+from .signals.local import LocalSignals
+from .wire.downloads import Downloads
+
+DATABASE: Final = "thinwire.db"
+SAVE_S: Final = 2.0
+"""Between two writes of the ledger, of who was heard, and of the time that open exchanges have left."""
+EVENTS_KEPT_S: Final = 30 * 86_400.0
+SWEEP_S: Final = 3600.0
+_log = structlog.get_logger("thinwire.coordinator")
+
+
+class Service:
+    """`start` first, `stop` last. `parts`: by class, what endpoints take; empty while starting and stopping.
+
+    `failure`: why it could not start. Raises: OSError where the data folder cannot be used.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        data_dir, durable = settings.data_dir, settings.durability == "fsync"
+        self.parts: dict[type, object] = {}
+        self.failure = ""
+        self._background: list[asyncio.Task[None]] = []
+        self._objects, self._partials = LocalObjects(data_dir), Partials(data_dir)
+        self._objects.open()
+        self._partials.open()
+        objects, partials = self._objects, self._partials
+        workers = self._workers = Workers(settings.workers)
+        signals, definitions, troubles, clock = LocalSignals(), Definitions(), Troubles(), Clock()
+        database = self._database = Database(data_dir / DATABASE)
+        runs, exchanges, tasks = Runs(database), Exchanges(database), Tasks(database)
+        self._presence_rows, self._payload_rows = PresenceRows(database), PayloadRows(database)
+        self._event_rows = EventRows(database)
+        self.ledger = Ledger(database)
+
+        terms = Terms(fresh_id(), data_dir / "answers", settings.present_for_s, durable)
+        self._leadership = build_leadership(
+            database, self.ledger, objects, signals, workers, definitions, troubles, clock, terms
+        )
+
+        noting, downloads = Noting(troubles, signals), Downloads()
+        limits = Limits(
+            settings.max_uploads_per_client,
+            settings.max_upload_bytes_per_client,
+            settings.max_upload_bytes_per_run,
+            settings.max_disk_bytes,
+        )
+        quotas = Quotas(limits, partial(_held, data_dir))
+        self._uploads = Uploads(
+            UploadRows(database), partials, objects, signals, quotas, workers, noting,
+            expires_s=settings.upload_expires_s,
+        )  # fmt: skip
+
+        def shut_out(client: str) -> None:
+            downloads.cut(client)
+            self._uploads.stop(client)
+
+        self.enrolment = Enrolment(
+            Clients(database), Invites(database), Secrets(database), signals, data_dir,
+            max_clients=settings.max_clients, ended=shut_out,
+        )  # fmt: skip
+        self._presence = Presence(self._presence_rows, signals)
+        exchange_book = ExchangeBook(exchanges, objects, workers)
+        task_book = TaskBook(tasks, exchange_book)
+        messages = TaskMessages(exchange_book, task_book, workers)
+        self._registrations = Registrations(self.enrolment, self._presence, runs, tasks, messages, signals)
+        self._answers = Answers(
+            runs, tasks, AnswerRows(database), self._uploads, objects, signals, workers, noting, self.ledger,
+            durable=durable,
+        )  # fmt: skip
+        models = Models(
+            runs, definitions, objects, partials, quotas, workers,
+            max_bytes=settings.max_model_bytes, promised=lambda: self._uploads.promised_bytes,
+        )  # fmt: skip
+        reads = Reads(runs, exchanges, self.ledger, troubles, definitions, self.enrolment, self._presence)
+        self._endpoints_take = (
+            self.enrolment,
+            self._presence,
+            self._registrations,
+            self._answers,
+            self._uploads,
+            task_book,
+            models,
+            reads,
+            downloads,
+            Commands(runs, exchanges, definitions, objects, signals, workers, max_runs=settings.max_runs),
+            Events(self._event_rows, reads, signals),
+            Figures(runs, exchanges, self.ledger, self._presence, objects, partials, workers),
+            Payloads(self._payload_rows, tasks, objects, models),
+        )
+
+    async def start(self) -> None:
+        """Everything as the last process left it; its runs go on. Raises: `storage-failed`, `storage-full`, OSError."""
+        await self._database.open()
+        await self._presence_rows.reset()
+        await self.enrolment.load()
+        left = await self._workers.run(move_payloads, self._objects, await self._payload_rows.all_needed())
+        if left:
+            _log.warning("the database names none of the payloads in the folder; they stay", files=left)
+        await self._uploads.load()
+        await self._leadership.start()
+        for name, work in (
+            ("save", self._save_regularly()),
+            ("follow-access", self.enrolment.follow()),
+            ("follow-uploads", self._uploads.follow()),
+        ):
+            self._background.append(asyncio.create_task(_for_ever(name, work), name=name))
+        self.parts.update({type(part): part for part in self._endpoints_take})
+
+    def end_waiting(self) -> None:
+        """Parked polls and streams of events end; nothing new begins."""
+        self.parts.clear()
+        self._registrations.stop()
+
+    async def stop(self) -> None:
+        """Stores what is known. Open exchanges stay open."""
+        self.end_waiting()
+        await self._answers.close()
+        await self._leadership.stop()
+        for task in self._background:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        with contextlib.suppress(ProblemError):
+            await self._save()
+        await self._database.close()
+        self._workers.close()
+
+    async def _save_regularly(self) -> None:
+        sweep_at = 0.0
+        while True:
+            await asyncio.sleep(SAVE_S)
+            try:
+                await self._save()
+                await self._leadership.save_clocks()
+                await self._uploads.expire(time.monotonic())
+                if time.monotonic() >= sweep_at:
+                    await self._event_rows.sweep(time.time() - EVENTS_KEPT_S)
+                    sweep_at = time.monotonic() + SWEEP_S
+            except (ProblemError, OSError) as error:
+                _log.error("not saved", error=str(error))
+
+    async def _save(self) -> None:
+        await self.enrolment.save()
+        await self._presence.save()
+        await self.ledger.flush()
+
+
+def _held(data_dir: Path) -> int:
+    """The bytes of the data folder beside uploads, and beside the database's log, which empties itself."""
+    logs = sum(path.stat().st_size for path in data_dir.glob(f"{DATABASE}-*"))
+    return bytes_below(data_dir, but=data_dir / "uploads") - logs
+
+
+async def _for_ever(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """What goes on until it is cancelled; a defect is not lost with its task."""
+    try:
+        await work
+    except Exception:
+        _log.exception("defect", task=name)
+        raise

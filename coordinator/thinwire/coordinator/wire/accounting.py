@@ -1,0 +1,91 @@
+"""Whom bytes belong to: an `Account` for each request, and the `Books` that take what the transport counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from thinwire.protocol.bytes import Bytes
+from thinwire.protocol.messages import LedgerKind
+
+Key = tuple[str, str, int | None, LedgerKind]
+"""Run, client, exchange, kind. Empty strings and None: nobody or no exchange owns the bytes."""
+ACCOUNT: Final = "thinwire.account"
+"""The key of the request's `Account` in the ASGI scope."""
+
+
+@dataclass(slots=True)
+class Share:
+    """Downlink bytes of a response that belong to another exchange than the request: a next task on a verdict.
+
+    `payload` and `framing` in bytes as they lie in the body.
+    """
+
+    kind: LedgerKind
+    run: str
+    exchange: int
+    payload: int = 0
+    framing: int = 0
+
+
+@dataclass(slots=True)
+class Account:
+    """Whom one request's bytes belong to: filled in by the endpoint, read when the response has been written.
+
+    `uplink_payload`, `downlink_payload`: the payload bytes in both bodies; the rest of the request is framing.
+    `resumed`: payload bytes that an earlier request of the same transfer had already carried.
+    """
+
+    kind: LedgerKind = "other"
+    run: str = ""
+    client: str = ""
+    exchange: int | None = None
+    uplink_payload: int = 0
+    downlink_payload: int = 0
+    resumed: int = 0
+    also: list[Share] = field(default_factory=list)
+
+    def split(self, uplink: int, downlink: int, seconds: float) -> list[tuple[Key, Bytes]]:
+        """The request's bytes by owner: `uplink` and `downlink` as the transport counted them, headers included.
+
+        A cut transfer carried fewer bytes than its account names; nothing is ever counted that was not on the wire.
+        """
+        found: list[tuple[Key, Bytes]] = []
+        left = downlink
+        for share in self.also:
+            payload = min(share.payload, left)
+            framing = min(share.framing, left - payload)
+            left -= payload + framing
+            key: Key = (share.run, self.client, share.exchange, share.kind)
+            found.append((key, Bytes(downlink_payload=payload, downlink_framing=framing)))
+        up, down = min(self.uplink_payload, uplink), min(self.downlink_payload, left)
+        own: Key = (self.run, self.client, self.exchange, self.kind)
+        return [*found, (own, Bytes(1, up, uplink - up, down, left - down, self.resumed, seconds))]
+
+
+class Books(Protocol):
+    """Where the transport's bytes go."""
+
+    def charge(self, account: Account, uplink: int, downlink: int, seconds: float) -> None:
+        """One request, ended or cut: bytes as the transport counted them, headers included."""
+
+    def record(self, key: Key, value: Bytes) -> None:
+        """Bytes that no request carried."""
+
+    def while_open(self, account: Account, uncharged: Callable[[], int]) -> AbstractContextManager[None]:
+        """A request that is being served; `uncharged` says what it has carried so far."""
+
+
+class Scoped(Protocol):
+    """A request, as far as its ASGI scope goes."""
+
+    @property
+    def scope(self) -> MutableMapping[str, Any]: ...
+
+
+def account_of(request: Scoped) -> Account:
+    """The account of this request, for its endpoint to fill in."""
+    account: Account = request.scope[ACCOUNT]
+    return account

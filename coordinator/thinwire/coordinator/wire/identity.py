@@ -1,0 +1,130 @@
+"""Who asks: found once, from the request's bearer token, and put into the ASGI scope. Tokens are known by their
+SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from thinwire.protocol.fields import Role
+from thinwire.protocol.reasons import ProblemError
+
+ASKER: Final = "thinwire.asker"
+"""The key of the request's `Asker` in the ASGI scope."""
+_IDENTITY: Final = "thinwire.identity"
+
+
+class Caller(Protocol):
+    """An enrolled client, as far as the wire knows one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def token_hash(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """`presented`: the hash of the token that came with the request; `caller`: the client whose token it is; `owner`:
+    whether it is the token of the data folder.
+    """
+
+    presented: bytes | None = None
+    caller: Caller | None = None
+    owner: bool = False
+
+    def client(self) -> Caller:
+        """Raises: `token-missing`, `token-invalid`."""
+        if self.caller is None:
+            raise ProblemError("token-missing" if self.presented is None else "token-invalid")
+        return self.caller
+
+
+class Identity:
+    """The ASGI middleware. `find`: the client whose token has this hash; `is_owner`: whether it is the hash of the
+    data folder's token; `used`: is told whose token has been good for something; `open_reads`: reading needs no token.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        find: Callable[[bytes], Caller | None],
+        is_owner: Callable[[bytes], bool],
+        used: Callable[[Caller], None],
+        *,
+        open_reads: bool,
+    ) -> None:
+        self._app = app
+        self._find = find
+        self._is_owner = is_owner
+        self.used = used
+        self.open_reads = open_reads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[_IDENTITY] = self
+            scope[ASKER] = self.look_up(_presented(Headers(scope=scope)))
+        await self._app(scope, receive, send)
+
+    def look_up(self, presented: bytes | None) -> Asker:
+        """Whose token it is now."""
+        if presented is None:
+            return Asker()
+        return Asker(presented, self._find(presented), self._is_owner(presented))
+
+
+def hash_of(secret: str) -> bytes:
+    """SHA-256: what is stored of a token or an invite."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _presented(headers: Headers) -> bytes | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    return hash_of(token) if scheme.lower() == "bearer" and token else None
+
+
+def asker(request: HTTPConnection) -> Asker:
+    """Who asked when the request came."""
+    found: Asker = request.scope[ASKER]
+    return found
+
+
+def ask_again(request: HTTPConnection) -> None:
+    """Looks the token up anew, for a request that lasts: it may have been revoked or replaced meanwhile."""
+    request.scope[ASKER] = _identity(request).look_up(asker(request).presented)
+
+
+def require_client(request: HTTPConnection) -> Caller:
+    """The client that asks; its token counts as used. Raises: `token-missing`, `token-invalid`."""
+    caller = asker(request).client()
+    _identity(request).used(caller)
+    return caller
+
+
+def require_operator(request: HTTPConnection) -> None:
+    """Raises: `token-missing`, `token-invalid`, `not-allowed` unless an operator asks."""
+    if not asker(request).owner and require_client(request).role != "operator":
+        raise ProblemError("not-allowed", "only an operator may do this")
+
+
+def require_reader(request: HTTPConnection) -> None:
+    """Raises as `require_operator`, unless reading is open."""
+    if not _identity(request).open_reads:
+        require_operator(request)
+
+
+def _identity(request: HTTPConnection) -> Identity:
+    identity: Identity = request.scope[_IDENTITY]
+    return identity

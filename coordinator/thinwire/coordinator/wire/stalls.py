@@ -1,0 +1,63 @@
+"""Connections whose peer reads nothing: cut when not one byte has been confirmed for `stalled_after_s`.
+
+What counts is what the peer's kernel has confirmed, not what can be written: the kernel takes in what a thin link needs
+minutes for, and then nothing for as long. (Linux's TCP_USER_TIMEOUT would do the same, but it cuts a peer that reads on
+as long as its window stays smaller than a segment.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+from thinwire.machine.tcp import tcp_info, unsent
+
+
+class StallWatch:
+    """Watches one connection from the first byte that waits to the last one confirmed, and then again.
+
+    `wrote` is told of every write, `end` of the connection's end.
+    """
+
+    def __init__(self, transport: asyncio.Transport, stalled_after_s: float) -> None:
+        self._transport = transport
+        self._stalled_after_s = stalled_after_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wrote(self) -> None:
+        if self._timer is None:
+            self._look_later()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look_later(self) -> None:
+        confirmed, _ = _sent(self._transport)
+        self._timer = asyncio.get_running_loop().call_later(self._stalled_after_s, self._look, confirmed)
+
+    def _look(self, confirmed_before: int) -> None:
+        """Bytes waited all this time."""
+        self._timer = None
+        confirmed, waiting = _sent(self._transport)
+        if waiting and confirmed == confirmed_before:
+            self._transport.abort()
+        elif waiting:
+            self._look_later()
+
+
+def _sent(transport: asyncio.Transport) -> tuple[int, int]:
+    """Bytes that the peer has confirmed, and bytes that wait for it here. Where the kernel does not tell (Linux does),
+    what this process still holds stands for both.
+    """
+    held = transport.get_write_buffer_size()
+    try:
+        # A handle of our own: uvloop's is none that can be asked.
+        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as raw:
+            info, queued = tcp_info(raw), unsent(raw)
+    except (AttributeError, OSError):
+        return -held, held
+    if info is None or queued is None:
+        return -held, held
+    return info.acknowledged, queued + held

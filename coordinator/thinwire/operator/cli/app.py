@@ -1,0 +1,42 @@
+"""The command `thinwire` and all below it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from . import clients, codecs, compare, demo, methods, runs, serve
+
+app = typer.Typer(
+    name="thinwire",
+    help="Federated learning over thin wires: the operator's command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo.demo)
+app.command()(compare.compare)
+app.command(add_help_option=False, context_settings=serve.PASSED_ON)(serve.serve)
+app.add_typer(runs.app, name="run")
+app.add_typer(clients.app, name="client")
+app.command()(clients.rotate_token)
+app.command()(methods.methods)
+app.add_typer(codecs.app, name="codecs")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(version("thinwire"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", "-V", help="print the version", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Federated learning over thin wires: the operator's command."""

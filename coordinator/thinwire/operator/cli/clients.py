@@ -1,0 +1,111 @@
+"""`thinwire client`: invite, list, revoke; `thinwire rotate-token`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+from pydantic import ValidationError
+
+from thinwire.machine.files import write_atomic
+from thinwire.operator.console import console, in_time, say
+from thinwire.operator.sheet import Sheet
+from thinwire.protocol.command_options import invalid
+from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.messages import ClientList, Invite, InviteRequest, OperatorToken
+
+from .options import Address, AsFormat, Format, fail, operator, print_json, with_options
+
+app = typer.Typer(help="Invite, list and revoke clients.", no_args_is_help=True)
+
+
+class RoleName(StrEnum):
+    """What an invited client may do."""
+
+    CLIENT = "client"
+    EVALUATOR = "evaluator"
+    OPERATOR = "operator"
+
+
+@app.command()
+@with_options
+def invite(
+    *,
+    uses: Annotated[int, typer.Option(min=1, help="how many clients may enrol with it")] = 1,
+    group: Annotated[str, typer.Option(help="group that the clients belong to")] = "default",
+    role: Annotated[RoleName, typer.Option(help="client, evaluator or operator")] = RoleName.CLIENT,
+    expires_in: Annotated[float | None, typer.Option(help="seconds until it is worth nothing")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the code to this file, mode 0600")] = None,
+    at: Address,
+    format_: AsFormat = Format.TABLE,
+) -> None:
+    """Make an invite; its code is shown once."""
+    try:
+        request = InviteRequest(group=group, role=role.value, uses=uses, expires_in_s=expires_in)
+    except ValidationError as error:
+        fail(invalid(error), Exit.USAGE)
+    with operator(at) as coordinator:
+        made = coordinator.ask("POST", "/v1/invites", Invite, request)
+        if out is not None:
+            _write_secret(out, made.invite)
+    if format_ is Format.JSON:
+        print_json(made)
+    elif out is None:
+        say(made.invite)
+    else:
+        say(f"{out}: for {made.uses} client(s) of group {made.group}")
+
+
+@app.command("list")
+@with_options
+def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
+    """All clients, by name."""
+    with operator(at) as coordinator:
+        found = coordinator.ask("GET", "/v1/clients", ClientList)
+    if format_ is Format.JSON:
+        print_json(found)
+        return
+    columns = ("client", "group", "role", "last request", "state")
+    shown = Sheet(None, columns, text=columns)
+    for client in found.clients:
+        state = "revoked" if client.revoked else ""
+        shown.add_row(client.client, client.group, client.role, in_time(client.seen_at), state)
+    console().print(shown)
+
+
+@app.command()
+@with_options
+def revoke(
+    client: Annotated[str, typer.Argument(help="the client's name")],
+    *,
+    with_invite: Annotated[
+        bool, typer.Option("--with-invite", help="the invite it came with is worth nothing either")
+    ] = False,
+    at: Address,
+) -> None:
+    """Make a client's token worth nothing."""
+    with operator(at) as coordinator:
+        coordinator.delete(f"/v1/clients/{quote(client, safe='')}{'?invite=true' if with_invite else ''}")
+    say(f"{client} is revoked")
+
+
+@with_options
+def rotate_token(
+    *,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the token to this file, mode 0600")] = None,
+    at: Address,
+) -> None:
+    """Replace the operator's token; the old one is worth nothing from now on."""
+    with operator(at) as coordinator:
+        made = coordinator.ask("POST", "/v1/operator/token", OperatorToken)
+        if out is not None:
+            _write_secret(out, made.token)
+    say(f"the new token is in the coordinator's data folder{'' if out is None else f', and in {out}'}")
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """A file that only its owner can read, and that is there after a power cut. Raises: `OSError`."""
+    write_atomic(path, f"{text}\n".encode(), fsync=True)

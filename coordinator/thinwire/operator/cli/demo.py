@@ -1,0 +1,84 @@
+"""`thinwire demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thinwire.machine.quantities import in_bytes
+from thinwire.operator.console import Screen, console, in_figure, in_percent
+from thinwire.operator.demo import run_demo
+from thinwire.operator.fleet import Fleet
+from thinwire.operator.result import Result
+from thinwire.operator.tables import final_measures, measure_table
+from thinwire.protocol.exit_codes import Exit
+
+from .options import AsFormat, Assigned, Format, fail, print_json, with_options
+from .run_settings import run_settings
+from .workplace import Folders, displayed, require_extras, workplace
+
+MEASURED = 20
+"""Exchanges whose measures are shown; the report has all."""
+
+
+@with_options
+def demo(
+    *,
+    method: Annotated[str, typer.Option(help="see `thinwire methods`")] = "fedavg",
+    rounds: Annotated[int, typer.Option(min=1, help="of training")] = 10,
+    fleet: Fleet,
+    assigned: Assigned,
+    folders: Folders,
+    format_: AsFormat = Format.TABLE,
+) -> None:
+    """Start a coordinator and clients on this machine, train, and report accuracy against bytes."""
+    defaults: dict[str, Any] = {
+        "name": "demo", "method": method, "rounds": rounds, "cohort": fleet.clients, "seed": fleet.seed,
+    }  # fmt: skip
+    settings = run_settings(None, assigned.set_, defaults)
+    require_extras()
+    screen = console(stderr=format_ is Format.JSON)
+    with workplace(folders) as folder:
+        with displayed(screen, format_) as step:
+            result = run_demo(fleet, settings, folder, lambda line: screen.print(line, style="dim"), step)
+        tell(result, fleet, folders.report, screen, format_)
+    if result.view.outcome != "completed":
+        fail(f"the run is {result.view.state}: {result.view.reason or result.view.outcome}", Exit.FAILED)
+
+
+def tell(result: Result, fleet: Fleet, folder: Path, screen: Screen, format_: Format) -> None:
+    """Says on the screen what came out, and writes the report into the folder."""
+    from thinwire.operator.reports.run import summary, write_report
+
+    facts = summary(result, fleet)
+    if format_ is Format.JSON:
+        print_json(facts | {"report": str(folder)})
+    else:
+        _show(result, facts, folder, screen)
+    write_report(result, facts, folder)
+    if format_ is Format.TABLE:
+        screen.print(f"report: {folder / 'report.html'}")
+
+
+def _show(result: Result, facts: Mapping[str, Any], folder: Path, screen: Screen) -> None:
+    wire = facts["uplink_bytes"] + facts["downlink_bytes"]
+    up, down = in_bytes(facts["uplink_bytes"]), in_bytes(facts["downlink_bytes"])
+    screen.print(
+        f"accuracy {in_figure(facts['accuracy'])} after {in_bytes(wire)} on the wire, {facts['seconds']:.0f} s"
+    )
+    if facts["personal_accuracy"] is not None:
+        screen.print("that is the mean of the clients' own models on the common test set;")
+        screen.print(f"on test examples like each client's own it is {in_figure(facts['personal_accuracy'])}")
+    screen.print(f"{up} up, {down} down, {in_percent(facts['framing_bytes'], wire)} of it framing")
+    up, down = f"{facts['bits_per_parameter_up']:.2g}", f"{facts['bits_per_parameter_down']:.2g}"
+    screen.print(f"{up} bits per parameter up, {down} down: payload of one answer, and of what it answered")
+    if (measured := measure_table(result.exchanges[-MEASURED:])) is not None:
+        screen.print(measured)
+    if final := final_measures(result.exchanges):
+        screen.print(f"after the last round: {final}")
+    if facts["model_bytes"] is not None:
+        screen.print(f"final model: {folder / 'model.safetensors'}, {in_bytes(facts['model_bytes'])}")
+    screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")

@@ -1,0 +1,107 @@
+"""What the commands share: where the coordinator is, how an answer looks, how a command fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import BaseModel, Field
+from pydantic.dataclasses import dataclass
+
+from thinwire.machine.text import printable
+from thinwire.operator.client import NoAddressError, Operator, UnreachableError, find_token, find_url
+from thinwire.protocol import command_options
+from thinwire.protocol.command_options import Written
+from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.messages import RunView
+from thinwire.protocol.reasons import ProblemError
+
+PROGRAM: Final = "thinwire"
+fail = partial(command_options.fail, PROGRAM)
+with_options = partial(command_options.with_options, program=PROGRAM, option=typer.Option)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a coordinator is, and how it is known to be the right one."""
+
+    data_dir: Annotated[
+        Path, Field(description="folder of a coordinator on this machine"), Written(envvar="THINWIRE_DATA_DIR")
+    ] = Path("thinwire-data")
+    url: Annotated[str | None, Field(description="of the coordinator; or set THINWIRE_URL")] = None
+    ca_file: Annotated[Path | None, Field(description="certificates to trust instead of the system's")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Settings of a run or of its method, as text."""
+
+    set_: Annotated[
+        tuple[str, ...], Field(description="a setting of run or method"), Written("--set", metavar="KEY=VALUE")
+    ] = ()
+
+
+class Format(StrEnum):
+    """How a reading command answers."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+AsFormat = Annotated[Format, typer.Option("--format", help="table or json")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name or id")]
+
+
+def warn(view: RunView) -> None:
+    """Tells a person what the run's method says about its settings."""
+    for sentence in view.warnings or ():
+        print(f"{PROGRAM}: warning: {printable(sentence)}", file=sys.stderr)
+
+
+@contextmanager
+def operator(at: Address) -> Iterator[Operator]:
+    """Requests to the coordinator; what goes wrong ends the process with its exit code."""
+    try:
+        client = Operator(find_url(at.url, at.data_dir), find_token(at.data_dir), ca_file=at.ca_file)
+    except NoAddressError as error:
+        fail(str(error), Exit.USAGE)
+    try:
+        with failures_told():
+            yield client
+    except KeyboardInterrupt:
+        fail("interrupted", Exit.INTERRUPTED)
+    finally:
+        client.close()
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Around requests: what goes wrong ends the process with a message and its exit code."""
+    try:
+        yield
+    except UnreachableError as error:
+        fail(str(error), Exit.UNREACHABLE)
+    except ProblemError as error:
+        fail(f"{error.reason}: {error.detail}", exit_of(error))
+    except OSError as error:
+        fail(str(error), Exit.LOCAL)
+
+
+def exit_of(problem: ProblemError) -> Exit:
+    """What a refusal means for the command that met it."""
+    if problem.reason in ("run-invalid", "bad-message", "bad-request"):
+        return Exit.USAGE
+    return Exit.FAILED if problem.status >= 500 else Exit.REFUSED
+
+
+def print_json(value: BaseModel | Mapping[str, Any] | Sequence[Any]) -> None:
+    """On standard output, indented."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    print(json.dumps(plain, indent=2))

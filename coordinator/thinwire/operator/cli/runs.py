@@ -1,0 +1,183 @@
+"""`thinwire run`: start, look at, steer and fetch runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thinwire.machine.quantities import in_bytes
+from thinwire.machine.text import printable
+from thinwire.operator.console import console, in_time, say
+from thinwire.operator.follow import watch as watch_run
+from thinwire.operator.rounds import rounds_of
+from thinwire.operator.sheet import Sheet
+from thinwire.operator.tables import final_measures, kind_table, link_table, measure_table, round_table
+from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.messages import Ledger, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
+
+from .options import Address, AsFormat, Assigned, Format, RunName, fail, operator, print_json, warn, with_options
+from .run_settings import run_settings
+
+app = typer.Typer(help="Start, look at, steer and fetch runs.", no_args_is_help=True)
+
+
+class ShowFormat(StrEnum):
+    """How `run show` answers."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+class Open(StrEnum):
+    """What becomes of the open exchange."""
+
+    FINISH = "finish"
+    DROP = "drop"
+
+
+OpenExchange = Annotated[Open, typer.Option("--open", help="finish the open exchange first, or drop it")]
+
+
+@app.command()
+@with_options
+def start(
+    model: Annotated[Path, typer.Option("--model", help="safetensors file to start from")],
+    *,
+    config: Annotated[Path | None, typer.Option("--config", help="run.toml")] = None,
+    assigned: Assigned,
+    follow: Annotated[bool, typer.Option("--watch", help="stay and show the rounds")] = False,
+    at: Address,
+    format_: AsFormat = Format.TABLE,
+) -> None:
+    """Start a run from a model file."""
+    settings = run_settings(config, assigned.set_)
+    if not model.is_file():
+        fail(f"--model {model}: there is no such file", Exit.USAGE)
+    with operator(at) as coordinator:
+        stored = coordinator.send_file("/v1/models", model, StoredModel)
+        view = coordinator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest))
+        if format_ is Format.JSON:
+            print_json(view)
+        else:
+            say(f"run {view.name} ({view.id}): {view.parameters} parameters, waits for {settings.present} client(s)")
+        warn(view)
+        if follow:
+            _follow(watch_run(coordinator, view.id, live=format_ is Format.TABLE))
+
+
+@app.command("list")
+@with_options
+def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
+    """All runs, the newest first."""
+    with operator(at) as coordinator:
+        found = coordinator.ask("GET", "/v1/runs", RunList)
+    if format_ is Format.JSON:
+        print_json(found)
+        return
+    words = ("run", "id", "method", "state", "created")
+    shown = Sheet(None, ("run", "id", "method", "state", "round", "answers", "created"), text=words)
+    for view in found.runs:
+        shown.add_row(
+            view.name, view.id, view.method, _state(view), f"{view.round}/{view.rounds}",
+            f"{view.answers}/{view.cohort}", in_time(view.created_at),
+        )  # fmt: skip
+    console().print(shown)
+
+
+@app.command()
+@with_options
+def show(
+    run: RunName,
+    at: Address,
+    format_: Annotated[ShowFormat, typer.Option("--format", help="table, json or csv (the ledger)")] = ShowFormat.TABLE,
+) -> None:
+    """A run, its rounds, and its ledger: bytes by client and kind, payload and framing apart."""
+    with operator(at) as coordinator:
+        if format_ is ShowFormat.CSV:
+            say(coordinator.text(f"/v1/runs/{run}/ledger", "text/csv").removesuffix("\n"))
+            return
+        view = coordinator.ask("GET", f"/v1/runs/{run}", RunView)
+        metrics = coordinator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics)
+        ledger = coordinator.ask("GET", f"/v1/runs/{run}/ledger", Ledger)
+    if format_ is ShowFormat.JSON:
+        parts = {"run": view, "metrics": metrics, "ledger": ledger}
+        print_json({name: part.model_dump(mode="json") for name, part in parts.items()})
+        return
+    screen = console()
+    screen.print(f"run {view.name} ({view.id}), {view.method}: {_state(view)}, round {view.round} of {view.rounds}")
+    if view.reason:
+        screen.print(f"reason: {printable(view.reason)}")
+    warn(view)
+    screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
+    if (measured := measure_table(metrics.exchanges)) is not None:
+        screen.print(measured)
+    if final := final_measures(metrics.exchanges):
+        screen.print(f"after the last round: {final}")
+    screen.print(kind_table(ledger))
+    screen.print(link_table(ledger))
+
+
+@app.command()
+@with_options
+def watch(run: RunName, at: Address, format_: AsFormat = Format.TABLE) -> None:
+    """Show the rounds as they come, until the run is over."""
+    with operator(at) as coordinator:
+        view = watch_run(coordinator, run, live=format_ is Format.TABLE)
+        if format_ is Format.JSON:
+            print_json(coordinator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics))
+        _follow(view)
+
+
+@app.command()
+@with_options
+def pause(run: RunName, *, open_: OpenExchange = Open.FINISH, at: Address) -> None:
+    """Offer no further tasks until the run is resumed."""
+    _command("pause", run, open_, at)
+
+
+@app.command()
+@with_options
+def resume(run: RunName, at: Address) -> None:
+    """Go on with a paused run."""
+    _command("resume", run, Open.FINISH, at)
+
+
+@app.command()
+@with_options
+def stop(run: RunName, *, open_: OpenExchange = Open.FINISH, at: Address) -> None:
+    """End a run for good; its model stays as it is."""
+    _command("stop", run, open_, at)
+
+
+@app.command()
+@with_options
+def pull(
+    run: RunName,
+    *,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="file; default: RUN.safetensors")] = None,
+    at: Address,
+) -> None:
+    """Fetch a run's global model as safetensors."""
+    path = out or Path(f"{run}.safetensors")
+    with operator(at) as coordinator:
+        size = coordinator.fetch_file(f"/v1/runs/{run}/model", path)
+    say(f"{path}: {in_bytes(size)}")
+
+
+def _command(word: str, run: str, open_: Open, at: Address) -> None:
+    with operator(at) as coordinator:
+        view = coordinator.ask("POST", f"/v1/runs/{run}/{word}", RunView, RunCommand(open=open_.value))
+    say(f"run {view.name} ({view.id}): {_state(view)}")
+
+
+def _state(view: RunView) -> str:
+    return view.state if view.outcome is None else f"{view.state}: {view.outcome}"
+
+
+def _follow(view: RunView) -> None:
+    if view.outcome != "completed":
+        fail(f"run {view.name}: {_state(view)}{f' ({view.reason})' if view.reason else ''}", Exit.FAILED)

@@ -1,0 +1,57 @@
+"""What the clients of one machine learn, on which data, over which link: the options of `demo` and `compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Clients that are alike but for their share of the data. Each field is an option of `thinwire demo`, and most are
+    handed on to `thinwire-client join`.
+    """
+
+    clients: Annotated[int, Field(ge=1, le=1000, description="processes; all answer in every round")] = 8
+    task: Annotated[str, Field(description="as for `thinwire-client join`")] = "digits"
+    split: Annotated[str, Field(description="iid, dirichlet:ALPHA, classes:K or natural")] = "dirichlet:0.3"
+    seed: Annotated[int, Field(ge=0, description="of model, split and everything random")] = 0
+    link: Annotated[str | None, Field(description="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")] = None
+    data: Annotated[Path | None, Field(description="npz file of a task that is not bundled")] = None
+    architecture: Annotated[
+        str | None, Field(description="instead of the task's own; several, by commas, take turns")
+    ] = None
+    limit: Annotated[str | None, Field(description="use only so many examples: TRAIN or TRAIN/TEST")] = None
+    allow: Annotated[
+        tuple[str, ...], Field(description="what the clients consent to, for example sample-knowledge")
+    ] = ()
+    download: Annotated[bool, Field(description="fetch the task's data from the usual place, once")] = False
+    device: Annotated[str, Field(description="where the clients train: cpu, cuda, cuda:1, mps")] = "cpu"
+
+    def learns(self, index: int) -> list[str]:
+        """Options of this client's command line: what it learns and on which data."""
+        architectures = (self.architecture or "").split(",")
+        given = {
+            "--task": self.task,
+            "--data": None if self.data is None else str(self.data),
+            "--architecture": architectures[index % len(architectures)].strip() or None,
+            "--seed": str(self.seed),
+        }
+        words = [word for option, value in given.items() if value is not None for word in (option, value)]
+        return [*words, "--download"] if self.download else words
+
+    def joins(self, index: int) -> list[str]:
+        """Options of this client's `join`: also its share, how it trains, and its link."""
+        given = {"--split": self.split, "--share": f"{index}/{self.clients}", "--device": self.device}
+        given |= {} if self.limit is None else {"--limit": self.limit}
+        given |= {} if self.link is None else {"--link": self.link}
+        words = [word for pair in given.items() for word in pair]
+        return [*self.learns(index), *words, *(word for permission in self.allow for word in ("--allow", permission))]
+
+
+def client_name(index: int) -> str:
+    """The stable name of a client by its number: randomness is derived from it."""
+    return f"client-{index:02d}"

@@ -1,0 +1,110 @@
+"""A run as it goes on, on a terminal or in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from thinwire.protocol.messages import RunMetrics, RunView
+
+from .client import Operator, UnreachableError
+from .console import console
+from .rounds import Round, rounds_of
+from .tables import ROUND_COLUMNS, round_cells, round_table
+
+PATIENCE_S: Final = 30.0
+"""How long a coordinator may be away, restarting, before watching ends."""
+WAIT_S: Final = 0.5
+LIVE_ROUNDS: Final = 20
+
+Step = Callable[[RunView, list[Round]], None]
+
+
+def follow(operator: Operator, run: str, step: Step) -> RunView:
+    """Calls `step` at every change until the run is over. Raises: `UnreachableError`, `ProblemError`."""
+    last_seen = time.monotonic()
+    while True:
+        try:
+            for _ in _changes(operator, run):
+                view = operator.ask("GET", f"/v1/runs/{run}", RunView)
+                last_seen = time.monotonic()
+                step(view, rounds_of(operator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics).exchanges))
+                if view.state == "finished":
+                    return view
+        except UnreachableError:
+            if time.monotonic() - last_seen > PATIENCE_S:
+                raise
+        time.sleep(WAIT_S)
+
+
+def _changes(operator: Operator, run: str) -> Iterator[None]:
+    """At once, then at every event; ends when the coordinator ends the stream."""
+    events = operator.events(f"/v1/runs/{run}/events")
+    yield None
+    for _ in events:
+        yield None
+
+
+def watch(operator: Operator, run: str, *, live: bool) -> RunView:
+    """The run when it is over; the rounds are shown on standard output, or nowhere."""
+    if not live:
+        return follow(operator, run, lambda _view, _rounds: None)
+    with shown(console()) as step:
+        return follow(operator, run, step)
+
+
+@contextmanager
+def shown(screen: Console) -> Iterator[Step]:
+    """Shows rounds as they come: redrawn in place on a terminal, one line each elsewhere."""
+    if screen.is_terminal:
+        with _drawn(screen) as step:
+            yield step
+    else:
+        yield _lines(screen)
+
+
+@contextmanager
+def _drawn(screen: Console) -> Iterator[Step]:
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=40),
+        TextColumn("{task.fields[state]}", markup=False),
+        TimeElapsedColumn(),
+        console=screen,
+    )
+    task = bar.add_task("starting", total=None, state="")
+
+    with Live(Group(bar), console=screen, refresh_per_second=4) as live:
+
+        def step(view: RunView, rounds: list[Round]) -> None:
+            done = rounds[-1].round
+            state = f"{done}/{view.rounds} rounds, "
+            state += f"{view.answers}/{view.cohort} answers" if view.state == "running" else view.state
+            bar.update(task, description=view.method, total=view.rounds, completed=done, state=state)
+            live.update(Group(round_table(rounds, view.parameters, last=LIVE_ROUNDS), bar))
+
+        yield step
+
+
+def _lines(screen: Console) -> Step:
+    run, told = "", 0
+
+    def step(view: RunView, rounds: list[Round]) -> None:
+        nonlocal run, told
+        if view.id != run:
+            run, told = view.id, 0
+            screen.print(f"run {view.name}: {view.method}")
+        # A round's accuracy is known when the next exchange has closed; without one, when the run is over.
+        ready = len(rounds) if view.state == "finished" else len(rounds) - 1
+        while told < ready:
+            cells = zip(ROUND_COLUMNS, round_cells(rounds[told], view.parameters), strict=True)
+            screen.print("  ".join(f"{name} {cell}" for name, cell in cells if cell), soft_wrap=True)
+            told += 1
+
+    return step

@@ -1,0 +1,1 @@
+"""Reports: a page, a picture, the figures."""

@@ -1,0 +1,53 @@
+"""What a run has come to: what the coordinator says of it, and what its clients' kernels counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from thinwire.protocol.messages import ExchangeMetrics, Ledger, RunMetrics, RunView
+from thinwire.protocol.reasons import ProblemError
+
+from .client import Operator
+from .rounds import Round, rounds_of
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run that is over. `kernel`: client -> (sent, received) bytes as its kernel counted, to the last one."""
+
+    view: RunView
+    exchanges: list[ExchangeMetrics]
+    ledger: Ledger
+    kernel: Mapping[str, tuple[int, int]]
+    model: Path | None
+    seconds: float
+
+    @property
+    def rounds(self) -> list[Round]:
+        return rounds_of(self.exchanges)
+
+
+def result_of(
+    operator: Operator, view: RunView, model: Path, *, seconds: float | None = None,
+    kernel: Mapping[str, tuple[int, int]] | None = None,
+) -> Result:  # fmt: skip
+    """What the coordinator says of a run that is over; its model, if it has one, is written to `model`. `seconds`: it
+    took; else those of its rounds.
+    """
+    path = f"/v1/runs/{view.id}"
+    try:
+        operator.fetch_file(f"{path}/model", model)
+    except ProblemError as error:
+        if error.reason not in ("no-global-model", "model-not-ready"):
+            raise
+    exchanges = operator.ask("GET", f"{path}/metrics", RunMetrics).exchanges
+    return Result(
+        view=view,
+        exchanges=exchanges,
+        ledger=operator.ask("GET", f"{path}/ledger", Ledger),
+        kernel=kernel or {},
+        model=model if model.exists() else None,
+        seconds=sum(one.cost.seconds for one in rounds_of(exchanges)) if seconds is None else seconds,
+    )

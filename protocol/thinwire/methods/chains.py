@@ -1,0 +1,35 @@
+"""How the payloads of an exchange are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from thinwire.codecs import Chain
+
+
+@dataclass(frozen=True, slots=True)
+class Chains:
+    """How the payloads of one kind of exchange are written.
+
+    `down`: broadcast parts; where it needs a reference, clients without the base get the part in `full`, which needs
+    none and is lossless. `up`: answers. `private`: parts for one client.
+    """
+
+    down: Chain = field(default_factory=Chain)
+    up: Chain = field(default_factory=Chain)
+    full: Chain = field(default_factory=Chain)
+    private: Chain = field(default_factory=Chain)
+
+    @staticmethod
+    def parse(down: str = "", up: str = "", full: str = "byte_shuffle, zstd", private: str = "") -> Chains:
+        return Chains(Chain.parse(down), Chain.parse(up), Chain.parse(full), Chain.parse(private))
+
+    @staticmethod
+    def plain() -> Chains:
+        """Raw arrays in all directions: the baseline of every comparison."""
+        return Chains()
+
+    @property
+    def whole(self) -> Chain:
+        """The chain of a broadcast part for a client that holds no base."""
+        return self.full if self.down.needs_reference else self.down

@@ -1,0 +1,139 @@
+"""What a run's settings mean: method, server half, chains, plans. The same for the service and for a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from thinwire.codecs import Arrays, Chain, CodecError, Spec
+from thinwire.protocol.encoding import spec_digest
+from thinwire.protocol.messages import ChainsMessage, Plan
+from thinwire.protocol.reasons import ProblemError
+from thinwire.protocol.settings import RunSettings
+
+from .chains import Chains
+from .method import Method
+from .reducers import Bounds, Robust
+from .registry import find_method, server_half
+from .server_half import RunFacts, ServerHalf
+from .settings import MethodSettings
+from .values import EVALUATE, State, Task
+
+_EVALUATION: Final = Chains.parse("byte_shuffle, zstd")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A run's constant side. `id`: what plans call the run. `spec`: the digest of the spec that all clients' models
+    must have, None: any; `parameters`: how many numbers the run's model has.
+    """
+
+    id: str
+    run: RunSettings
+    method: Method
+    settings: MethodSettings
+    server: ServerHalf[Any]
+    spec: bytes | None
+    parameters: int
+
+    def chains(self, kind: str) -> Chains:
+        """The chains in force for a kind of exchange: the method's defaults, or raw ones, with what the run says put
+        over them. Raises: `CodecError`.
+        """
+        run, plain, defaults = self.run, self.run.chains == "plain", self.method.chains(self.settings)
+        written = run.chains if isinstance(run.chains, dict) else {}
+        unknown = [name for name in written if name not in {"*", EVALUATE, *defaults}]
+        if unknown:
+            raise CodecError("bad-chain", f"{self.method.id} has no exchanges of kind {unknown[0]!r}")
+        usual = _EVALUATION if kind == EVALUATE else Chains()
+        chains = Chains.plain() if plain else defaults.get(kind, usual)
+        names = (kind,) if kind == EVALUATE else ("*", kind)
+        for over in [written[name] for name in names if name in written]:
+            chains = _put_over(chains, over.down, over.up, over.private)
+        if kind != EVALUATE:
+            chains = _put_over(chains, run.downlink, run.uplink, None)
+        if chains.private.needs_reference:
+            raise CodecError("bad-chain", "the chain of private parts cannot have a reference")
+        return chains
+
+    def for_model(self, model: Arrays) -> Definition:
+        """The same run, of this model."""
+        spec = spec_digest(Spec.of(model)) if self.method.shared_model else None
+        return replace(self, spec=spec, parameters=sum(array.size for array in model.values()))
+
+    @property
+    def builds_on_broadcasts(self) -> bool:
+        """Whether a broadcast may be written against the one before, whose arrays must then be kept."""
+        kinds = self.method.chains(self.settings)
+        return any(self.chains(kind).down.needs_reference for kind in (*kinds, EVALUATE))
+
+    def plan(self, task: Task, parts: Mapping[str, Spec]) -> Plan:
+        """What is constant for this kind of exchange."""
+        chains = self.chains(task.kind)
+        return Plan(
+            run=self.id,
+            method=self.method.id,
+            settings=self.settings.model_dump(mode="json", by_alias=True),
+            kind=task.kind,
+            seed=self.run.seed,
+            rounds=self.run.rounds,
+            parts={name: spec.to_plain() for name, spec in parts.items()},
+            reply=task.reply.to_plain(),
+            chains=ChainsMessage(
+                down=chains.down.to_plain(),
+                up=chains.up.to_plain(),
+                full=chains.full.to_plain(),
+                private=chains.private.to_plain(),
+            ),
+            max_examples=self.run.max_examples,
+            model=self.spec,
+        )
+
+    def first_state(self, model: Arrays) -> State:
+        """The state before the first exchange, whose chains are proved on it. Raises: `run-invalid`."""
+        try:
+            state = self.server.start(model, self.run.seed)
+            task = self.server.task(state)
+            if task is not None:
+                chains = self.chains(task.kind)
+                for arrays in task.parts.values():
+                    chains.down.bound(Spec.of(arrays))
+                    chains.whole.bound(Spec.of(arrays))
+                chains.up.bound(task.reply)
+        except (CodecError, ValueError) as error:
+            raise ProblemError("run-invalid", str(error)) from None
+        return state
+
+
+def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, parameters: int = 0) -> Definition:
+    """The run these settings mean. Raises: `run-invalid`, with what does not go together."""
+    try:
+        method = find_method(run.method)
+        settings = method.settings.model_validate(run.settings)
+        robust = Robust.of(run)
+        method.check(settings, robust)
+        facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value), robust)
+        server = server_half(run.method)(settings, facts)
+        definition = Definition(run_id, run, method, settings, server, spec, parameters)
+        definition.chains(EVALUATE)  # whatever is written wrongly shows here
+    except KeyError as error:
+        raise ProblemError("run-invalid", str(error.args[0])) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise ProblemError("run-invalid", f"settings of {run.method}: {where}: {first['msg']}") from None
+    except (CodecError, ValueError) as error:
+        raise ProblemError("run-invalid", str(error)) from None
+    return definition
+
+
+def _put_over(chains: Chains, down: str | None, up: str | None, private: str | None) -> Chains:
+    return Chains(
+        chains.down if down is None else Chain.parse(down),
+        chains.up if up is None else Chain.parse(up),
+        chains.full,
+        chains.private if private is None else Chain.parse(private),
+    )

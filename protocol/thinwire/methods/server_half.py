@@ -1,0 +1,70 @@
+"""The server's side of a method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+from thinwire.codecs import Arrays, Spec
+
+from .reducers import Bounds, Reducer, Robust
+from .settings import SettingsT
+from .values import EVALUATE, State, Task
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What every server half may know of its run, constant from the first exchange to the last."""
+
+    rounds: int
+    seed: int
+    bounds: Bounds
+    robust: Robust = field(default_factory=Robust)
+
+
+class ServerHalf(ABC, Generic[SettingsT]):
+    """numpy only; pure: no clock, no input or output, no state outside `State`."""
+
+    reducer: Reducer[Any]
+
+    def __init__(self, settings: SettingsT, facts: RunFacts) -> None:
+        self.settings = settings
+        self.facts = facts
+
+    @abstractmethod
+    def start(self, model: Arrays, seed: int) -> State:
+        """The state before the first exchange. `model`: the user's initial arrays.
+
+        Raises: `CodecError` (`bad-spec`) where this method cannot work with such a model.
+        """
+
+    @abstractmethod
+    def task(self, state: State) -> Task | None:
+        """The next exchange; None when the run is complete."""
+
+    def private(self, state: State, task: Task, client: str) -> Arrays | None:
+        """A part of the task for this client alone, added on its side as part "private"; None where there is none."""
+        return None
+
+    @abstractmethod
+    def advance(self, state: State, total: Any) -> State:
+        """The state after `task(state)`, whose contributions sum to `total` (never of zero contributions)."""
+
+    def give_up(self, state: State) -> State | None:
+        """The state after an exchange whose quorum was missed; None: offer the exchange again."""
+        return None
+
+    @abstractmethod
+    def model(self, state: State) -> Arrays | None:
+        """The global model as named arrays; None for a method that has none."""
+
+    def warnings(self) -> list[str]:
+        """What a person should know before a run with these settings and facts begins, one sentence each."""
+        return []
+
+    def evaluation(self, state: State) -> Task | None:
+        """The exchange that measures the final state; None for nothing to measure."""
+        model = self.model(state)
+        parts = {} if model is None else {"model": model}
+        return Task(state.round, state.step, EVALUATE, parts, Spec())

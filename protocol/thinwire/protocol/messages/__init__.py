@@ -1,0 +1,55 @@
+"""Every control message, as pydantic models: strict, unknown keys refused, no NaN.
+
+Field names are the keys on the wire. Bytes are bytes in msgpack and lower-case hex in JSON; inline payloads
+exist only in msgpack. Fields that are None are not written.
+"""
+
+from thinwire.protocol.fields import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
+
+from .enrolment import ClientList, ClientView, Enrolled, Enrolment, Invite, InviteRequest, OperatorToken
+from .exchanges import (
+    AnswerMessage,
+    ChainsMessage,
+    DeclineMessage,
+    PartMessage,
+    Plan,
+    Registration,
+    TaskMessage,
+    VerdictMessage,
+)
+from .ledger import LEDGER_KINDS, Ledger, LedgerKind, LedgerRow, LinkRow
+from .problem import Problem
+from .runs import ExchangeMetrics, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
+
+__all__ = [
+    "LEDGER_KINDS",
+    "MAX_INLINE_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "AnswerMessage",
+    "ChainsMessage",
+    "ClientList",
+    "ClientView",
+    "DeclineMessage",
+    "Enrolled",
+    "Enrolment",
+    "ExchangeMetrics",
+    "Invite",
+    "InviteRequest",
+    "Ledger",
+    "LedgerKind",
+    "LedgerRow",
+    "LinkRow",
+    "OperatorToken",
+    "PartMessage",
+    "Plan",
+    "Problem",
+    "Registration",
+    "RunCommand",
+    "RunList",
+    "RunMetrics",
+    "RunRequest",
+    "RunView",
+    "StoredModel",
+    "TaskMessage",
+    "VerdictMessage",
+]

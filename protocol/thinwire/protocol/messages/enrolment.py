@@ -1,0 +1,65 @@
+"""How clients get in, and what an operator sees of them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from thinwire.protocol.fields import Message, Name, Role, Token
+
+
+class Enrolment(Message):
+    """`POST /v1/clients`: who wants in. `name`: the client's stable name; None takes the invite's or a free one."""
+
+    invite: str = Field(min_length=1, max_length=200)
+    name: Name | None = None
+
+
+class Enrolled(Message):
+    """The answer, also to `POST /v1/clients/{name}/token`: the name in force and the token to send with every further
+    request.
+    """
+
+    client: Name
+    token: Token
+    group: Name
+    role: Role
+
+
+class InviteRequest(Message):
+    """`POST /v1/invites`, by an operator. `uses`: how many clients may enrol with it."""
+
+    group: Name = "default"
+    role: Role = "client"
+    uses: int = Field(1, ge=1, le=1_000_000)
+    expires_in_s: float | None = Field(None, gt=0)
+
+
+class Invite(Message):
+    """A new invite; the code is shown once and stored hashed."""
+
+    invite: str
+    group: Name
+    role: Role
+    uses: int
+
+
+class OperatorToken(Message):
+    """`POST /v1/operator/token`, by whoever has the one it replaces; shown once and stored in the data folder."""
+
+    token: Token
+
+
+class ClientView(Message):
+    """A client as operators see it. `seen_at`: of its last request, Unix seconds."""
+
+    client: Name
+    group: Name
+    role: Role
+    revoked: bool = False
+    seen_at: float | None = None
+
+
+class ClientList(Message):
+    """`GET /v1/clients`, by an operator, by name."""
+
+    clients: list[ClientView]

@@ -1,0 +1,87 @@
+"""Runs: what they start from, how they stand, what their exchanges measured."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from thinwire.protocol.fields import Count, Digest, Id, Message, Plain, RunOutcome, RunState
+from thinwire.protocol.settings import RunSettings
+
+
+class StoredModel(Message):
+    """The answer to `POST /v1/models`, whose body is a safetensors file: what the runs to come call it."""
+
+    digest: Digest
+    parameters: Count
+
+
+class RunRequest(Message):
+    """`POST /v1/runs`, by an operator. `model`: the digest of a stored model, whose arrays the run starts from."""
+
+    settings: RunSettings
+    model: Digest
+
+
+class RunView(Message):
+    """A run as operators see it. `reason`: why it is paused or has failed. `warnings`: what its method says about
+    these settings. Times are Unix seconds.
+    """
+
+    id: Id
+    name: str
+    method: str
+    state: RunState
+    outcome: RunOutcome | None = None
+    reason: str | None = None
+    round: Count
+    step: Count
+    rounds: Count
+    exchange: Count
+    answers: Count
+    cohort: Count
+    parameters: Count
+    model: Digest | None = None
+    created_at: float
+    finished_at: float | None = None
+    warnings: list[str] | None = None
+    settings: Plain
+
+
+class RunList(Message):
+    """`GET /v1/runs`, the newest first."""
+
+    runs: list[RunView]
+
+
+class RunCommand(Message):
+    """`POST /v1/runs/{run}/pause | resume | stop`. `open`: whether the open exchange is finished first or dropped."""
+
+    open: Literal["finish", "drop"] = "finish"
+
+
+class ExchangeMetrics(Message):
+    """One closed exchange. `metrics`: example-weighted means over the answers; accuracy and loss are of the arrays that
+    the exchange broadcast. Byte counts are wire bytes of this run: of this exchange, the payload among them, and of all
+    up to when its broadcast was complete (`*_before`): where its accuracy is plotted.
+    """
+
+    exchange: Count
+    round: Count
+    step: Count
+    kind: str
+    answers: Count
+    offers: Count
+    metrics: dict[str, float]
+    seconds: float
+    uplink_bytes: Count
+    downlink_bytes: Count
+    uplink_payload_bytes: Count
+    downlink_payload_bytes: Count
+    uplink_bytes_before: Count
+    downlink_bytes_before: Count
+
+
+class RunMetrics(Message):
+    """`GET /v1/runs/{run}/metrics`, in order."""
+
+    exchanges: list[ExchangeMetrics]

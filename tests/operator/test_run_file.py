@@ -1,0 +1,30 @@
+"""A run's settings as a file are the same settings, read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thinwire.operator.cli.compare import SUITED
+from thinwire.operator.cli.run_settings import run_settings
+from thinwire.operator.run_file import as_toml
+from thinwire.protocol.settings import RunSettings
+
+CASES: dict[str, dict[str, Any]] = {
+    **{method: {"method": method, **given} for method, given in SUITED.items()},
+    "defaults": {},
+    "plain": {"chains": "plain", "seed": 2**62, "max_value": 1e-05, "evaluate": False},
+    "words": {"uplink": 'top_k(0.05), "quoted" \\ \t é', "settings": {"lr-schedule": "cosine"}},
+    "by kind": {"chains": {"*": {"up": "zstd"}, "train": {"down": "", "private": None}}},
+    "a list": {"method": "progfed", "settings": {"schedule": [1, 2, 3]}},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_written_is_what_is_read(name: str, tmp_path: Path) -> None:
+    settings = RunSettings.model_validate({"name": "night", **CASES[name]})
+    path = tmp_path / "run.toml"
+    path.write_text(as_toml(settings.model_dump(mode="json")))
+    assert run_settings(path, []) == settings

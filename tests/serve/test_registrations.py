@@ -1,0 +1,283 @@
+"""Registrations: who gets which task, when a poll ends, and what is told when there is nothing to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.serve.conftest import Play
+from tests.serve.house import House, reason_of
+from thinwire.coordinator.serve.registrations import FinishedError
+from thinwire.protocol.messages import PartMessage, Registration
+from thinwire.protocol.reasons import ProblemError
+
+Stage = Callable[[Play], None]
+
+
+def test_a_waiting_poll_gets_its_task_when_it_is_asked(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+        poll = asyncio.create_task(house.register(client))
+        await house.until_parked(1)
+        task = await house.ask(client)
+        message = await poll
+        assert message is not None
+        assert (message.task, message.run, message.exchange, message.round) == (task, "run001", 0, 1)
+        assert message.options == {"epochs": 2}
+        assert message.parts == [PartMessage(form="full", inline=b"run001/0")]
+        # The same whenever it asks; on another wire without its bytes.
+        assert await house.register(client) == message
+        plain = await house.register(client, inline=False)
+        assert plain is not None
+        assert plain.parts[0].inline is None
+        assert plain.parts[0].size == 8
+
+    play(act)
+
+
+def test_the_deadline_is_what_is_left(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+        await house.ask(client)
+        left = []
+        for passed_s in (0.0, 10.0, 100.0):
+            house.now += passed_s
+            message = await house.register(client)
+            assert message is not None
+            left.append(message.deadline_s)
+        assert left == [30.0, 20.0, 0.0]
+
+    play(act)
+
+
+@pytest.mark.parametrize(
+    ("holds", "wanted"),
+    [
+        ({}, PartMessage(form="full", inline=b"full")),
+        ({"run001": 0}, PartMessage(form="delta", inline=b"delta")),
+        ({"run001": 1}, PartMessage(form="held")),
+        ({"run001": 7}, PartMessage(form="full", inline=b"full")),
+        ({"another1": 0}, PartMessage(form="full", inline=b"full")),
+    ],
+)
+def test_what_a_client_holds_is_not_sent_again(play: Stage, holds: dict[str, int], wanted: PartMessage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+        await house.close()
+        await house.exchange(index=1, content=b"full", delta=b"delta")
+        await house.ask(client, index=1)
+        message = await house.register(client, holds=holds)
+        assert message is not None
+        assert message.parts == [wanted]
+
+    play(act)
+
+
+def test_a_private_part_comes_last_and_inline_where_nothing_else_is(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+        await house.ask(client, private=b"alone")
+        both = await house.register(client)
+        held = await house.register(client, holds={"run001": 0})
+        assert both is not None
+        assert held is not None
+        spec = {"p": ["float32", [1]]}
+        assert both.parts[0].inline == b"run001/0"
+        assert both.parts[1] == PartMessage(digest=house.put("run001", b"alone"), size=5, spec=spec)
+        assert held.parts == [PartMessage(form="held"), PartMessage(inline=b"alone", spec=spec)]
+
+    play(act)
+
+
+def test_a_newer_poll_replaces_the_one_that_waits(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+        first = asyncio.create_task(house.register(client))
+        await house.until_parked(1)
+        second = asyncio.create_task(house.register(client))
+        assert await first is None
+        assert house.presence.parked == 1
+        assert not second.done()
+        await house.ask(client)
+        assert await second is not None
+        assert house.presence.parked == 0
+
+    play(act)
+
+
+def test_a_run_that_goes_on_wakes_who_has_a_task_of_it(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+        await house.ask(client)
+        await house.runs.set_state(house.leases["run001"], "paused", "by the operator", house.now)
+        poll = asyncio.create_task(house.register(client))
+        await house.until_parked(1)
+        assert not poll.done()
+        await house.runs.set_state(house.leases["run001"], "running", None, house.now)
+        house.signals.publish("group:default")
+        assert await poll is not None
+
+    play(act)
+
+
+def test_when_all_runs_are_over_the_newest_names_its_model(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        stranger = await house.enrol("eve", group="others")
+        await house.run("old001")
+        await house.run("new001")
+        poll = asyncio.create_task(house.register(client))
+        await house.until_parked(1)
+        await house.finish("new001", b"m" * 32)
+        await house.finish("old001", b"o" * 32)
+        with pytest.raises(FinishedError) as caught:
+            await poll
+        assert caught.value.model == b"o" * 32
+        # Where there is no run at all one may begin.
+        assert await house.register(stranger, 0) is None
+
+    play(act)
+
+
+def test_another_model_is_a_mismatch(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run(spec=b"s" * 8)
+        with pytest.raises(ProblemError) as caught:
+            await house.register(client, spec=b"x" * 8)
+        assert caught.value.reason == "model-mismatch"
+        assert await house.register(client, 0, spec=b"s" * 8) is None
+        assert await house.register(client, 0) is None
+
+    play(act)
+
+
+@pytest.mark.parametrize("how", ["revoked", "rotated"])
+def test_a_token_that_ends_ends_the_poll(play: Stage, how: str) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+        poll = asyncio.create_task(house.register(client))
+        await house.until_parked(1)
+        if how == "revoked":
+            await house.enrolment.revoke("ann")
+        else:
+            await house.enrolment.rotate("ann", client.token_hash)
+        with pytest.raises(ProblemError) as caught:
+            await poll
+        assert reason_of(caught.value) == "token-invalid"
+        assert house.ended == ["ann"]
+
+    play(act)
+
+
+def test_who_hangs_up_is_gone_until_heard_again(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        hung_up = asyncio.Event()
+
+        async def until_hung_up() -> None:
+            await hung_up.wait()
+
+        poll = asyncio.create_task(
+            house.registrations.next_task(client, Registration(), 60.0, inline=True, hung_up=until_hung_up)
+        )
+        await house.until_parked(1)
+        roles = ["client"]
+
+        async def present() -> set[str]:
+            return await house.presence_rows.present("default", None, roles, house.now - 10)  # type: ignore[arg-type]
+
+        assert await present() == {"ann"}
+        hung_up.set()
+        assert await poll is None
+        assert await present() == set()
+        house.presence.touch("ann")
+        await house.presence.save()
+        assert await present() == {"ann"}
+        # Whoever left in peace is there for a while.
+        house.now += 5
+        assert await house.register(client, 0) is None
+        await house.presence.save()
+        assert await present() == {"ann"}
+        house.now += 11
+        assert await present() == set()
+
+    play(act)
+
+
+def test_polls_end_when_the_process_does(play: Stage) -> None:
+    async def act(house: House) -> None:
+        clients = [await house.enrol(name) for name in ("ann", "bob")]
+        await house.run()
+        polls = [asyncio.create_task(house.register(client)) for client in clients]
+        await house.until_parked(2)
+        house.registrations.stop()
+        assert await asyncio.gather(*polls) == [None, None]
+        assert await house.register(clients[0]) is None
+
+    play(act)
+
+
+def test_the_next_task_rides_on_an_answer_and_holds_its_parts(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+        await house.ask(client)
+        message = await house.register(client)
+        assert message is not None
+        facts = await house.book.find(message.task, "ann")
+        riding = asyncio.create_task(house.registrations.following("ann", facts, inline=True))
+        await house.close()
+        await house.exchange(index=1, content=b"full", delta=b"delta")
+        await house.ask(client, index=1)
+        following = await riding
+        assert following is not None
+        assert following.parts == [PartMessage(form="delta", inline=b"delta")]
+        await house.finish()
+        assert await house.registrations.following("ann", facts, inline=True) is None
+
+    play(act)
+
+
+def test_a_full_disk_keeps_nobody_from_a_task_that_is_open(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+
+        async def full(*_: object, **__: object) -> None:
+            raise ProblemError("storage-full")
+
+        monkeypatch.setattr(house.database, "transaction", full)
+        with pytest.raises(ProblemError) as caught:
+            await house.register(client)
+        assert caught.value.reason == "storage-full"
+        monkeypatch.undo()
+        await house.ask(client)
+        monkeypatch.setattr(house.database, "transaction", full)
+        message = await house.register(client)
+        assert message is not None
+        facts = await house.book.find(message.task, "ann")
+        following = await house.registrations.following("ann", facts, inline=True)
+        assert following is not None
+        assert following.task == message.task
+
+    play(act)
