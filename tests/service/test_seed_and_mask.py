@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from thinwire.edge_client.cli import app as edge_client
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.model import read_model
 from thinwire.edge_client.problems.built_in import find_problem
+from thinwire.methods.model_file import read_model
 from thinwire.methods.sparse_masks.frozen import frozen_weights
 from thinwire.operator.cli.app import app as coordinator
 from thinwire.protocol.exit_codes import Exit
