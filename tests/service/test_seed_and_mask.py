@@ -73,7 +73,7 @@ def test_a_seed_first_and_a_mask_in_the_end(service: Service, digits_model: Path
     assert load_file(state).keys() == first.keys()
     refused = command(edge_client, "model", "expand", str(service.folder / "client-00.json"), "--out", str(state))
     assert refused.exit_code == Exit.USAGE
-    assert "not a safetensors file" in refused.stderr
+    assert "not a model file (safetensors)" in refused.stderr
     listed = json.loads(command(coordinator, "methods", "--format", "json").stdout)["methods"]
     (mine,) = [method for method in listed if method["id"] == "sparse_masks"]
     assert "lambda" in {setting["name"] for setting in mine["settings"]}
