@@ -18,6 +18,7 @@ from .tables import answers, exchanges, payloads, runs, tasks
 from .uploads import delete_uploads
 
 _KEY = ("run", "exchange")
+_ONE = select(exchanges).where(exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +141,12 @@ class Exchanges:
 
     async def get(self, run: str, exchange: int) -> ExchangeRow | None:
         """The exchange, if it has been opened."""
-        query = select(exchanges).where(_is(run, exchange))
 
         def work(connection: Connection) -> ExchangeRow | None:
-            row = connection.execute(query).first()
+            row = connection.execute(_ONE, {"of_run": run, "index": exchange}).first()
             return None if row is None else ExchangeRow(**row._mapping)
 
-        return await self._database.read(work)
+        return await self._database.look(work)
 
 
 def _is(run: str, exchange: int) -> ColumnElement[bool]:

@@ -149,7 +149,7 @@ class Presence:
 
     async def get(self, client: str) -> Seen | None:
         """What this client last said, if it was ever heard."""
-        row = await self._database.read(lambda connection: connection.execute(_ONE, {"of": client}).one_or_none())
+        row = await self._database.look(lambda connection: connection.execute(_ONE, {"of": client}).one_or_none())
         return None if row is None else Seen(*row)
 
     async def seen_at(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, insert, or_, select, update
 
 from thinwire.coordinator.runs.rows import RunCommand, RunRow
 from thinwire.protocol.fields import RunOutcome, RunState
@@ -17,6 +17,10 @@ from .leases import Lease, fence
 from .payloads import NO_EXCHANGE
 from .tables import payloads, runs, tasks
 from .uploads import delete_uploads
+
+_ONE = select(runs).where(runs.c.id == bindparam("of"))
+_LOCKED = _ONE.with_for_update()
+_OF_GROUP = select(runs).where(runs.c.group == bindparam("of_group")).order_by(runs.c.created_at, runs.c.id)
 
 
 class Runs:
@@ -61,7 +65,9 @@ class Runs:
 
     async def of_group(self, group: str) -> list[RunRow]:
         """The runs that clients of this group may serve, the oldest first."""
-        return await self._select(runs.c.group == group)
+        return await self._database.read(
+            lambda connection: [_row(row) for row in connection.execute(_OF_GROUP, {"of_group": group})]
+        )
 
     async def unfinished(self) -> list[RunRow]:
         """The runs that somebody has to lead, the oldest first."""
@@ -73,7 +79,7 @@ class Runs:
 
     async def get(self, run: str) -> RunRow:
         """By id. Raises: `run-not-found`."""
-        return await self._database.read(lambda connection: _get(connection, run))
+        return await self._database.look(lambda connection: _get(connection, run))
 
     async def find(self, key: str) -> RunRow:
         """By id, or else by name. Raises: `run-not-found`."""
@@ -157,8 +163,7 @@ class Runs:
 
 
 def _get(connection: Connection, run: str, *, lock: bool = False) -> RunRow:
-    query = select(runs).where(runs.c.id == run)
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    row = connection.execute(_LOCKED if lock else _ONE, {"of": run}).first()
     if row is None:
         raise ProblemError("run-not-found", f"no run has the id {run[:64]!r}")
     return _row(row)

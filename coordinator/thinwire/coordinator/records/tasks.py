@@ -185,11 +185,11 @@ class Tasks:
             row = connection.execute(_OPEN_OF, {"client": client}).first()
             return None if row is None else OpenTask(**row._mapping)
 
-        return await self._database.read(work)
+        return await self._database.look(work)
 
     async def get(self, task: str, client: str) -> TaskRow:
         """Raises: `task-not-found`, also for another client's task."""
-        return await self._database.read(lambda connection: find_task(connection, task, client))
+        return await self._database.look(lambda connection: find_task(connection, task, client))
 
     async def of(self, run: str, exchange: int) -> list[TaskRow]:
         """All tasks of an exchange, by slot and offer."""
