@@ -198,8 +198,8 @@ async def at_most(count: int, calls: Iterable[Callable[[], Any]]) -> None:
     await asyncio.gather(*(one(call) for call in calls))
 
 
-def _parked(lab: Lab) -> int:
-    text = lab.operator.text("/metrics", "text/plain")
+async def _parked(asking: Connection) -> int:
+    text = (await asking.ask("GET", "/metrics")).decode()
     return int(float(text.partition("\nthinwire_parked_clients ")[2].split()[0]))
 
 
@@ -214,11 +214,13 @@ async def _play(lab: Lab, clients: int, exchanges: int) -> Grown:
     await fleet[0].enrol(invite)
     await fleet[0].register(0)  # what is loaded and opened with the first request of all is no memory of a client
     await at_most(AT_ONCE, [lambda one=one: one.enrol(invite) for one in fleet[1:]])
+    asking = Connection("127.0.0.1", lab.port)
+    await asking.open()
     marks = Marks(pid, exchanges)
     memory, used = anonymous_bytes(pid), cpu_seconds(pid)
     working = [asyncio.create_task(one.work(marks)) for one in fleet]
     try:
-        while await asyncio.to_thread(_parked, lab) < clients:
+        while await _parked(asking) < clients:
             _check(working)
             await asyncio.sleep(0.2)
         polls, waiting = cpu_seconds(pid) - used, anonymous_bytes(pid) - memory

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, Executable, bindparam, delete, exists, select
 
 from thinwire.coordinator.runs.rows import AnswerRow, TaskRow
 
-from .database import Database, upsert
+from .database import Database, upsert_in
+from .presence import note_held
 from .tables import answers, tasks
-from .tasks import find_task, note_seen
+from .tasks import find_task
 
 _FEW_TASKS: Final = 50
 """Of more tasks than these the whole exchange is read."""
@@ -39,7 +41,6 @@ class Answers:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._noting: Executable | None = None
 
     async def arrive(
         self,
@@ -54,7 +55,8 @@ class Answers:
         durable: bool = False,
     ) -> TaskRow:
         """Notes the answer of an open task. `digest`, `size` in bytes: of its payload, which is stored; None and 0
-        without one. A repeat, or one that comes too late, changes nothing. The task as it stands.
+        without one. A repeat, or one that comes too late, is none. To have answered implies holding the parts of the
+        exchange. The task as it stands.
 
         Raises: `task-not-found`, also for another client's task.
         """
@@ -66,10 +68,8 @@ class Answers:
         def work(connection: Connection) -> TaskRow:
             row = find_task(connection, task, client, lock=True)
             if row.state == "open":
-                if self._noting is None:  # to build it takes longer than to execute it
-                    self._noting = upsert(connection, answers).on_conflict_do_nothing(index_elements=["task"])
-                connection.execute(self._noting, values)
-            note_seen(connection, client, now)
+                connection.execute(_noting(connection.dialect.name), values)
+            note_held(connection, client, row.run, row.exchange, now)
             return row
 
         return await self._database.transaction(work, durable=durable)
@@ -96,6 +96,11 @@ class Answers:
         """The answers that count, as they came."""
         wanted = {"of_run": run, "index": exchange, "of_state": "accepted"}
         return await self._database.read(lambda connection: _rows(connection, _OF_EXCHANGE, wanted))
+
+
+@cache
+def _noting(dialect: str) -> Executable:
+    return upsert_in(dialect, answers).on_conflict_do_nothing(index_elements=["task"])
 
 
 def _rows(connection: Connection, query: Executable, wanted: Mapping[str, Any]) -> list[AnswerRow]:

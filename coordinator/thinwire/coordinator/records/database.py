@@ -196,7 +196,12 @@ def _run(connection: Connection, driver: sqlite3.Connection, transaction: _Trans
 
 def upsert(connection: Connection, table: Table) -> sqlite.Insert:
     """An insert in the connection's dialect, which can say what happens where there is such a row already."""
-    return {"sqlite": sqlite.insert}[connection.dialect.name](table)
+    return upsert_in(connection.dialect.name, table)
+
+
+def upsert_in(dialect: str, table: Table) -> sqlite.Insert:
+    """The same for statements that are built once for each dialect: to build one takes longer than to execute it."""
+    return {"sqlite": sqlite.insert}[dialect](table)
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, bindparam, delete, select, update
 
 from thinwire.coordinator.runs.rows import ExchangeRow
 
-from .database import Database, upsert
+from .database import Database, upsert_in
 from .events import add_event
 from .leases import Lease, fence
 from .payloads import NO_EXCHANGE, name_broadcast
@@ -48,9 +49,7 @@ class Exchanges:
 
         def work(connection: Connection) -> None:
             fence(connection, lease)
-            new = upsert(connection, exchanges).values(values)
-            others = {name: new.excluded[name] for name in values if name not in _KEY}
-            connection.execute(new.on_conflict_do_update(index_elements=_KEY, set_=others))
+            connection.execute(_opening(connection.dialect.name), values)
             name_broadcast(connection, row.run, row.exchange, row.plan, digests)
             add_event(connection, row.run, "run", now)
 
@@ -147,6 +146,13 @@ class Exchanges:
             return None if row is None else ExchangeRow(**row._mapping)
 
         return await self._database.look(work)
+
+
+@cache
+def _opening(dialect: str) -> Executable:
+    new = upsert_in(dialect, exchanges)
+    others = {column.name: new.excluded[column.name] for column in exchanges.c if column.name not in _KEY}
+    return new.on_conflict_do_update(index_elements=_KEY, set_=others)
 
 
 def _is(run: str, exchange: int) -> ColumnElement[bool]:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from thinwire.coordinator.runs.rows import RunCommand, RunRow
 from thinwire.protocol.fields import RunOutcome, RunState
@@ -20,6 +32,16 @@ from .uploads import delete_uploads
 
 _ONE = select(runs).where(runs.c.id == bindparam("of"))
 _LOCKED = _ONE.with_for_update()
+_STATE = select(runs.c.state).where(runs.c.id == bindparam("of"))
+_SPEC = bindparam("of_spec", type_=LargeBinary)
+_WANTING = (
+    select(runs.c.id)
+    .where(
+        runs.c.group == bindparam("of_group"), runs.c.state.in_(("pending", "running", "paused")),
+        or_(_SPEC.is_(None), runs.c.spec.is_(None), runs.c.spec == _SPEC),
+    )
+    .limit(1)
+)  # fmt: skip
 _OF_GROUP = select(runs).where(runs.c.group == bindparam("of_group")).order_by(runs.c.created_at, runs.c.id)
 
 
@@ -68,6 +90,22 @@ class Runs:
         return await self._database.read(
             lambda connection: [_row(row) for row in connection.execute(_OF_GROUP, {"of_group": group})]
         )
+
+    async def wants(self, group: str, spec: bytes | None) -> bool:
+        """Whether a run of this group that is not over may ask clients whose model has this spec; None fits any."""
+        wanted = {"of_group": group, "of_spec": spec}
+        return await self._database.look(lambda connection: connection.execute(_WANTING, wanted).first() is not None)
+
+    async def is_over(self, run: str) -> bool:
+        """Whether the run is finished. Raises: `run-not-found`."""
+
+        def work(connection: Connection) -> bool:
+            state = connection.execute(_STATE, {"of": run}).scalar_one_or_none()
+            if state is None:
+                raise ProblemError("run-not-found", f"no run has the id {run[:64]!r}")
+            return bool(state == "finished")
+
+        return await self._database.look(work)
 
     async def unfinished(self) -> list[RunRow]:
         """The runs that somebody has to lead, the oldest first."""
