@@ -19,6 +19,9 @@ from .tables import answers, exchanges, payloads, runs, tasks
 from .uploads import delete_uploads
 
 _KEY = ("run", "exchange")
+_ROOM = select(exchanges.c.max_payload_bytes).where(
+    exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"), exchanges.c.closed.is_(False)
+)
 _ONE = select(exchanges).where(exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"))
 
 
@@ -146,6 +149,11 @@ class Exchanges:
             return None if row is None else ExchangeRow(**row._mapping)
 
         return await self._database.look(work)
+
+    async def takes_up_to(self, run: str, exchange: int) -> int | None:
+        """Bytes that the payload of an answer may have; None where the exchange is not open."""
+        which = {"of_run": run, "index": exchange}
+        return await self._database.look(lambda connection: connection.execute(_ROOM, which).scalar_one_or_none())
 
 
 @cache

@@ -31,6 +31,10 @@ from .tables import payloads, runs, tasks
 from .uploads import delete_uploads
 
 _ONE = select(runs).where(runs.c.id == bindparam("of"))
+_CALLED = (
+    select(runs).where(or_(runs.c.id == bindparam("key"), runs.c.name == bindparam("key")))
+    .order_by(runs.c.id != bindparam("key"))
+)  # fmt: skip
 _LOCKED = _ONE.with_for_update()
 _STATE = select(runs.c.state).where(runs.c.id == bindparam("of"))
 _SPEC = bindparam("of_spec", type_=LargeBinary)
@@ -121,15 +125,14 @@ class Runs:
 
     async def find(self, key: str) -> RunRow:
         """By id, or else by name. Raises: `run-not-found`."""
-        query = select(runs).where(or_(runs.c.id == key, runs.c.name == key)).order_by(runs.c.id != key)
 
         def work(connection: Connection) -> RunRow:
-            row = connection.execute(query).first()
+            row = connection.execute(_CALLED, {"key": key}).first()
             if row is None:
                 raise ProblemError("run-not-found", f"no run is called {key[:64]!r}")
             return _row(row)
 
-        return await self._database.read(work)
+        return await self._database.look(work)
 
     async def command(self, run: str, command: RunCommand) -> RunRow:
         """Notes what the operator wants, for the run's leader to carry out; a newer command takes the place of one that
