@@ -249,7 +249,10 @@ class Chaos:
 
     def _accepted(self, run: str) -> dict[str, tuple[int, str, str]]:
         """Task -> exchange, client, SHA-256 of the payload, of every answer that counted."""
-        query = "SELECT id, exchange, client, hex(digest) FROM tasks WHERE run = ? AND state = 'accepted'"
+        query = (
+            "SELECT tasks.id, exchange, client, hex(digest) FROM tasks JOIN answers ON answers.task = tasks.id "
+            "WHERE run = ? AND state = 'accepted'"
+        )
         with closing(sqlite3.connect(self.folder / "coordinator" / "thinwire.db")) as database:
             return {row[0]: (row[1], row[2], row[3].lower()) for row in database.execute(query, [run])}
 

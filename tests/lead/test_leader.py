@@ -119,6 +119,25 @@ def test_a_missed_quorum_is_offered_again_then_the_run_pauses_and_can_go_on(tmp_
     play(tmp_path, script)
 
 
+def test_a_dead_clients_slot_is_closed_at_the_deadline_and_another_client_asked(tmp_path: Path) -> None:
+    async def script(house: House) -> None:
+        run = await house.run(model(5), cohort=1, **{"deadline-s": 60.0, "max-offers": 100})
+        await house.enrol(ONE, TWO)
+        await house.come(ONE)
+        dead = await house.task(ONE)
+        await house.come(TWO)
+        house.pass_time(59.0, run)
+        assert await house.tasks.open_of(TWO) is None  # while the dead one's slot is open nobody else is asked
+        house.pass_time(1.0, run)
+        assert await house.answer(TWO, await house.task(TWO)) == "accepted"
+        assert await house.verdict(ONE, dead) == "late"
+        await house.until(run, lambda row: row.finished)
+        (exchange,) = await house.exchanges.of(run)
+        assert (exchange.answers, exchange.offers) == (1, 2)
+
+    play(tmp_path, script)
+
+
 def test_a_method_may_go_on_without_its_quorum(tmp_path: Path) -> None:
     async def script(house: House) -> None:
         run = await ready(house, ONE, cohort=1, settings={"give_up": True}, **{"deadline-s": 60.0})

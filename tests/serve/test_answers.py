@@ -78,6 +78,7 @@ def test_while_it_is_checked_it_is_not_known_and_later_accepted(play: Stage, mon
         # Nobody decides.
         assert await house.answers.answer("ann", task, ANSWER) is None
         assert await house.answers.answer("ann", task, ANSWER) is None
+        await house.answers.close()  # what is being stored is stored
         assert len(await house.answer_rows.undecided("run001", 0)) == 1
         await house.decide(task, "accepted")
         assert await house.answers.answer("ann", task, ANSWER) == "accepted"

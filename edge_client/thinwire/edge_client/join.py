@@ -75,8 +75,7 @@ def serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
 
 
 def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     keep_freed_memory()
     # Without it CUDA's matrix products are not the same from run to run; read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -151,7 +150,8 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
 def learning_problem(options: ProblemSettings, train: int | None = None, test: int | None = None) -> LearningProblem:
     """The problem of these options; `train`, `test`: how many of its examples to use. Raises: `ProblemFileError`."""
     return find_problem(
-        options.task, ProblemOptions(options.data, options.downloads, options.architecture, train, test)
+        options.task,
+        ProblemOptions(options.data, options.downloads, options.architecture, train, test, options.classes),
     )
 
 

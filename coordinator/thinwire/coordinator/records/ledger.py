@@ -165,7 +165,8 @@ class Ledger:
             await self.flush()
         except ProblemError:
             members = await self.clients_of(run)
-            fresh = list(self._fresh.items())
+            async with self._storing:  # else what is being stored would be missing
+                fresh = list(self._fresh.items())
             yield [_unstored(*one) for one in fresh if one[0][0] == run or (not one[0][0] and one[0][1] in members)]
 
     async def _sums(self, by: str, **where: str) -> dict[Any, Bytes]:
