@@ -76,7 +76,7 @@ HEADERS: Final = f"Content-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n"
 class Grown:
     """One number of clients. `exchanges`: those measured, of `cohort` answers each; processor seconds of the
     coordinator: `answers_cpu_s` during them, `polls_cpu_s` while all `clients` came to wait; `seconds`: of all measured
-    exchanges; `waiting_bytes`: memory for all that wait.
+    exchanges; `waiting_bytes`: memory for all that wait; `again`: answers sent again, in all exchanges.
     """
 
     clients: int
@@ -86,6 +86,7 @@ class Grown:
     polls_cpu_s: float
     seconds: float
     waiting_bytes: int
+    again: int
 
     @property
     def answer_ms(self) -> float:
@@ -126,11 +127,14 @@ def let_have(clients: int) -> None:
 
 @dataclass
 class Marks:
-    """What was seen when the first task of each exchange came: seconds, and the coordinator's processor seconds."""
+    """What was seen when the first task of each exchange came: seconds, and the coordinator's processor seconds.
+    `again`: how often an answer had to be sent again, since it was still being checked.
+    """
 
     pid: int
     last: int
     seen: dict[int, tuple[float, float]] = field(default_factory=dict)
+    again: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def note(self, exchange: int) -> None:
@@ -167,9 +171,9 @@ class Client:
             while task is None:
                 task = await self.register()
             marks.note(task.exchange)
-            task = await self._answer(task)
+            task = await self._answer(task, marks)
 
-    async def _answer(self, task: TaskMessage) -> TaskMessage | None:
+    async def _answer(self, task: TaskMessage, marks: Marks) -> TaskMessage | None:
         """The next task, where it comes with the verdict."""
         if task.plan not in self._plans:
             self._plans[task.plan] = asyncio.create_task(self._read(task.plan))
@@ -180,6 +184,7 @@ class Client:
             told = await self._connection.ask("POST", f"/v1/tasks/{task.task}/answer", HEADERS, (body,))
             if b" 202 " not in told.partition(b"\r\n")[0]:
                 return decode_message(VerdictMessage, body_of(told), max_bytes=1 << 20).next
+            marks.again += 1
             await asyncio.sleep(1.0)
 
     async def _read(self, plan: bytes) -> Payload:
@@ -240,7 +245,7 @@ async def _play(lab: Lab, clients: int, exchanges: int) -> Grown:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)
     (began, before), (ended, after) = marks.seen[1], marks.seen[exchanges]
-    return Grown(clients, cohort, exchanges - 1, after - before, polls, ended - began, waiting)
+    return Grown(clients, cohort, exchanges - 1, after - before, polls, ended - began, waiting, marks.again)
 
 
 def _check(working: Iterable[asyncio.Task[None]]) -> None:
