@@ -276,7 +276,7 @@ def verdicts(found: Sequence[Grown]) -> list[tuple[Grown, float | None, bool]]:
 def rows(found: Sequence[Grown]) -> list[tuple[str, ...]]:
     """The table: a row for each number of clients, cells as text."""
     return [
-        (f"{one.cohort} of {one.clients}", f"{one.answer_ms:.2f} ms", "-" if growth is None else f"{growth:.2f}x",
+        (f"{one.cohort:,} of {one.clients:,}", f"{one.answer_ms:.2f} ms", "-" if growth is None else f"{growth:.2f}x",
          f"{one.poll_ms:.2f} ms", f"{one.exchange_s:.2f} s",
          "-" if one.client_bytes is None else in_bytes(one.client_bytes))
         for one, growth, _ in verdicts(found)
