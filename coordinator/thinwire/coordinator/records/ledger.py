@@ -8,17 +8,17 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Container, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, case, cast, exists, func, literal, select, text, tuple_, union_all
+from sqlalchemy import Connection, Executable, and_, case, cast, exists, func, literal, select, text, tuple_, union_all
 
 from thinwire.coordinator.wire.accounting import Account, Key
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LedgerKind, LedgerRow, LinkRow
 from thinwire.protocol.reasons import ProblemError
 
-from .database import Database, upsert
+from .database import Database, upsert_in
 from .tables import exchanges, ledger, links
 
 BLOCK: Final = 1000
@@ -186,19 +186,27 @@ class Ledger:
 
 def _add(connection: Connection, fresh: dict[Key, Bytes], told: dict[str, tuple[int, int]]) -> None:
     if fresh:
-        new = upsert(connection, ledger)
-        add = new.on_conflict_do_update(
-            index_elements=["run", "client", "exchange", "kind"],
-            set_={count.name: count + new.excluded[count.name] for count in _COUNTS},
-        )
-        connection.execute(add, [_values(key, value) for key, value in fresh.items()])
+        connection.execute(_adding(connection.dialect.name), [_values(key, value) for key, value in fresh.items()])
     if told:
-        link = upsert(connection, links)
-        counts = [(links.c[name], link.excluded[name]) for name in ("sent_bytes", "received_bytes")]
-        later = {old.name: case((now > old, now), else_=old) for old, now in counts}
-        keep = link.on_conflict_do_update(index_elements=["client"], set_=later)
         rows = [{"client": name, "sent_bytes": sent, "received_bytes": got} for name, (sent, got) in told.items()]
-        connection.execute(keep, rows)
+        connection.execute(_keeping(connection.dialect.name), rows)
+
+
+@cache
+def _adding(dialect: str) -> Executable:
+    new = upsert_in(dialect, ledger)
+    return new.on_conflict_do_update(
+        index_elements=["run", "client", "exchange", "kind"],
+        set_={count.name: count + new.excluded[count.name] for count in _COUNTS},
+    )
+
+
+@cache
+def _keeping(dialect: str) -> Executable:
+    link = upsert_in(dialect, links)
+    counts = [(links.c[name], link.excluded[name]) for name in ("sent_bytes", "received_bytes")]
+    later = {old.name: case((now > old, now), else_=old) for old, now in counts}
+    return link.on_conflict_do_update(index_elements=["client"], set_=later)
 
 
 def _values(key: Key, value: Bytes) -> dict[str, Any]:
