@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import torch
 
-from thinwire.codecs import Array, Arrays, CodecError
+from thinwire.codecs import Arrays, CodecError
 from thinwire.codecs.decomposition import EXACT
 from thinwire.machine.files import write_atomic
+from thinwire.methods.arrays import Model
 from thinwire.methods.feddlr.compact import compact_model, smallest_energy
 from thinwire.methods.model_file import model_bytes, read_arrays
 from thinwire.methods.sparse_masks.masked_model import expand, is_packed
@@ -23,7 +24,7 @@ from .learner import Learner, fresh_model
 from .problems.problem_file import LearningProblem
 
 
-def trained_model(path: Path) -> dict[str, Array]:
+def trained_model(path: Path) -> Model:
     """The arrays of a model as its problem has them, also where the file holds its seed and mask (`sparse_masks`).
 
     Raises: `ValueError`, `OSError`.
@@ -35,7 +36,7 @@ def trained_model(path: Path) -> dict[str, Array]:
         raise ValueError(f"{path}: {error.detail}") from None
 
 
-def first_model(problem: LearningProblem, seed: int) -> dict[str, Array]:
+def first_model(problem: LearningProblem, seed: int) -> Model:
     """The arrays of a fresh model: a function of the seed, for one version of torch. Raises: `ProblemFileError`."""
     torch.manual_seed(seed)
     return model_arrays(fresh_model(problem))
@@ -72,7 +73,7 @@ def compact_arrays(
     energy: float | None,
     tolerance: float | None,
     unfolding: Literal["channel", "spatial"],
-) -> tuple[dict[str, Array], str]:
+) -> tuple[Model, str]:
     """The arrays of the compact model (`thinwire.methods.feddlr.compact`), and what became of it in words.
 
     `energy`: of the truncation; None: the numerical rank, for a model that is truncated already. `tolerance`: instead,
