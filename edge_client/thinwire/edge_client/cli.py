@@ -11,7 +11,6 @@ from typing import Annotated, Final
 
 import typer
 
-from thinwire.methods.model_file import model_bytes
 from thinwire.protocol.command_options import fail, with_options
 from thinwire.protocol.exit_codes import Exit
 
@@ -106,6 +105,8 @@ def model_init(
 ) -> None:
     """Make the first model of a task, as safetensors: what `thinwire run start --model` takes."""
     with _told():
+        from thinwire.methods.model_file import model_bytes
+
         from . import model
         from .join import learning_problem
 
@@ -143,6 +144,8 @@ def model_compact(
 ) -> None:
     """Write the model whose layers are pairs of thin layers: for models trained with feddlr."""
     with _told():
+        from thinwire.methods.model_file import model_bytes
+
         from . import model
         from .join import learning_problem
 
@@ -164,6 +167,8 @@ def model_compact(
 def model_expand(file: ModelFile, out: SafetensorsFile) -> None:
     """Write the arrays of a model that is stored as a seed and a mask: for models trained with sparse_masks."""
     with _told():
+        from thinwire.methods.model_file import model_bytes
+
         from . import model
 
         arrays = model.trained_model(file)

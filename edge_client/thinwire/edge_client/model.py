@@ -24,23 +24,15 @@ from .learner import Learner, fresh_model
 from .problems.problem_file import LearningProblem
 
 
-def read_model(path: Path) -> Model:
-    """The arrays of a model file, in the order of the model they came from. Raises: `ValueError`, `OSError`."""
-    try:
-        return read_arrays(path)
-    except ProblemError as error:
-        raise ValueError(f"{path}: {error.detail}") from None
-
-
 def trained_model(path: Path) -> Model:
     """The arrays of a model as its problem has them, also where the file holds its seed and mask (`sparse_masks`).
 
     Raises: `ValueError`, `OSError`.
     """
-    arrays = read_model(path)
     try:
+        arrays = read_arrays(path)
         return expand(arrays) if is_packed(arrays) else arrays
-    except CodecError as error:
+    except (ProblemError, CodecError) as error:
         raise ValueError(f"{path}: {error.detail}") from None
 
 

@@ -87,6 +87,7 @@ runs: Final = Table(
     Column("model", LargeBinary(32)),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    Index("runs_group", "group", "state"),
 )
 
 # `until` NULL: granted for as long as the process lives that holds the folder.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Executable, and_, bindparam, delete, exists, select, tuple_, update
 
 from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.rows import TaskRow
 from thinwire.protocol.reasons import ProblemError
 
-from .database import Database, upsert
+from .database import Database, upsert_in
 from .events import add_event
 from .leases import Lease, fence
 from .payloads import name_private
@@ -44,6 +45,9 @@ _COUNT = update(exchanges).where(
     exchanges.c.run == bindparam("lease_run"), exchanges.c.exchange == bindparam("index")
 ).values(answers=bindparam("count"))  # fmt: skip
 _FORGET = delete(answers).where(answers.c.task == bindparam("name"))
+_REVOKED = select(clients.c.name).where(
+    clients.c.name.in_(bindparam("names", expanding=True)), clients.c.revoked_at.is_not(None)
+)
 _OPEN_OF = (
     select(
         tasks.c.id, tasks.c.run, tasks.c.exchange, tasks.c.slot, tasks.c.offer, tasks.c.private, exchanges.c.round,
@@ -119,11 +123,7 @@ class Tasks:
                 }
                 for task in new
             ]  # fmt: skip
-            statement = upsert(connection, tasks)
-            again = statement.on_conflict_do_update(
-                index_elements=["id"], set_={"private": statement.excluded.private}, where=tasks.c.state == "open"
-            )
-            connection.execute(again, rows)
+            connection.execute(_asking(connection.dialect.name), rows)
             made = {task.client: bytes.fromhex(task.private[0]) for task in new if task.private is not None}
             name_private(connection, lease.run, exchange, made)
             return shut_out
@@ -185,11 +185,11 @@ class Tasks:
             row = connection.execute(_OPEN_OF, {"client": client}).first()
             return None if row is None else OpenTask(**row._mapping)
 
-        return await self._database.read(work)
+        return await self._database.look(work)
 
     async def get(self, task: str, client: str) -> TaskRow:
         """Raises: `task-not-found`, also for another client's task."""
-        return await self._database.read(lambda connection: find_task(connection, task, client))
+        return await self._database.look(lambda connection: find_task(connection, task, client))
 
     async def of(self, run: str, exchange: int) -> list[TaskRow]:
         """All tasks of an exchange, by slot and offer."""
@@ -242,6 +242,14 @@ def find_task(connection: Connection, task: str, client: str, *, lock: bool = Fa
     return TaskRow(**row._mapping)
 
 
+@cache
+def _asking(dialect: str) -> Executable:
+    new = upsert_in(dialect, tasks)
+    return new.on_conflict_do_update(
+        index_elements=["id"], set_={"private": new.excluded.private}, where=tasks.c.state == "open"
+    )
+
+
 def _is(run: str, exchange: int) -> ColumnElement[bool]:
     return and_(tasks.c.run == run, tasks.c.exchange == exchange)
 
@@ -249,6 +257,5 @@ def _is(run: str, exchange: int) -> ColumnElement[bool]:
 def _revoked(connection: Connection, names: Sequence[str]) -> set[str]:
     found: set[str] = set()
     for start in range(0, len(names), _MOST_NAMES):
-        some = clients.c.name.in_(names[start : start + _MOST_NAMES])
-        found.update(connection.scalars(select(clients.c.name).where(some, clients.c.revoked_at.is_not(None))))
+        found.update(connection.scalars(_REVOKED, {"names": names[start : start + _MOST_NAMES]}))
     return found
