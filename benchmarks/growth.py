@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -218,7 +219,7 @@ async def _play(lab: Lab, clients: int, exchanges: int) -> Grown:
     fleet = [Client(index, Connection("127.0.0.1", lab.port), plans) for index in range(clients)]
     await fleet[0].enrol(invite)
     await fleet[0].register(0)  # what is loaded and opened with the first request of all is no memory of a client
-    await at_most(AT_ONCE, [lambda one=one: one.enrol(invite) for one in fleet[1:]])
+    await at_most(AT_ONCE, [partial(one.enrol, invite) for one in fleet[1:]])
     asking = Connection("127.0.0.1", lab.port)
     await asking.open()
     marks = Marks(pid, exchanges)

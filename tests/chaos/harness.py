@@ -21,10 +21,11 @@ import torch
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.memory.runs import RunMemory
-from thinwire.edge_client.model import first_model, model_bytes, read_model
+from thinwire.edge_client.model import first_model
 from thinwire.edge_client.problems.problem_file import load_problem_file
 from thinwire.methods.arrays import same_bits
 from thinwire.methods.client_half import client_half
+from thinwire.methods.model_file import model_bytes, read_model
 from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, Simulated, simulate
 from thinwire.operator.lab import Lab

@@ -11,9 +11,10 @@ import torch
 
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner, fresh_model
-from thinwire.edge_client.model import compact_arrays, first_model, model_bytes, read_model
+from thinwire.edge_client.model import compact_arrays, first_model
 from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods.feddlr.compact import compact_like, truncate_model
+from thinwire.methods.model_file import model_bytes, read_model
 from thinwire.methods.tensors import load_arrays
 from thinwire.methods.training import Sgd, train_epochs
 from thinwire.protocol.exit_codes import Exit

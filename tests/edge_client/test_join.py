@@ -21,9 +21,10 @@ from tests.coordinator.served import Served
 from tests.edge_client.fleet import Fleet
 from thinwire.codecs import Arrays
 from thinwire.edge_client.cli import app
-from thinwire.edge_client.model import export_state, first_model, model_bytes, read_model
+from thinwire.edge_client.model import export_state, first_model
 from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
 from thinwire.methods.arrays import same_bits
+from thinwire.methods.model_file import model_bytes, read_model
 from thinwire.protocol.exit_codes import Exit
 
 ROUNDS = 4

@@ -19,6 +19,7 @@ import torch
 from thinwire.codecs import CodecError
 from thinwire.machine.files import write_atomic
 from thinwire.machine.memory import give_back_freed_memory, keep_freed_memory
+from thinwire.methods.model_file import model_bytes
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
@@ -36,7 +37,6 @@ from .link.sockets import CountingBackend, UntrustedError
 from .link.transfer import Patience, Transfer, UnreachableError
 from .memory.folder import Folder, FolderInUseError
 from .memory.records import TornRecordError
-from .model import model_bytes
 from .performer import Limits, TaskTooLongError
 from .problems.built_in import ProblemOptions, find_problem
 from .problems.problem_file import LearningProblem, ProblemFileError, is_of_file, own_traceback

@@ -70,11 +70,6 @@ class Ledger:
         before = self._fresh.get(key)
         self._fresh[key] = value if before is None else before + value
 
-    def charge(self, account: Account, uplink: int, downlink: int, seconds: float) -> None:
-        """One request: `uplink` and `downlink` bytes as the transport counted them, headers included."""
-        for key, value in account.split(uplink, downlink, seconds):
-            self.record(key, value)
-
     def report_link(self, client: str, sent: int, received: int) -> None:
         """What the client's own kernel has counted by now; an older report that comes later changes nothing."""
         before = self._fresh_links.get(client, (0, 0))
@@ -226,7 +221,9 @@ def _values(key: Key, value: Bytes) -> dict[str, Any]:
 
 
 def _unstored(key: Key, value: Bytes) -> LedgerRow:
-    return LedgerRow.model_validate({**_values(key, value), "exchange": key[2]})
+    """A row of what could not be stored; what is to be taken off a stored row shows only when it can be."""
+    positive = {name: max(0, count) if isinstance(count, int) else count for name, count in _values(key, value).items()}
+    return LedgerRow.model_validate({**positive, "exchange": key[2]})
 
 
 def _number(exchange: int | None) -> int:

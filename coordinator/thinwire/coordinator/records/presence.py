@@ -97,7 +97,7 @@ class Presence:
         """These have made requests other than a registration."""
 
         def work(connection: Connection) -> None:
-            said = {"spec": None, "holds": {}, "seen_at": now, "parked": False, "gone": False}
+            said: dict[str, Any] = {"spec": None, "holds": {}, "seen_at": now, "parked": False, "gone": False}
             connection.execute(_touching(connection.dialect.name), [{"client": name, **said} for name in names])
 
         if names:
