@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, Executable, and_, bindparam, delete, select
+from sqlalchemy import Connection, Executable, Select, and_, bindparam, delete, select
 
 from thinwire.coordinator.runs.exchange import SlotState
 
@@ -31,7 +32,7 @@ class UploadRow:
     created_at: float
 
 
-_ALL = (
+_ALL: Final[Select[Any]] = (
     select(
         uploads.c.id, uploads.c.task, uploads.c.client, tasks.c.run, tasks.c.exchange, exchanges.c.kind,
         uploads.c.length, uploads.c.digest, tasks.c.state, uploads.c.created_at,
