@@ -19,6 +19,32 @@ from .tables import answers, exchanges, payloads, runs, tasks
 from .uploads import delete_uploads
 
 _KEY = ("run", "exchange")
+_CLOSE = (
+    update(exchanges)
+    .where(
+        exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"),
+        exchanges.c.closed.is_(False),
+    )
+    .values(
+        closed=True, seconds=bindparam("lasted"), answers=bindparam("counted"), offers=bindparam("offered"),
+        metrics=bindparam("means"), clock_at=bindparam("now"), closed_at=bindparam("now"),
+    )
+)  # fmt: skip
+_LATE = (
+    update(tasks)
+    .where(tasks.c.run == bindparam("of_run"), tasks.c.exchange == bindparam("index"), tasks.c.state == "open")
+    .values(state="late")
+)
+_GO_ON = (
+    update(runs)
+    .where(runs.c.id == bindparam("of_run"))
+    .values(
+        exchange=bindparam("next_exchange"), round=bindparam("next_round"), step=bindparam("next_step"), reason=None
+    )
+)
+_UNNAME_OLDER = delete(payloads).where(
+    payloads.c.run == bindparam("of_run"), payloads.c.exchange > NO_EXCHANGE, payloads.c.exchange < bindparam("index")
+)
 _ROOM = select(exchanges.c.max_payload_bytes).where(
     exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"), exchanges.c.closed.is_(False)
 )
@@ -102,22 +128,20 @@ class Exchanges:
         and step. Of the run's payloads those of this exchange stay. Durable. A repeat changes nothing.
         """
         run, exchange = lease.run, closing.exchange
+        which = {"of_run": run, "index": exchange}
         figures = {
-            "seconds": closing.seconds, "answers": closing.answers, "offers": closing.offers,
-            "metrics": dict(closing.metrics), "clock_at": now, "closed_at": now,
+            "lasted": closing.seconds, "counted": closing.answers, "offered": closing.offers,
+            "means": dict(closing.metrics), "now": now,
         }  # fmt: skip
 
         def work(connection: Connection) -> None:
             fence(connection, lease)
-            closed = update(exchanges).where(_is(run, exchange), exchanges.c.closed.is_(False))
-            if not connection.execute(closed.values(closed=True, **figures)).rowcount:
+            if not connection.execute(_CLOSE, {**which, **figures}).rowcount:
                 return
-            asked = (tasks.c.run == run) & (tasks.c.exchange == exchange) & (tasks.c.state == "open")
-            connection.execute(update(tasks).where(asked).values(state="late"))
-            following = {"exchange": exchange + 1, "round": round_, "step": step, "reason": None}
-            connection.execute(update(runs).where(runs.c.id == run).values(following))
-            old = (payloads.c.run == run) & payloads.c.exchange.between(NO_EXCHANGE + 1, exchange - 1)
-            connection.execute(delete(payloads).where(old))
+            connection.execute(_LATE, which)
+            following = {"next_exchange": exchange + 1, "next_round": round_, "next_step": step}
+            connection.execute(_GO_ON, {"of_run": run, **following})
+            connection.execute(_UNNAME_OLDER, which)
             delete_uploads(connection, run, exchange)
             add_event(connection, run, "exchange", now, exchange=exchange)
             add_event(connection, run, "run", now)

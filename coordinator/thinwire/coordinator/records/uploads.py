@@ -42,6 +42,11 @@ _ALL: Final[Select[Any]] = (
     .order_by(uploads.c.created_at, uploads.c.id)
 )  # fmt: skip
 _ONE = _ALL.where(uploads.c.id == bindparam("upload"))
+_DELETE_OF = delete(uploads).where(
+    uploads.c.task.in_(
+        select(tasks.c.id).where(tasks.c.run == bindparam("of_run"), tasks.c.exchange == bindparam("index"))
+    )
+)
 _DELETE = delete(uploads).where(uploads.c.id == bindparam("upload"))
 
 
@@ -85,5 +90,4 @@ def _creating(dialect: str) -> Executable:
 
 def delete_uploads(connection: Connection, run: str, exchange: int) -> None:
     """Those for the tasks of an exchange that is over."""
-    over = select(tasks.c.id).where(tasks.c.run == run, tasks.c.exchange == exchange)
-    connection.execute(delete(uploads).where(uploads.c.task.in_(over)))
+    connection.execute(_DELETE_OF, {"of_run": run, "index": exchange})
