@@ -222,7 +222,7 @@ def test_metrics_have_the_bytes_of_each_exchange_and_of_all_before(play: Stage) 
             await house.exchange(index=index)
             await house.close(index=index)
         house.ledger.record(("run001", "ann", None, "other"), Bytes(1, 5000, 0, 0, 5000))
-        metrics = (await house.reads.metrics("run001")).exchanges
+        metrics = [one async for block in (await house.reads.metrics("run001")).blocks for one in block]
         assert [one.uplink_bytes for one in metrics] == [1, 10, 100]
         assert [one.downlink_bytes for one in metrics] == [2, 20, 200]
         assert [one.uplink_bytes_before for one in metrics] == [0, 1, 11]

@@ -102,7 +102,8 @@ def show(
             return
         view = coordinator.ask("GET", f"/v1/runs/{run}", RunView)
         metrics = coordinator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics)
-        ledger = coordinator.ask("GET", f"/v1/runs/{run}/ledger", Ledger)
+        sums = "" if format_ is ShowFormat.JSON else "?sums=client"
+        ledger = coordinator.ask("GET", f"/v1/runs/{run}/ledger{sums}", Ledger)
     if format_ is ShowFormat.JSON:
         parts = {"run": view, "metrics": metrics, "ledger": ledger}
         print_json({name: part.model_dump(mode="json") for name, part in parts.items()})
