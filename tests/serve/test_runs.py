@@ -18,7 +18,7 @@ from thinwire.coordinator.runs.rows import RunRow
 from thinwire.coordinator.serve.models import CurrentModel, FinalModel, Take
 from thinwire.methods.model_file import model_bytes, read_arrays
 from thinwire.protocol.bytes import Bytes
-from thinwire.protocol.messages import RunRequest
+from thinwire.protocol.messages import AnswerMessage, RunRequest
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
@@ -210,6 +210,24 @@ def test_a_run_without_a_model_says_so(play: Stage) -> None:
         await house.finish(row.id)
         assert await reason(house.models.as_it_stands(row.id)) == "no-global-model"
         assert await reason(house.models.as_it_stands("nothing")) == "run-not-found"
+
+    play(act)
+
+
+def test_a_run_says_whom_it_waits_for(play: Stage) -> None:
+    async def act(house: House) -> None:
+        ann, bob = await house.enrol("ann"), await house.enrol("bob")
+        await house.run()
+        assert (await house.reads.run("run001")).waits_for == []
+        await house.exchange()
+        await house.ask(bob)
+        task = await house.ask(ann)
+        assert (await house.reads.run("run001")).waits_for == ["ann", "bob"]
+        async with house.deciding():
+            await house.answers.answer("ann", task, AnswerMessage(examples=1))
+        assert (await house.reads.run("run001")).waits_for == ["bob"]
+        await house.finish()
+        assert (await house.reads.run("run001")).waits_for is None
 
     play(act)
 

@@ -126,7 +126,7 @@ class Service:
             runs, definitions, objects, partials, quotas, workers,
             max_bytes=settings.max_model_bytes, promised=lambda: self._uploads.promised_bytes,
         )  # fmt: skip
-        reads = Reads(runs, exchanges, self.ledger, troubles, definitions, self.enrolment, self._presence)
+        reads = Reads(runs, exchanges, tasks, self.ledger, troubles, definitions, self.enrolment, self._presence)
         self._endpoints_take = (
             self.enrolment,
             self._presence,

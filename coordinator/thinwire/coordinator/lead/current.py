@@ -29,7 +29,8 @@ class Current:
     """The exchange that is open. `total` grows as answers are accepted, and becomes the state `after`; `adding` counts
     those that are accepted but not in it yet. `metrics_by_slot`: what accepted answers told. `unasked`: slots whose
     tasks the database does not have yet, so that they are not told. `declined`: who gave its task up, and why.
-    `opened_at`: monotonic seconds.
+    `opened_at`: monotonic seconds. `unheard`: when clients were asked that have not been heard of since, Unix seconds;
+    not of a process before this one, which may have told them.
     """
 
     run: str
@@ -41,6 +42,7 @@ class Current:
     exchange: Exchange
     opened_at: float
     spool: Spool
+    unheard: dict[str, float] = field(default_factory=dict)
     total: Any = None
     after: State | None = None
     adding: int = 0

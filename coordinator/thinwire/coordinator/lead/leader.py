@@ -81,6 +81,8 @@ class Leader:
         Raises: `storage-failed`, `storage-full`, `CodecError`, `OSError`, `LeaseLostError`.
         """
         await self._hearing.take_in(led)
+        if led.state == "running" and led.current is not None:
+            await self._moving.lapse(led, led.current)
         present, people = self._present, self._people
         self._present = self._people = None
         move, wait_s = next_move(self._moving.standing(led, present, people), self._clock.monotonic())

@@ -83,6 +83,10 @@ class Moving:
                 await self._miss(led, current)
         self._signals.publish(f"events:{led.id}")
 
+    async def lapse(self, led: Led, current: Current) -> None:
+        """Takes back what was offered to clients that are not there any more. Raises as `make`."""
+        await self._asking.lapse(led, current)
+
     async def people(self, led: Led, current: Current) -> People:
         """Whether anybody could still be asked, or come."""
         return await self._asking.people(led, current)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, or_, select, tuple_, update
 
 from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.rows import TaskRow
@@ -44,6 +44,19 @@ _COUNT = update(exchanges).where(
     exchanges.c.run == bindparam("lease_run"), exchanges.c.exchange == bindparam("index")
 ).values(answers=bindparam("count"))  # fmt: skip
 _FORGET = delete(answers).where(answers.c.task == bindparam("name"))
+_LAPSED: Final = "lapsed"
+"""The reason of a task that its client never heard of: the same may be offered to it again."""
+_HEARD = exists().where(
+    presence.c.client == tasks.c.client, or_(presence.c.parked, presence.c.seen_at > bindparam("at"))
+)
+_LAPSE = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("task"), tasks.c.run == bindparam("lease_run"), tasks.c.state == "open")
+    .where(~_ANSWERED, ~_HEARD)
+    .values(state="late", reason=_LAPSED)
+    .returning(tasks.c.client)
+)
+_GONE = update(presence).where(presence.c.client == bindparam("name")).values(gone=True)
 _OPEN_OF = (
     select(
         tasks.c.id, tasks.c.run, tasks.c.exchange, tasks.c.slot, tasks.c.offer, tasks.c.private, exchanges.c.round,
@@ -102,7 +115,7 @@ class Tasks:
 
     async def offer(self, lease: Lease, exchange: int, new: Sequence[NewTask]) -> set[str]:
         """Asks these clients. Those of them that are shut out, whose tasks are late from the start. What is offered
-        already keeps its state. Raises: `LeaseLostError`.
+        already keeps its state, but for what has lapsed. Raises: `LeaseLostError`.
         """
         if not new:
             return set()
@@ -121,7 +134,9 @@ class Tasks:
             ]  # fmt: skip
             statement = upsert(connection, tasks)
             again = statement.on_conflict_do_update(
-                index_elements=["id"], set_={"private": statement.excluded.private}, where=tasks.c.state == "open"
+                index_elements=["id"],
+                set_={**{name: statement.excluded[name] for name in ("slot", "private", "state")}, "reason": None},
+                where=or_(tasks.c.state == "open", tasks.c.reason == _LAPSED),
             )
             connection.execute(again, rows)
             made = {task.client: bytes.fromhex(task.private[0]) for task in new if task.private is not None}
@@ -164,6 +179,24 @@ class Tasks:
 
         return await self._database.transaction(work, durable=durable)
 
+    async def lapse(self, lease: Lease, asked: Mapping[str, float]) -> set[str]:
+        """Those of these open tasks, by when they were offered (Unix seconds), whose clients have not been heard of
+        since and do not wait: late from now on, and their clients gone until they are heard. Raises: `LeaseLostError`.
+        """
+
+        def work(connection: Connection) -> set[str]:
+            fence(connection, lease)
+            lapsed: dict[str, str] = {}
+            for task, at in asked.items():
+                found = connection.execute(_LAPSE, {"task": task, "lease_run": lease.run, "at": at}).first()
+                if found is not None:
+                    lapsed[task] = found.client
+            if lapsed:
+                connection.execute(_GONE, [{"name": client} for client in lapsed.values()])
+            return set(lapsed)
+
+        return await self._database.transaction(work)
+
     async def decline(self, task: str, client: str, detail: str, now: float) -> str | None:
         """The client gives its task up: one that is open and not answered is late. The run's id, None where nothing has
         changed. Raises: `task-not-found`, also for another client's task.
@@ -197,6 +230,12 @@ class Tasks:
         return await self._database.read(
             lambda connection: [TaskRow(**row._mapping) for row in connection.execute(query)]
         )
+
+    async def unanswered(self, run: str, exchange: int, most: int) -> list[str]:
+        """The clients that have been asked and have not answered, the first so many by name."""
+        query = select(tasks.c.client).where(_is(run, exchange), tasks.c.state == "open", ~_ANSWERED)
+        ordered = query.order_by(tasks.c.client).limit(most)
+        return await self._database.read(lambda connection: list(connection.scalars(ordered)))
 
     async def busy(self, run: str, names: Collection[str]) -> set[str]:
         """Those of these clients that have an open task in another run that goes on."""

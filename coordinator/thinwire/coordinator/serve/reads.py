@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Final, Literal
 
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.records.tasks import Tasks
 from thinwire.coordinator.records.troubles import Troubles
 from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.coordinator.runs.rows import ExchangeRow, RunRow
@@ -22,6 +23,8 @@ from .enrolment import Enrolment
 from .presence import Presence
 
 Sums = Literal["client", "kind"]
+SHOWN: Final = 20
+"""Clients that a run's view names at most."""
 
 
 class Reads:
@@ -31,6 +34,7 @@ class Reads:
         self,
         runs: Runs,
         exchanges: Exchanges,
+        tasks: Tasks,
         ledger: Ledger,
         troubles: Troubles,
         definitions: Definitions,
@@ -39,6 +43,7 @@ class Reads:
     ) -> None:
         self._runs = runs
         self._exchanges = exchanges
+        self._tasks = tasks
         self._ledger = ledger
         self._troubles = troubles
         self._definitions = definitions
@@ -52,7 +57,11 @@ class Reads:
 
     async def run(self, key: str) -> RunView:
         """One run, by id or name. Raises: `run-not-found`."""
-        return await self.view(await self._runs.find(key))
+        row = await self._runs.find(key)
+        view = await self.view(row)
+        if row.state != "running":
+            return view
+        return view.model_copy(update={"waits_for": await self._tasks.unanswered(row.id, row.exchange, SHOWN)})
 
     async def find(self, key: str) -> RunRow:
         """The same as a row. Raises: `run-not-found`."""

@@ -91,7 +91,11 @@ class Registrations:
                         return message
                     if problem is not None:
                         raise problem
-                    await self._check_use(client, registration.spec)
+                    try:
+                        await self._check_use(client, registration.spec)
+                    except FinishedError:
+                        poll.gone = True  # whoever hears this ends; one that does not polls again
+                        raise
                     left_s = until - time.monotonic()
                     if left_s <= 0 or self._stopping:
                         return None
@@ -133,6 +137,7 @@ class Registrations:
                 if left_s <= 0 or self._stopping or (await self._runs.get(answered.run)).finished:
                     return None
                 await heard.wait(left_s)
+        self._presence.touch(client)  # it hears of this task now
         return await self._messages.of(task, client, await self._presence.holds(client), inline=inline)
 
     async def _task(self, client: str, holds: Mapping[str, int], *, inline: bool) -> TaskMessage | None:
