@@ -42,6 +42,7 @@ class Current:
     exchange: Exchange
     opened_at: float
     spool: Spool
+    lineage: str | None = None
     unheard: dict[str, float] = field(default_factory=dict)
     total: Any = None
     after: State | None = None
@@ -69,7 +70,7 @@ class Current:
 
     def id_of(self, slot: Slot) -> str:
         """The task of this slot."""
-        return task_id(self.run, self.index, slot.offer, slot.client)
+        return task_id(self.run, self.index, slot.offer, slot.client, self.lineage)
 
     def know(self, slot: Slot) -> str:
         """The task of this slot, which can be found by it from now on."""
@@ -92,6 +93,7 @@ class Led:
     at: State
     index: int
     state: RunState
+    lineage: str | None = None
     command: RunCommand | None = None
     resumed: bool = False
     reason: str | None = None

@@ -71,7 +71,7 @@ class Opening:
         """The exchange the run stands at, as its leader holds it, without any answer yet."""
         chains = led.definition.chains(task.kind)
         spool = Spool(self._spool)
-        current = Current(led.id, led.index, task, chains, plan, broadcast, exchange, opened_at, spool)
+        current = Current(led.id, led.index, task, chains, plan, broadcast, exchange, opened_at, spool, led.lineage)
         if not current.is_evaluation:
             current.total = led.definition.server.reducer.zero()
         return current

@@ -66,7 +66,7 @@ class Restoring:
             state = await self._workers.run(self._repairing.state, row.id, row.exchange)
         except CodecError as error:
             raise ProblemError("storage-failed", f"{checkpoint(row.id, row.exchange)}: {error.detail}") from None
-        led = Led(definition, lease, state, row.exchange, row.state, row.command, reason=row.reason)
+        led = Led(definition, lease, state, row.exchange, row.state, row.lineage, row.command, reason=row.reason)
         rows = {one.exchange: one for one in await self._exchanges.of(row.id)}
         led.closed = [Past(one.exchange, one.round, one.kind) for one in rows.values() if one.closed]
         opened = rows.get(row.exchange)

@@ -61,7 +61,7 @@ _OPEN_OF = (
     select(
         tasks.c.id, tasks.c.run, tasks.c.exchange, tasks.c.slot, tasks.c.offer, tasks.c.private, exchanges.c.round,
         exchanges.c.step, exchanges.c.kind, exchanges.c.plan, exchanges.c.options, exchanges.c.left_s,
-        exchanges.c.clock_at,
+        exchanges.c.clock_at, runs.c.restored_at,
     )
     .join(runs, runs.c.id == tasks.c.run)
     .join(exchanges, and_(exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange))
@@ -89,7 +89,7 @@ class NewTask:
 class OpenTask:
     """A client's open task, with what its exchange says beside its parts, which stay as they are.
 
-    `left_s`: seconds left of the offer at `clock_at`, None without a deadline.
+    `left_s`: seconds left of the offer at `clock_at`, None without a deadline. `restored_at`: as of its run.
     """
 
     id: str
@@ -105,6 +105,7 @@ class OpenTask:
     options: dict[str, Any] | None
     left_s: float | None
     clock_at: float
+    restored_at: int | None
 
 
 class Tasks:
@@ -236,6 +237,11 @@ class Tasks:
         query = select(tasks.c.client).where(_is(run, exchange), tasks.c.state == "open", ~_ANSWERED)
         ordered = query.order_by(tasks.c.client).limit(most)
         return await self._database.read(lambda connection: list(connection.scalars(ordered)))
+
+    async def answered(self, run: str, exchange: int, client: str) -> bool:
+        """Whether an answer of the client to this exchange has ever arrived here."""
+        query = select(tasks.c.id).where(_is(run, exchange), tasks.c.client == client, _ANSWERED).limit(1)
+        return await self._database.read(lambda connection: connection.execute(query).first() is not None)
 
     async def busy(self, run: str, names: Collection[str]) -> set[str]:
         """Those of these clients that have an open task in another run that goes on."""
