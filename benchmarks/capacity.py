@@ -1,5 +1,5 @@
-"""The tables of docs/capacity.md from what `benchmarks.intake` and `benchmarks.outage` have stored:
-`python -m benchmarks.capacity`.
+"""The tables of docs/capacity.md from what `benchmarks.intake`, `benchmarks.outage` and `benchmarks.growth` have
+stored: `python -m benchmarks.capacity`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.growth import COLUMNS, read, rows
 from benchmarks.marked import fill, markdown
 from thinwire.machine.quantities import in_bytes
 
 HERE: Final = Path(__file__).parent
-INTAKE, OUTAGE = HERE / "intake.json", HERE / "outage.json"
+INTAKE, OUTAGE, GROWTH = HERE / "intake.json", HERE / "outage.json", HERE / "results" / "growth.json"
 PAGE: Final = Path("docs/capacity.md")
 COMMAND: Final = "python -m benchmarks.{}"
 
@@ -52,11 +53,17 @@ def outage_table(cases: Sequence[Mapping[str, Any]]) -> str:
     return markdown(columns, rows)
 
 
+def growth_table(held: Mapping[str, Any]) -> str:
+    """One row for each number of clients."""
+    return markdown(COLUMNS, rows(read(held)))
+
+
 def main() -> None:
-    """Puts both tables into the page."""
+    """Puts the tables into the page."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     fill(PAGE, COMMAND.format("intake"), intake_table(json.loads(INTAKE.read_text())))
     fill(PAGE, COMMAND.format("outage"), outage_table(json.loads(OUTAGE.read_text())))
+    fill(PAGE, COMMAND.format("growth"), growth_table(json.loads(GROWTH.read_text())))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures of experiments: accuracy against wire bytes, or against rates."""
+"""Pictures of experiments: accuracy against wire bytes or rates, cost against clients."""
 
 from __future__ import annotations
 
@@ -66,3 +66,14 @@ def scatter(series: Mapping[str, Sequence[tuple[float, float, str]]], title: str
             for x, y, word in ordered:
                 axes.annotate(word, (x, y), xytext=(3, 4), textcoords="offset points", fontsize=7, color=colour)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float]]], title: str, xlabel: str, ylabel: str, path: Path
+) -> None:
+    """A PNG: x and y from 0 on, one colour and line per series."""
+    with _axes(title, xlabel, ylabel, path) as axes:
+        for colour, (name, points) in zip(COLOURS[2:], series.items(), strict=False):
+            axes.plot(*zip(*sorted(points), strict=True), "-", marker="o", markersize=4, color=colour, label=name)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.capacity import COMMAND, INTAKE, OUTAGE, PAGE, intake_table, outage_table
+from benchmarks.capacity import COMMAND, GROWTH, INTAKE, OUTAGE, PAGE, growth_table, intake_table, outage_table
 from benchmarks.marked import END, begin, fill, filled
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +17,7 @@ def test_the_page_shows_what_was_measured() -> None:
     for command, table in (
         ("intake", intake_table(json.loads(INTAKE.read_text()))),
         ("outage", outage_table(json.loads(OUTAGE.read_text()))),
+        ("growth", growth_table(json.loads(GROWTH.read_text()))),
     ):
         assert filled(ROOT / PAGE, COMMAND.format(command)) == table
 

@@ -21,10 +21,11 @@ import torch
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.memory.runs import RunMemory
-from thinwire.edge_client.model import first_model, model_bytes, read_model
+from thinwire.edge_client.model import first_model
 from thinwire.edge_client.problems.problem_file import load_problem_file
 from thinwire.methods.arrays import same_bits
 from thinwire.methods.client_half import client_half
+from thinwire.methods.model_file import model_bytes, read_model
 from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, Simulated, simulate
 from thinwire.operator.lab import Lab
@@ -249,7 +250,10 @@ class Chaos:
 
     def _accepted(self, run: str) -> dict[str, tuple[int, str, str]]:
         """Task -> exchange, client, SHA-256 of the payload, of every answer that counted."""
-        query = "SELECT id, exchange, client, hex(digest) FROM tasks WHERE run = ? AND state = 'accepted'"
+        query = (
+            "SELECT tasks.id, exchange, client, hex(digest) FROM tasks JOIN answers ON answers.task = tasks.id "
+            "WHERE run = ? AND state = 'accepted'"
+        )
         with closing(sqlite3.connect(self.folder / "coordinator" / "thinwire.db")) as database:
             return {row[0]: (row[1], row[2], row[3].lower()) for row in database.execute(query, [run])}
 

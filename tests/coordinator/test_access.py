@@ -180,10 +180,10 @@ def test_what_changes_anything_needs_an_operator(standing: Served, role: str | N
         assert _reason(response) == ("token-missing" if role is None else "not-allowed"), path
 
 
-def test_beyond_loopback_nothing_is_read_without_an_operator_or_for_longer_than_it_is_one(
+def test_beside_a_proxy_nothing_is_read_without_an_operator_or_for_longer_than_it_is_one(
     serve: Callable[..., Served],
 ) -> None:
-    served = serve(host="0.0.0.0", insecure="true")  # noqa: S104
+    served = serve(trusted_proxies="127.0.0.1")
     client = enrolled(served)
     for path in READING:
         assert _reason(httpx.get(f"{served.url}{path}")) == "token-missing", path
@@ -231,7 +231,7 @@ def test_revocation_ends_an_upload_in_the_middle(standing: Served) -> None:
             location = (await client.create_upload(message.task, data)).headers["location"]
             file = standing.data_dir / "uploads" / location.rsplit("/", 1)[1]
             head = (
-                f"PATCH {location} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\n"
+                f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {client.token}\r\n"
                 f"Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Type: {OFFSET['content-type']}\r\n"
                 f"Content-Length: {len(data)}\r\n\r\n"
             )
@@ -266,7 +266,7 @@ def test_a_token_that_is_worth_nothing_ends_a_download_in_the_middle(standing: S
             assert part.digest is not None
             assert part.size is not None
             head = (
-                f"GET /v1/payloads/{part.digest.hex()} HTTP/1.1\r\nHost: x\r\n"
+                f"GET /v1/payloads/{part.digest.hex()} HTTP/1.1\r\nHost: localhost\r\n"
                 f"Authorization: Bearer {client.token}\r\n\r\n"
             )
             # With little room on the way, most of the file is still to be read when the token ends.

@@ -187,7 +187,7 @@ class Attack:
 
     async def _slow(self) -> None:
         """Opens connections that say nothing, or a little, or too much."""
-        begun = b"POST /v1/clients HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+        begun = b"POST /v1/clients HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
         with contextlib.ExitStack() as held:
             for number in itertools.count():
                 if self.stop.is_set():

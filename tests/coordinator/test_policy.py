@@ -1,4 +1,4 @@
-"""Quorum, deadlines, over-selection, offers; pause, resume, stop."""
+"""Over-selection, declined tasks; pause, resume, stop; budgets. What waits for a deadline: tests/lead."""
 
 from __future__ import annotations
 
@@ -55,66 +55,6 @@ def test_over_selected_answers_beyond_the_cohort_are_late(served: Served) -> Non
             return verdicts
 
     assert asyncio.run(play()) == ["accepted", "accepted", "late", "late"]
-
-
-def test_a_deadline_with_a_quorum_closes_and_the_rest_is_late(served: Served) -> None:
-    run = served.run(cohort=2, rounds=1, evaluate=False, quorum=1, **{"deadline-s": 0.5})["id"]
-
-    async def play() -> tuple[str, str]:
-        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
-            clients = await clients_of(http, served, 2)
-            tasks = await asyncio.gather(*(client.register() for client in clients))
-            assert tasks[0] is not None
-            assert tasks[0].deadline_s is not None
-            first = await answered(clients[0], tasks[0])
-            await until(http, run, lambda view: view["state"] == "finished")
-            received = await clients[1].http.get(f"/v1/plans/{'0' * 64}", headers=clients[1].auth)
-            assert received.status_code == 404
-            assert tasks[1] is not None
-            response = await clients[1].answer(tasks[1].task, b"", 1)
-            return first, decode_message(VerdictMessage, response.content).verdict
-
-    assert asyncio.run(play()) == ("accepted", "late")
-
-
-def test_a_missed_quorum_is_offered_again_then_the_run_pauses_and_can_go_on(served: Served) -> None:
-    run = served.run(cohort=2, rounds=1, evaluate=False, **{"deadline-s": 0.3, "max-offers": 2})["id"]
-
-    async def play() -> None:
-        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
-            clients = await clients_of(http, served, 2)
-            first = await asyncio.gather(*(client.register() for client in clients))
-            view = await until(http, run, lambda view: view["state"] == "paused")
-            assert view["reason"] == "round 1: 0 of 2 answers after 2 offers"
-            resumed = await http.post(f"/v1/runs/{run}/resume", json={}, headers=served.operator)
-            assert resumed.json()["state"] == "running"
-            again = await asyncio.gather(*(client.register() for client in clients))
-            assert {one.task for one in first if one}.isdisjoint({one.task for one in again if one})
-            await asyncio.gather(*(answered(client, task) for client, task in zip(clients, again, strict=True)))
-            await until(http, run, lambda view: view["outcome"] == "completed" if "outcome" in view else False)
-
-    asyncio.run(play())
-
-
-def test_a_dead_client_s_slot_is_closed_and_another_client_asked(served: Served) -> None:
-    run = served.run(cohort=1, rounds=1, evaluate=False, **{"deadline-s": 1.0, "max-offers": 100})["id"]
-
-    async def play() -> tuple[str, str]:
-        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
-            dead, other = await clients_of(http, served, 2)
-            task = await dead.register()
-            assert task is not None
-            received = await dead.fetch(task)
-            # While the dead one's slot is open nobody else is asked.
-            assert await other.register(0) is None
-            verdict = await answered(other, await other.register(30))
-            late = await dead.answer(task.task, *dead.perform(received))
-            return verdict, decode_message(VerdictMessage, late.content).verdict
-
-    assert asyncio.run(play()) == ("accepted", "late")
-    metrics = served.get(f"/v1/runs/{run}/metrics").json()["exchanges"][0]
-    assert metrics["answers"] == 1
-    assert metrics["offers"] >= 2
 
 
 async def declined(client: NumpyClient, task: TaskMessage, why: str = "cannot") -> int:
@@ -181,19 +121,6 @@ def test_a_run_that_nobody_can_serve_pauses_and_says_why_also_after_a_restart(se
             assert view["reason"] == "round 1: 0 of 1 answers after 2 offers; client-00 declined: no memory"
 
     asyncio.run(play())
-
-
-def test_a_method_may_go_on_without_its_quorum(served: Served) -> None:
-    run = served.run(cohort=1, rounds=1, evaluate=False, settings={"give-up": True}, **{"deadline-s": 0.3})["id"]
-
-    async def play() -> dict[str, Any]:
-        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
-            (client,) = await clients_of(http, served, 1)
-            assert await client.register() is not None
-            return await until(http, run, lambda view: view["state"] == "finished")
-
-    assert asyncio.run(play())["outcome"] == "completed"
-    assert served.get(f"/v1/runs/{run}/metrics").json()["exchanges"][0]["answers"] == 0
 
 
 @pytest.mark.parametrize("drop", [False, True])

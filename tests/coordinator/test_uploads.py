@@ -31,7 +31,8 @@ async def performed(served: Served, http: httpx.AsyncClient) -> tuple[NumpyClien
 def cut_patch(served: Served, client: NumpyClient, location: str, offset: int, data: bytes, sent: int) -> None:
     """A PATCH whose connection dies after so many bytes of its body."""
     head = (
-        f"PATCH {location} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\nTus-Resumable: 1.0.0\r\n"
+        f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {client.token}\r\n"
+        f"Tus-Resumable: 1.0.0\r\n"
         f"Upload-Offset: {offset}\r\nContent-Type: {OFFSET['content-type']}\r\nContent-Length: {len(data)}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", served.port)) as raw:

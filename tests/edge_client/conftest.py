@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 
 import thinwire.methods as methods
 from tests.coordinator.served import Served, free_port
@@ -88,3 +90,13 @@ def client(
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, toys])
     importlib.import_module("thinwire.methods.toy_steps.client").Client.performed = 0
     return ScriptedClient(tmp_path / "client", server, make_transfer)
+
+
+@pytest.fixture
+def kept_settings() -> Iterator[None]:
+    """What a client process sets for itself is undone in this one."""
+    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode("default")

@@ -59,7 +59,7 @@ def test_a_task_is_fetched_performed_and_answered(client: ScriptedClient, server
     answer = client.answers()[0]
     assert _answered(answer, script) == 0.5
     assert answer.examples == 5, "capped by the plan"
-    assert set(answer.metrics) == {"loss", "seconds"}, "what is not finite is left out"
+    assert set(answer.metrics) == {"loss", "not_finite", "seconds"}, "what is not finite is left out, and counted"
     assert answer.link is not None
     assert client.counted() == [1, 0]
     first, second = client.registrations()
@@ -429,6 +429,22 @@ def test_training_that_diverges_is_told_as_such(client: ScriptedClient, server: 
     with pytest.raises(CodecError, match="diverges on this client's data: lower"):
         client.process()
     assert ["diverges on this client's data" in why for why in client.declined()] == [True]
+
+
+def test_a_model_that_others_have_broken_is_declined_and_the_next_one_is_waited_for(
+    client: ScriptedClient, server: CuttingServer
+) -> None:
+    script = Script(server)
+    script.says(message=script.task(4, script.whole(float("nan"))))
+    script.says_plan()
+    script.says(204)
+    script.says(message=script.task(5))
+    script.says(message=VerdictMessage(verdict="accepted"))
+    script.says_problem("run-finished")
+    client.process()
+    assert ["model received is broken" in why for why in client.declined()] == [True]
+    assert any("declined a task: the model received is broken" in line for line in client.said)
+    assert [_answered(answer, script) for answer in client.answers()] == [5.5]
 
 
 def test_a_defect_gives_the_task_up_and_says_nothing_of_the_data(client: ScriptedClient, server: CuttingServer) -> None:

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from thinwire.edge_client.data import ClientInfo
-from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.model import compact_arrays, first_model, fresh_model, model_bytes, read_model
+from thinwire.edge_client.learner import Learner, fresh_model
+from thinwire.edge_client.model import compact_arrays, first_model
 from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods.feddlr.compact import compact_like, truncate_model
+from thinwire.methods.model_file import model_bytes, read_model
 from thinwire.methods.tensors import load_arrays
 from thinwire.methods.training import Sgd, train_epochs
 from thinwire.protocol.exit_codes import Exit
@@ -40,7 +41,7 @@ def test_the_file_builds_the_truncated_model(file: Path, tmp_path: Path, more: l
     assert done.returncode == Exit.OK, done.stderr
     assert "parameters 13706 ->" in done.stdout
     assert out.stat().st_size < file.stat().st_size
-    model = fresh_model(TASK, 0).eval()
+    model = fresh_model(TASK).eval()
     compact = compact_like(model, read_model(out))
     load_arrays(model, read_model(file))
     truncated = truncate_model(model, energy=0.4, unfolding="spatial" if more else "channel")

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -22,9 +21,10 @@ from tests.coordinator.served import Served
 from tests.edge_client.fleet import Fleet
 from thinwire.codecs import Arrays
 from thinwire.edge_client.cli import app
-from thinwire.edge_client.model import export_state, first_model, model_bytes, read_model
+from thinwire.edge_client.model import export_state, first_model
 from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
 from thinwire.methods.arrays import same_bits
+from thinwire.methods.model_file import model_bytes, read_model
 from thinwire.protocol.exit_codes import Exit
 
 ROUNDS = 4
@@ -161,6 +161,29 @@ def test_a_client_sends_no_larger_answers_than_it_was_told(coordinator: Served, 
     assert all(3000 < size <= 4000 for size in sent)
 
 
+@pytest.mark.usefixtures("kept_settings")
+def test_training_takes_one_thread_unless_told_otherwise(tmp_path: Path) -> None:
+    """Others on the machine are not in its way, and the bits are those of every other client."""
+    before = torch.get_num_threads()
+    path = tmp_path / "task.py"
+    path.write_text(
+        "import torch\n\n\ndef model():\n    raise ValueError(torch.get_num_threads())\n\n\ndef data(client): ...\n"
+    )
+    try:
+        for options, threads in (([], 1), (["--threads", "2"], 2)):
+            given = [
+                "join",
+                "http://127.0.0.1:9",
+                f"--task={path}",
+                f"--data-dir={tmp_path / 'c'}",
+                "--invite-file",
+                str(path),
+            ]
+            assert f"ValueError: {threads}" in CliRunner().invoke(app, [*given, *options]).output
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_sigterm_parks_the_work(coordinator: Served, fleet: Fleet) -> None:
     member = fleet.join(coordinator.url, "one", "0/1", invite=coordinator.invite())
     member.until("joined")
@@ -215,16 +238,7 @@ def test_a_folder_of_another_process_is_left_alone(coordinator: Served, fleet: F
     assert "another client works in" in said
 
 
-@pytest.fixture
-def _kept_settings() -> Iterator[None]:
-    """What a client process sets for itself is undone in this one."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-    torch.set_deterministic_debug_mode("default")
-
-
-@pytest.mark.usefixtures("_kept_settings")
+@pytest.mark.usefixtures("kept_settings")
 @pytest.mark.parametrize(
     ("options", "what"),
     [

@@ -76,6 +76,7 @@ def test_a_slip_is_told_before_anything_is_sent(slip: str, tmp_path: Path) -> No
         rehearse(learner, path)
 
 
+@pytest.mark.usefixtures("kept_settings")
 def test_the_users_own_lines_are_shown_and_nothing_is_sent(tmp_path: Path) -> None:
     path = _problem_file(tmp_path, SLIPS["keyerror"][0])
     arguments = ["join", "http://127.0.0.1:9", "--invite-file", str(path), "--task", str(path)]

@@ -42,7 +42,7 @@ from thinwire.methods.payloads import encode_answer
 from thinwire.protocol.identity import client_seed
 from thinwire.protocol.settings import RunSettings
 
-PATIENCE_S = 60.0
+PATIENCE_S = 200.0
 
 
 @dataclass

@@ -119,6 +119,25 @@ def test_a_missed_quorum_is_offered_again_then_the_run_pauses_and_can_go_on(tmp_
     play(tmp_path, script)
 
 
+def test_a_dead_clients_slot_is_closed_at_the_deadline_and_another_client_asked(tmp_path: Path) -> None:
+    async def script(house: House) -> None:
+        run = await house.run(model(5), cohort=1, **{"deadline-s": 60.0, "max-offers": 100})
+        await house.enrol(ONE, TWO)
+        await house.come(ONE)
+        dead = await house.task(ONE)
+        await house.come(TWO)
+        house.pass_time(59.0, run)
+        assert await house.tasks.open_of(TWO) is None  # while the dead one's slot is open nobody else is asked
+        house.pass_time(1.0, run)
+        assert await house.answer(TWO, await house.task(TWO)) == "accepted"
+        assert await house.verdict(ONE, dead) == "late"
+        await house.until(run, lambda row: row.finished)
+        (exchange,) = await house.exchanges.of(run)
+        assert (exchange.answers, exchange.offers) == (1, 2)
+
+    play(tmp_path, script)
+
+
 def test_a_method_may_go_on_without_its_quorum(tmp_path: Path) -> None:
     async def script(house: House) -> None:
         run = await ready(house, ONE, cohort=1, settings={"give_up": True}, **{"deadline-s": 60.0})
@@ -153,8 +172,8 @@ def test_a_slot_that_its_client_never_heard_of_lapses(tmp_path: Path) -> None:
     async def script(house: House) -> None:
         run = await ready(house, ONE, TWO, cohort=2)
         tasks = {name: await house.task(name) for name in (ONE, TWO)}
-        await house.presence.leave(ONE, house.now, gone=False)
-        await house.presence.leave(TWO, house.now + 1, gone=False)
+        await house.presence.leave({ONE: False}, house.now)
+        await house.presence.leave({TWO: False}, house.now + 1)
         house.pass_time(60, run)
         assert await house.verdict(ONE, tasks[ONE]) == "late"
         await house.enrol("zoe")
@@ -171,7 +190,7 @@ def test_whoever_is_heard_again_is_asked_again(tmp_path: Path) -> None:
     async def script(house: House) -> None:
         run = await ready(house, ONE, cohort=1)
         task = await house.task(ONE)
-        await house.presence.leave(ONE, house.now, gone=False)
+        await house.presence.leave({ONE: False}, house.now)
         house.pass_time(60, run)
         assert await house.verdict(ONE, task) == "late"
         await house.come(ONE)

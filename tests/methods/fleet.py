@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import nn
+
 from thinwire.codecs import Arrays
-from thinwire.edge_client.data import ClientInfo
+from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.problems.architectures import mlp
 from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
+from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.client_half import ClientHalf, client_half
 from thinwire.methods.method import Method
 from thinwire.methods.registry import find_method
@@ -36,6 +40,28 @@ def learners(
         task = replace(task, model=lambda: mlp((1, 8, 8), 10, hidden))
     clients = [ClientInfo(f"client-{index:02d}", index, count, seed, split) for index in range(count)]
     return {client.name: Learner(task, client, allow=allow) for client in clients}
+
+
+def learners_of(
+    model: Callable[[], nn.Module],
+    data: Callable[[torch.Generator], Data],
+    count: int = 2,
+    *,
+    loss: Any = None,
+) -> dict[str, Learner]:
+    """`client-00`, ... of a model of one's own; each draws its data from its own generator."""
+    task = LearningProblem(
+        model, lambda client: data(torch.Generator().manual_seed(client.index)), loss or nn.CrossEntropyLoss()
+    )
+    clients = [ClientInfo(f"client-{index:02d}", index, count) for index in range(count)]
+    return {client.name: Learner(task, client) for client in clients}
+
+
+def table(generator: torch.Generator, examples: int = 40, held_out: int = 12, *, columns: int = 6) -> Data:
+    """Numbers in rows; the class of a row is its largest of the first three."""
+    inputs = torch.randn(examples + held_out, columns, generator=generator)
+    targets = inputs[:, :3].argmax(1)
+    return Data((inputs[:examples], targets[:examples]), (inputs[examples:], targets[examples:]))
 
 
 def client_of(method_id: str, settings: Mapping[str, Any] | None = None) -> ClientHalf[Any]:

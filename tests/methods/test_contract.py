@@ -55,6 +55,9 @@ class Recorder:
     def encoded(self, answer: Arrays) -> bytes:
         return self._learner.encoded(answer)
 
+    def check(self, task: Task, _: Any) -> None:
+        self._half.check(task, self._learner)
+
     def perform(self, task: Task, memory: Arrays, _: Any) -> Outcome:
         outcome: Outcome = self._half.perform(task, memory, self._learner)
         self._seen.append(Seen(self._learner.name, task, copied(memory), self._prepared, outcome))

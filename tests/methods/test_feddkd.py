@@ -91,7 +91,7 @@ def states(given: dict[str, Any]) -> tuple[Any, State]:
     """A server after the training exchange of its first round."""
     server = define("run", run_settings("feddkd", given)).server
     state = server.start({"w": np.zeros(2, np.float32), "n.running_var": np.ones(2, np.float32)}, 0)
-    update = {"w": np.full(2, 1, np.float32), "n.running_var": np.full(2, 0.5, np.float32)}
+    update = {"w": np.full(2, 1, np.float32), "buffers/n.running_var": np.full(2, 0.5, np.float32)}
     return server, server.advance(state, server.reducer.add(server.reducer.zero(), Contribution(0, "c", 1, update)))
 
 
@@ -138,8 +138,8 @@ def test_running_statistics_are_no_part_of_a_step() -> None:
     server, state = states({})
     task = server.task(state)
     assert (task.kind, task.cohort, list(task.reply)) == ("distil", "same", ["w"])
-    np.testing.assert_array_equal(task.parts["model"]["n.running_var"], [1.5, 1.5])
-    np.testing.assert_array_equal(stepped(server, state, 1.0).arrays["model/n.running_var"], [1.5, 1.5])
+    np.testing.assert_array_equal(task.parts["model"]["buffers/n.running_var"], [1.5, 1.5])
+    np.testing.assert_array_equal(stepped(server, state, 1.0).arrays["model/buffers/n.running_var"], [1.5, 1.5])
 
 
 def test_a_step_without_its_quorum_ends_the_round_with_the_student_so_far() -> None:

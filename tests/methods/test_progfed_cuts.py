@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.methods.fleet import client_of, run_settings
+from tests.methods.fleet import client_of, first_model, learners_of, run_settings, simulated, table
 from tests.methods.test_progfed import course, walked
 from thinwire.codecs import CodecError
 from thinwire.edge_client.data import ClientInfo, Data
@@ -21,6 +22,7 @@ from thinwire.methods.definition import define
 from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY, cut
 from thinwire.methods.tensors import model_arrays
+from thinwire.methods.values import TaskRefusedError
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,72 @@ def test_a_model_that_cannot_be_cut_is_refused() -> None:
     assert task is not None
     with pytest.raises(CodecError, match="bad-spec"):
         client_of("progfed").perform(task, {}, learner)
+
+
+def images(generator: torch.Generator) -> Data:
+    return Data((torch.randn(12, 1, 8, 8, generator=generator), torch.arange(12) % 3))
+
+
+def words(generator: torch.Generator) -> Data:
+    return Data((torch.randint(0, 20, (12, 7), generator=generator), torch.arange(12) % 3))
+
+
+def of_tutorials() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.1),
+        nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 3),
+    )  # fmt: skip
+
+
+def of_words() -> nn.Module:
+    return nn.Sequential(nn.Embedding(20, 5), nn.Linear(5, 6), nn.Flatten(), nn.Linear(42, 3))
+
+
+def upwards() -> nn.Module:
+    return nn.Sequential(
+        nn.ConvTranspose2d(1, 4, 3, bias=False),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+        nn.Linear(5, 3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "widths"),
+    [(of_tutorials, images, None), (of_words, words, [5]), (upwards, images, [4])],
+)
+def test_all_stages_are_tried_before_the_first_round(
+    model: Callable[[], nn.Module], data: Callable[[torch.Generator], Data], widths: list[int] | None
+) -> None:
+    """A width that the arrays do not show is asked for in round 1, and with it the run grows to its end."""
+    fleet = learners_of(model, data)
+    run = run_settings("progfed", {"schedule": "equal"}, rounds=3, cohort=2)
+    if widths is not None:
+        with pytest.raises(TaskRefusedError, match=re.escape(f"head-widths={widths}")):
+            simulated(run, fleet, first_model(fleet))
+        run = run_settings("progfed", {"schedule": "equal", "head-widths": widths}, rounds=3, cohort=2)
+    result = simulated(run, fleet, first_model(fleet))
+    assert result.exchanges[0].metrics["client-00"]["stage"] == 1
+
+
+def test_a_head_behind_flattened_features_stays_as_wide_as_the_run_says() -> None:
+    fleet = learners_of(of_tutorials, images)
+    settings = {"schedule": [1, 1], "head-widths": [64]}
+    assert simulated(run_settings("progfed", settings, rounds=2, cohort=2), fleet, first_model(fleet)).model
+
+
+def test_outputs_that_the_arrays_do_not_show_are_asked_for() -> None:
+    def model() -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(6, 4), nn.Linear(4, 4), nn.Linear(4, 9), nn.Unflatten(1, (3, 3)), nn.MaxPool1d(3), nn.Flatten()
+        )
+
+    fleet = learners_of(model, table)
+    with pytest.raises(TaskRefusedError, match="outputs=3"):
+        simulated(run_settings("progfed", {"schedule": "equal"}, cohort=2), fleet, first_model(fleet))
+    said = {"schedule": "equal", "outputs": 3}
+    assert simulated(run_settings("progfed", said, cohort=2), fleet, first_model(fleet)).model
 
 
 def unet_learner() -> Learner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,8 +21,8 @@ from thinwire.codecs import Array, Arrays, CodecError
 from thinwire.edge_client.learner import Learner
 from thinwire.methods import robust
 from thinwire.methods.definition import define
-from thinwire.methods.reducers import Bounds, Robust
-from thinwire.methods.robust import BoundedNorm, OrderStatistic, l2_norm, reducer_of, trimmed
+from thinwire.methods.reducers import Bounds, Robust, trimmed
+from thinwire.methods.robust import BoundedNorm, OrderStatistic, l2_norm, reducer_of
 from thinwire.methods.server_half import RunFacts
 from thinwire.methods.simulation import Participant, simulate
 from thinwire.methods.sums import ExactSum, Lazy, Means
@@ -189,6 +190,40 @@ def test_the_mean_stays_the_exact_sum() -> None:
     assert not reducer.keeps
 
 
+def test_behind_a_bounded_norm_a_claim_buys_no_weight() -> None:
+    facts = RunFacts(1, 0, BOUNDS, Robust.of(run_settings("fedavg", max_norm=2.0)))
+    reducer = reducer_of(facts, "examples")
+    loud = reducer.check(answer(1, [-30.0], examples=BOUNDS.examples))
+    assert total_of(reducer, [answer(0, [1.0]), loud]).mean("w0").tolist() == [-0.5]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "wanted", "said"),
+    [
+        ("fedavg", {}, {"reducer": "trimmed-mean", "cohort": 8}, "leaves out nobody.*trim=0.125 "),
+        ("fedavg", {}, {"reducer": "trimmed-mean", "cohort": 10}, None),
+        ("progfed", {}, {"reducer": "trimmed-mean", "cohort": 3, "trim": 0.3}, "trim=0.334 "),
+        ("fedavg", {}, {"reducer": "trimmed-mean", "cohort": 2, "trim": 0.49}, "at least 3"),
+        ("fedavg", {}, {"reducer": "median", "cohort": 2}, "at least 3"),
+        ("fedavg", {}, {"reducer": "median"}, None),
+        ("feddlr", {}, {"max_norm": 2.0}, "max-norm lets every client count the same"),
+        ("fedavg", {"weighting": "uniform"}, {"max_norm": 2.0}, None),
+        ("fedavg", {}, {"max_norm": 2.0, "reducer": "median"}, None),
+        ("fedavg", {}, {}, None),
+    ],
+)
+def test_a_guard_that_guards_nothing_is_told_when_the_run_is_made(
+    method: str, settings: dict[str, Any], wanted: dict[str, Any], said: str | None
+) -> None:
+    run = run_settings(method, settings, **wanted)
+    warnings = define("run", run).server.warnings()
+    assert len(warnings) == (said is not None)
+    assert re.search(said or "", " ".join(warnings))
+    suggested = re.search(r"trim=(0\.\d+) ", warnings[0]) if warnings else None
+    if suggested is not None:
+        assert trimmed(run.cohort, float(suggested[1])) == 1
+
+
 def test_lazy_arrays_are_a_mapping() -> None:
     lazy = Lazy(["a", "b"], lambda name: np.array(len(name)))
     assert (list(lazy), len(lazy), "c" in lazy) == (["a", "b"], 2, False)
@@ -212,6 +247,9 @@ class Byzantine:
 
     half: Any
     attack: Attack
+
+    def check(self, task: Task, learner: Learner) -> None:
+        self.half.check(task, learner)
 
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         outcome: Outcome = self.half.perform(task, memory, learner)

@@ -35,8 +35,7 @@ VERBS: dict[str, Callable[[Database], Coroutine[Any, Any, Any]]] = {
     "put": lambda db: Secrets(db).put("operator", SECOND),
     "arrive": lambda db: Presence(db).arrive("ann", None, {"run": 2}, NOW),
     "touch": lambda db: Presence(db).touch(["ann", "bob"], NOW),
-    "leave": lambda db: Presence(db).leave("ann", NOW, True),
-    "hold": lambda db: Presence(db).hold("ann", "run", 3, NOW),
+    "leave": lambda db: Presence(db).leave({"ann": True, "bob": False}, NOW),
     "reset": lambda db: Presence(db).reset(),
 }
 

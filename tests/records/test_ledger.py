@@ -36,6 +36,12 @@ steps = st.lists(
 Sums = defaultdict[Key, Bytes]
 
 
+def charge(ledger: Ledger, account: Account, uplink: int, downlink: int) -> None:
+    """A request of so many bytes."""
+    for key, value in account.split(uplink, downlink, 0.0):
+        ledger.record(key, value)
+
+
 def rows_of(records: Records, ledger: Ledger, run: str) -> list[list[LedgerRow]]:
     async def work() -> list[list[LedgerRow]]:
         listing = await ledger.rows(run)
@@ -119,8 +125,8 @@ def test_whatever_becomes_of_its_writes_the_ledger_holds_what_was_charged(opened
         match step:
             case "charge":
                 account, uplink, downlink = said
-                ledger.charge(account, uplink, downlink, 1.0)
                 for key, value in account.split(uplink, downlink, 1.0):
+                    ledger.record(key, value)
                     sums[key] += value
             case "flush":
                 opened.run(ledger.flush())
@@ -191,10 +197,10 @@ def test_rows_come_in_order_and_in_blocks_with_the_round_of_their_exchange(
 
 def test_a_run_shows_what_its_clients_spent_on_no_run(records: Records) -> None:
     ledger = Ledger(records.database)
-    ledger.charge(Account(kind="enrol", client="ann"), 10, 10, 0.0)
-    ledger.charge(Account(kind="enrol", client="bob"), 20, 20, 0.0)
-    ledger.charge(Account(kind="register", client="ann", run="runaaa", exchange=0), 30, 30, 0.0)
-    ledger.charge(Account(), 40, 40, 0.0)
+    charge(ledger, Account(kind="enrol", client="ann"), 10, 10)
+    charge(ledger, Account(kind="enrol", client="bob"), 20, 20)
+    charge(ledger, Account(kind="register", client="ann", run="runaaa", exchange=0), 30, 30)
+    charge(ledger, Account(), 40, 40)
     (block,) = rows_of(records, ledger, "runaaa")
     assert [(row.client, row.kind) for row in block] == [("ann", "enrol"), ("ann", "register")]
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 
 from tests.records.conftest import Records
 from thinwire.coordinator.records import presence as module
 from thinwire.coordinator.records.clients import Clients
-from thinwire.coordinator.records.presence import Presence, Seen
+from thinwire.coordinator.records.presence import Presence, Seen, note_held
 from thinwire.coordinator.records.tables import clients
 from thinwire.protocol.fields import Role
 
@@ -53,8 +54,8 @@ class Model:
                 for name in touched:
                     one = self.seen.get(name, Seen(name, None, {}, now, False, False))
                     self.seen[name] = Seen(name, one.spec, one.holds, max(one.seen_at, now), one.parked, False)
-            case "hold", str(name), run, exchange:
-                one = self.seen.get(name, Seen(name, None, {}, now, False, False))
+            case "hold", str(name), run, exchange if name in self.seen:
+                one = self.seen[name]
                 holds = {**one.holds, run: exchange}
                 self.seen[name] = Seen(name, one.spec, holds, max(one.seen_at, now), one.parked, False)
             case "revoke", str(name):
@@ -75,6 +76,10 @@ class Model:
     def present(self, group: str, spec: bytes | None, roles: set[Role], since: float) -> set[str]:
         there = {name for name, one in self.seen.items() if not one.gone and (one.parked or one.seen_at >= since)}
         return there & self.members(group, spec, roles)
+
+
+def _hold(client: str, run: str, exchange: int, now: float, connection: Connection) -> None:
+    note_held(connection, client, run, exchange, now)
 
 
 def enrol_all(opened: Records) -> None:
@@ -119,7 +124,9 @@ def test_who_is_there_is_who_the_model_says(
             case "reset":
                 opened.run(rows.reset())
             case "leave":
-                opened.run(rows.leave(said[0], now, said[1]))
+                opened.run(rows.leave({said[0]: said[1]}, now))
+            case "hold":
+                opened.run(opened.database.transaction(partial(_hold, *said, now)))
             case _:
                 opened.run(getattr(rows, kind)(*said, now))
     names = some | {f"nobody-{number}" for number in range(module._MAX_NAMES * many)}
@@ -136,9 +143,10 @@ def test_who_is_there_is_who_the_model_says(
 
 def test_what_several_say_at_once_of_one_client_is_all_kept(records: Records) -> None:
     rows = Presence(records.database)
-    told = records.both(*(rows.hold("ann", f"run-{number}", number, float(number)) for number in range(20)))
-    assert told == [None] * 20
+    records.run(rows.arrive("ann", None, {}, 0.0))
+    holding = (partial(_hold, "ann", f"run-{number}", number, float(number)) for number in range(20))
+    records.both(*map(records.database.transaction, holding))
     seen = records.run(rows.get("ann"))
     assert seen is not None
     assert seen.holds == {f"run-{number}": number for number in range(20)}
-    assert (seen.seen_at, seen.parked, seen.gone) == (19.0, False, False)
+    assert (seen.seen_at, seen.parked, seen.gone) == (19.0, True, False)

@@ -46,7 +46,8 @@ class Counting:
         try:
             await self._app(scope, receive_and_count, send_and_count)
         finally:
-            self._house.ledger.charge(account, crossed[0], crossed[1], 0.0)
+            for key, value in account.split(crossed[0], crossed[1], 0.0):
+                self._house.ledger.record(key, value)
 
 
 def application(house: House) -> FastAPI:
@@ -54,7 +55,7 @@ def application(house: House) -> FastAPI:
     app = FastAPI()
     parts: list[object] = [
         house.answers, house.book, house.commands, house.enrolment, house.events, house.models, house.payloads,
-        house.presence, house.reads, house.registrations, house.uploads, Downloads(),
+        house.presence, house.reads, house.registrations, house.uploads, Downloads(house.folder / "downloads"),
     ]  # fmt: skip
     app.state.parts = {type(part): part for part in parts}
     for routes in (exchanges, uploads, payloads, enrolment, runs):
@@ -62,7 +63,7 @@ def application(house: House) -> FastAPI:
     problems.install(app, guessed=lambda _: None, failed=storage_problem)
     people = house.enrolment
     app.add_middleware(
-        Identity, find=people.find, is_owner=people.is_owner, used=lambda one: people.used(one.name), open_reads=True
+        Identity, find=people.find, is_owner=people.is_owner, used=lambda one: people.used(one.name), public_read=True
     )
     app.add_middleware(Counting, house=house)
     return app

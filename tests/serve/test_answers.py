@@ -51,7 +51,8 @@ def test_an_answer_is_accepted_once_and_then_a_duplicate(play: Stage) -> None:
         assert (row.examples, row.metrics, row.size) == (3, {"loss": 0.5}, 6)
         assert row.digest == hashlib.sha256(b"arrays").digest()
         assert house.objects.local(answer(task)).read_bytes() == b"arrays"
-        house.ledger.charge(Account(kind="answer", run="run001", client="ann", exchange=0), 10, 20, 0.0)
+        for key, value in Account(kind="answer", run="run001", client="ann", exchange=0).split(10, 20, 0.0):
+            house.ledger.record(key, value)
         (link,) = await house.ledger.links("run001")
         assert (link.sent_bytes, link.received_bytes) == (100, 200)
 
@@ -78,6 +79,7 @@ def test_while_it_is_checked_it_is_not_known_and_later_accepted(play: Stage, mon
         # Nobody decides.
         assert await house.answers.answer("ann", task, ANSWER) is None
         assert await house.answers.answer("ann", task, ANSWER) is None
+        await house.answers.close()  # what is being stored is stored
         assert len(await house.answer_rows.undecided("run001", 0)) == 1
         await house.decide(task, "accepted")
         assert await house.answers.answer("ann", task, ANSWER) == "accepted"

@@ -247,8 +247,8 @@ def test_the_next_task_rides_on_an_answer_and_holds_its_parts(play: Stage) -> No
         message = await house.register(client)
         assert message is not None
         facts = await house.book.find(message.task, "ann")
-        riding = asyncio.create_task(house.registrations.following("ann", facts, inline=True))
         await house.close()
+        riding = asyncio.create_task(house.registrations.following("ann", facts, inline=True))
         await house.exchange(index=1, content=b"full", delta=b"delta")
         await house.ask(client, index=1)
         following = await riding

@@ -69,8 +69,9 @@ def service(tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first model of the digits, as `thinwire-client model init` makes it."""
-    from thinwire.edge_client.model import first_model, model_bytes
+    from thinwire.edge_client.model import first_model
     from thinwire.edge_client.problems.built_in import find_problem
+    from thinwire.methods.model_file import model_bytes
 
     path = tmp_path_factory.mktemp("model") / "first.safetensors"
     path.write_bytes(model_bytes(first_model(find_problem("digits"), 0)))

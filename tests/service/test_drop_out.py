@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from thinwire.edge_client.model import read_model
+from thinwire.methods.model_file import read_model
 from thinwire.protocol.identity import cohort_order
 from thinwire.protocol.settings import RunSettings
 

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.model import read_model
 from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
 from thinwire.methods.arrays import under
 from thinwire.methods.checkpoint import pack_state
 from thinwire.methods.client_half import client_half
+from thinwire.methods.model_file import read_model
 from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, simulate
 from thinwire.operator.cli.app import app

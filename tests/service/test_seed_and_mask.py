@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from thinwire.edge_client.cli import app as edge_client
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.model import read_model
 from thinwire.edge_client.problems.built_in import find_problem
+from thinwire.methods.model_file import read_model
 from thinwire.methods.sparse_masks.frozen import frozen_weights
 from thinwire.operator.cli.app import app as coordinator
 from thinwire.protocol.exit_codes import Exit
@@ -73,7 +73,7 @@ def test_a_seed_first_and_a_mask_in_the_end(service: Service, digits_model: Path
     assert load_file(state).keys() == first.keys()
     refused = command(edge_client, "model", "expand", str(service.folder / "client-00.json"), "--out", str(state))
     assert refused.exit_code == Exit.USAGE
-    assert "not a safetensors file" in refused.stderr
+    assert "not a model file (safetensors)" in refused.stderr
     listed = json.loads(command(coordinator, "methods", "--format", "json").stdout)["methods"]
     (mine,) = [method for method in listed if method["id"] == "sparse_masks"]
     assert "lambda" in {setting["name"] for setting in mine["settings"]}

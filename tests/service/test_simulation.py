@@ -18,10 +18,10 @@ from thinwire.coordinator.objects.local import LocalObjects
 from thinwire.coordinator.objects.objects import checkpoint as checkpoint_name
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.model import read_model
 from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods.checkpoint import pack_state
 from thinwire.methods.client_half import client_half
+from thinwire.methods.model_file import read_model
 from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, Simulated, simulate
 from thinwire.protocol.settings import RunSettings

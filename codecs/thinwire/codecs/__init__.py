@@ -8,9 +8,10 @@ from .container import container_pieces, max_container_bytes, pack_arrays, unpac
 from .errors import CODEC_REASONS, CodecError, CodecReason
 from .interface import ArrayCodec, BytesCodec, Context
 from .registry import CODECS
-from .spec import DTYPES, Array, Arrays, ArraySpec, Dimension, Open, Spec
+from .spec import BUFFERS, DTYPES, Array, Arrays, ArraySpec, Dimension, Open, Spec
 
 __all__ = [
+    "BUFFERS",
     "CODECS",
     "CODEC_REASONS",
     "DTYPES",

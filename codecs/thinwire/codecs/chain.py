@@ -18,7 +18,7 @@ from .container import max_container_bytes, pack_arrays, unpack_arrays
 from .errors import CodecError
 from .interface import ArrayCodec, BytesCodec, Context
 from .registry import CODECS
-from .spec import Array, Arrays, Spec
+from .spec import BUFFERS, Array, Arrays, Spec
 
 MAX_CODECS: Final = 16
 
@@ -108,12 +108,15 @@ class Chain:
 class BoundChain:
     """A chain and what follows from it and a spec alone, the same for every payload of an exchange.
 
-    `specs`: before each array codec, and behind the last one. `limits`: the largest size before each bytes codec, and
-    behind the last one.
+    `spec`: of all arrays. `specs`: before each array codec, and behind the last one, without the arrays under
+    `BUFFERS`, which no array codec sees. `packed`: of what lies in the container. `limits`: the largest size before
+    each bytes codec, and behind the last one.
     """
 
     chain: Chain
+    spec: Spec
     specs: tuple[Spec, ...]
+    packed: Spec
     limits: tuple[int, ...]
 
     @property
@@ -123,10 +126,11 @@ class BoundChain:
 
     def encode(self, arrays: Arrays, *, reference: Arrays | None = None, seed: int = 0) -> bytes:
         """As `Chain.encode`."""
-        self.specs[0].check(arrays)
+        self.spec.check(arrays)
+        arrays, buffers = _parted(arrays)
         for codec, stage in zip(self.chain.array_codecs, self.specs, strict=False):
             arrays = codec.encode(arrays, Context(stage, reference, seed))
-        data = pack_arrays(arrays, self.specs[-1])
+        data = pack_arrays({**arrays, **buffers}, self.packed)
         for bytes_codec in self.chain.bytes_codecs:
             data = bytes_codec.encode(data)
         return data
@@ -138,25 +142,34 @@ class BoundChain:
             raise CodecError("too-large", f"a payload of {len(data)} bytes; at most {largest}")
         for bytes_codec, limit in zip(reversed(self.chain.bytes_codecs), reversed(limits), strict=True):
             data = bytes_codec.decode(data, limit=limit)
-        arrays: Arrays = unpack_arrays(data, self.specs[-1])
+        arrays, buffers = _parted(unpack_arrays(data, self.packed))
         # Hostile values may overflow or be NaN: no cause for a warning; whoever uses the arrays checks them.
         with np.errstate(over="ignore", invalid="ignore"):
             for codec, stage in zip(reversed(self.chain.array_codecs), reversed(self.specs[:-1]), strict=True):
                 arrays = codec.decode(arrays, Context(stage, reference, seed))
-        self.specs[0].check(arrays)
+        arrays = {**arrays, **buffers}
+        self.spec.check(arrays)
         # Arithmetic on a 0-d array gives a numpy scalar, which is no array.
         return {name: np.asarray(array) for name, array in arrays.items()}
 
 
+def _parted(arrays: Arrays) -> tuple[Arrays, Arrays]:
+    """What array codecs see, and the buffers."""
+    buffers = {name: array for name, array in arrays.items() if name.startswith(BUFFERS)}
+    return ({name: array for name, array in arrays.items() if name not in buffers} if buffers else arrays), buffers
+
+
 @lru_cache(maxsize=64)
 def _bound(chain: Chain, spec: Spec) -> BoundChain:
-    specs = [spec]
+    buffers = [(name, item) for name, item in spec.items() if name.startswith(BUFFERS)]
+    specs = [Spec((name, item) for name, item in spec.items() if not name.startswith(BUFFERS)) if buffers else spec]
     for codec in chain.array_codecs:
         specs.append(codec.encoded_spec(specs[-1]))
-    limits = [max_container_bytes(specs[-1])]
+    packed = Spec([*specs[-1].items(), *buffers]) if buffers else specs[-1]
+    limits = [max_container_bytes(packed)]
     for bytes_codec in chain.bytes_codecs:
         limits.append(bytes_codec.max_encoded_bytes(limits[-1]))
-    return BoundChain(chain, tuple(specs), tuple(limits))
+    return BoundChain(chain, spec, tuple(specs), packed, tuple(limits))
 
 
 def _parse_codec(node: ast.expr) -> ArrayCodec | BytesCodec:

@@ -36,6 +36,11 @@ DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
 }
 _NAMES: Final[Mapping[np.dtype[Any], str]] = {dtype: name for name, dtype in DTYPES.items()}
 
+BUFFERS: Final = "buffers/"
+"""What a model keeps and does not train (running statistics, masks) has names that begin so: it passes the codecs of
+arrays as it is, since what a gradient may lose is not what a variance may.
+"""
+
 MAX_ARRAYS: Final = 4096
 MAX_NAME_LENGTH: Final = 200
 MAX_DIMENSIONS: Final = 8

@@ -18,6 +18,7 @@ from .service import Service
 from .settings import ServeSettings
 from .wire import documentation, problems
 from .wire.charging import Charging
+from .wire.hosts import HostCheck, Hosts
 from .wire.identity import Caller, Identity
 from .wire.throttle import Rates, Throttle, Throttling
 
@@ -54,10 +55,12 @@ def create_app(settings: ServeSettings) -> FastAPI:
         version=version("thinwire"),
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service, app.state.parts = service, service.parts
     rates = settings.max_requests_per_client, settings.max_requests_per_address, settings.max_failures_per_address
-    throttle, access = Throttle(Rates(*rates)), service.enrolment
+    throttle, access = Throttle(Rates(*rates), settings.proxies), service.enrolment
     # Routes are tried in this order: what clients ask again and again comes first.
     for router in (exchanges, uploads, payloads, enrolment, runs, health, page):
         app.include_router(router.router)
@@ -69,6 +72,9 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     # The last one is the outermost.
     app.add_middleware(Throttling, throttle=throttle)
-    app.add_middleware(Identity, find=access.find, is_owner=access.is_owner, used=used, open_reads=settings.open_reads)
+    app.add_middleware(
+        Identity, find=access.find, is_owner=access.is_owner, used=used, public_read=settings.public_read
+    )
+    app.add_middleware(HostCheck, hosts=Hosts(settings.hosts, settings.proxies))
     app.add_middleware(Charging)
     return app

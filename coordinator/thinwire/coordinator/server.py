@@ -29,6 +29,7 @@ from .service import Service
 from .settings import ServeSettings
 from .wire.connection import Terms, accept
 from .wire.guard import Crowd, most_connections
+from .wire.handshake import server_context
 
 KEEP_ALIVE_S: Final = 660
 """Longer than any poll: a new connection costs a handshake, under TLS of 2 kB or more."""
@@ -105,17 +106,11 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
             access_log=False,
             server_header=False,
             date_header=False,
-            proxy_headers=bool(settings.proxies),
-            forwarded_allow_ips=sorted(settings.proxies),
+            proxy_headers=bool(settings.proxies.names),
+            forwarded_allow_ips=sorted(settings.proxies.names),
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
-            ssl_certfile=settings.certificate,
-            ssl_keyfile=settings.key,
         )
-        try:
-            config.load()
-        except (OSError, ssl.SSLError) as error:
-            raise CannotServeError(f"certificate {settings.certificate}, key {settings.key}: {error}") from None
         server = _Server(config, service, started)
         try:
             server.run(sockets=[listener])
@@ -135,7 +130,13 @@ def _log_from(level: str) -> None:
 def _terms(service: Service, settings: ServeSettings) -> Terms:
     per_address, proxies = settings.max_connections_per_address, settings.proxies
     crowd = Crowd(most=most_connections(), per_address=per_address, trusted=proxies)
-    return Terms(service.ledger, crowd, settings.stalled_after_s)
+    tls = None
+    if settings.certificate is not None and settings.key is not None:
+        try:
+            tls = server_context(settings.certificate, settings.key)
+        except (OSError, ssl.SSLError) as error:
+            raise CannotServeError(f"certificate {settings.certificate}, key {settings.key}: {error}") from None
+    return Terms(service.ledger, crowd, settings.stalled_after_s, tls)
 
 
 @contextlib.contextmanager

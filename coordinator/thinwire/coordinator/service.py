@@ -93,7 +93,7 @@ class Service:
             database, self.ledger, objects, signals, workers, definitions, troubles, clock, terms
         )
 
-        noting, downloads = Noting(troubles, signals), Downloads()
+        noting, downloads = Noting(troubles, signals), Downloads(data_dir / "downloads")
         limits = Limits(
             settings.max_uploads_per_client,
             settings.max_upload_bytes_per_client,

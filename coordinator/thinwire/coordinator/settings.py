@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from thinwire.protocol.command_options import Written
-from thinwire.protocol.places import LOOPBACK
+from thinwire.protocol.places import on_this_machine
 from thinwire.protocol.settings import Settings
+
+from .wire.addresses import Proxies
 
 
 class ServeSettings(Settings):
@@ -50,7 +52,11 @@ class ServeSettings(Settings):
     max_connections_per_address: int = Field(default=4096, ge=1, description="at a time")
     trusted_proxies: str = Field(
         default="", max_length=1000,
-        description="addresses, separated by commas: their X-Forwarded-For is believed, their connections not counted",
+        description="addresses, separated by commas: their X-Forwarded-For is believed, they have no limits",
+    )  # fmt: skip
+    allowed_hosts: str = Field(
+        default="", max_length=1000,
+        description="names, separated by commas, that it is asked for by, beside localhost; others are refused",
     )  # fmt: skip
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error"
@@ -63,19 +69,26 @@ class ServeSettings(Settings):
             raise ValueError("a certificate needs its key and a key its certificate")
         if not self.loopback and self.certificate is None and not self.insecure:
             raise ValueError(f"{self.host} is reachable from outside: give a certificate and key, or insecure")
+        for host in self.hosts:
+            if "/" in host or host.count(":") == 1:
+                raise ValueError(f"allowed_hosts: {host!r} is no name: leave scheme, port and path away")
+        try:
+            _ = self.proxies
+        except ValueError as error:
+            raise ValueError(f"trusted_proxies: {error}") from None
         return self
 
     @property
-    def proxies(self) -> frozenset[str]:
-        """The addresses of `trusted_proxies`."""
-        return frozenset(self.trusted_proxies.replace(",", " ").split())
+    def proxies(self) -> Proxies:
+        """Those of `trusted_proxies`."""
+        return Proxies(self.trusted_proxies.replace(",", " ").split())
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names of `allowed_hosts`."""
+        return frozenset(self.allowed_hosts.lower().replace(",", " ").split())
 
     @property
     def loopback(self) -> bool:
         """Whether only this machine can connect."""
-        return self.host in LOOPBACK
-
-    @property
-    def open_reads(self) -> bool:
-        """Whether reading needs no token."""
-        return self.loopback or self.public_read
+        return on_this_machine(self.host)

@@ -15,7 +15,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
 from .conversation import ENDS_TALK, Conversation
-from .learner import Learner
+from .learner import BrokenModelError, Learner
 from .link.care import LinkCare
 from .link.polling import SHORTEST_POLL_S
 from .link.replies import FinishedError
@@ -108,9 +108,10 @@ class Agent:
             self._conversation.hold(sum(part.size or 0 for part in task.parts))
             outcome = self._despite_disk(partial(self._performer.perform, task, memory))
             self._despite_disk(partial(memory.stage, outcome))
-        except (TaskRefusedError, TaskTooLongError, CodecError) as error:
+        except (TaskRefusedError, TaskTooLongError, CodecError, BrokenModelError) as error:
             self._conversation.decline(task.task, str(error))
-            if not self._forever:
+            # A model that somebody else has broken is no fault of this client's: the next one may be whole.
+            if not self._forever and not isinstance(error, BrokenModelError):
                 raise
             self._pass_over(task, error)
             return False

@@ -105,10 +105,12 @@ def model_init(
 ) -> None:
     """Make the first model of a task, as safetensors: what `thinwire run start --model` takes."""
     with _told():
+        from thinwire.methods.model_file import model_bytes
+
         from . import model
         from .join import learning_problem
 
-        model.write_out(model.model_bytes(model.first_model(learning_problem(problem), seed)), out)
+        model.write_out(model_bytes(model.first_model(learning_problem(problem), seed)), out)
 
 
 @_command(model_app, "export")
@@ -142,6 +144,8 @@ def model_compact(
 ) -> None:
     """Write the model whose layers are pairs of thin layers: for models trained with feddlr."""
     with _told():
+        from thinwire.methods.model_file import model_bytes
+
         from . import model
         from .join import learning_problem
 
@@ -155,7 +159,7 @@ def model_compact(
             tolerance=tolerance,
             unfolding="spatial" if spatial else "channel",
         )
-        model.write_out(model.model_bytes(arrays), out)
+        model.write_out(model_bytes(arrays), out)
         print(words)
 
 
@@ -163,10 +167,12 @@ def model_compact(
 def model_expand(file: ModelFile, out: SafetensorsFile) -> None:
     """Write the arrays of a model that is stored as a seed and a mask: for models trained with sparse_masks."""
     with _told():
+        from thinwire.methods.model_file import model_bytes
+
         from . import model
 
         arrays = model.trained_model(file)
-        model.write_out(model.model_bytes(arrays), out)
+        model.write_out(model_bytes(arrays), out)
         print(model.described(arrays))
 
 

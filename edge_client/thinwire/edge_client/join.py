@@ -19,6 +19,7 @@ import torch
 from thinwire.codecs import CodecError
 from thinwire.machine.files import write_atomic
 from thinwire.machine.memory import give_back_freed_memory, keep_freed_memory
+from thinwire.methods.model_file import model_bytes
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
@@ -36,7 +37,6 @@ from .link.sockets import CountingBackend, UntrustedError
 from .link.transfer import Patience, Transfer, UnreachableError
 from .memory.folder import Folder, FolderInUseError
 from .memory.records import TornRecordError
-from .model import model_bytes
 from .performer import Limits, TaskTooLongError
 from .problems.built_in import ProblemOptions, find_problem
 from .problems.problem_file import LearningProblem, ProblemFileError, is_of_file, own_traceback
@@ -75,8 +75,7 @@ def serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
 
 
 def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     keep_freed_memory()
     # Without it CUDA's matrix products are not the same from run to run; read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -151,7 +150,8 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
 def learning_problem(options: ProblemSettings, train: int | None = None, test: int | None = None) -> LearningProblem:
     """The problem of these options; `train`, `test`: how many of its examples to use. Raises: `ProblemFileError`."""
     return find_problem(
-        options.task, ProblemOptions(options.data, options.downloads, options.architecture, train, test)
+        options.task,
+        ProblemOptions(options.data, options.downloads, options.architecture, train, test, options.classes),
     )
 
 

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
+from thinwire.methods.arrays import Model, is_buffer, own_name
 from thinwire.methods.payloads import decoded_answer, encode_answer
 from thinwire.methods.samples import Samples
-from thinwire.methods.tensors import laid_out, load_arrays, model_arrays, model_spec, model_tensors
+from thinwire.methods.tensors import laid_out, load_arrays, model_arrays, model_spec, model_tensors, rest_frozen
 from thinwire.methods.values import Answer
 
 from .data import ClientInfo
 from .problems.problem_file import LearningProblem, ProblemFileError
 from .scores import Scores
 
+_FAR: Final = 100.0
+"""Times the loss of an untrained model: what no honest average comes to, not for examples unlike all others either."""
+_LOOKED_AT: Final = 64
 _EVALUATION_ELEMENTS: Final = 1 << 21
 """Input elements in one batch of an evaluation: 8 MiB of float32, so that U-Nets evaluate on small devices."""
+
+
+class BrokenModelError(Exception):
+    """The model of a task is no model any more: whoever trained on it would spread what broke it."""
 
 
 class Learner:
@@ -47,7 +57,7 @@ class Learner:
         self._scores = Scores(problem.loss)
         self.encode = problem.encode
         torch.manual_seed(client.seed)
-        self._make, self._first_seed = problem.model, client.seed
+        self._problem, self._first_seed = problem, client.seed
         self.model = fresh_model(problem)
         self.model.to(self.device)
         for parameter in self.model.parameters():
@@ -69,6 +79,7 @@ class Learner:
         self._kept = [(buffer, buffer.clone()) for buffer in self.model.buffers() if id(buffer) not in travels]
         self.uplink = Chain()
         self._reply, self._reference = Spec(), dict[str, Array]()
+        self._watches, self._unsuspicious = False, 0.0
 
     @property
     def spec(self) -> Spec:
@@ -78,7 +89,7 @@ class Learner:
         self, seed: int, *, reply: Spec | None = None, uplink: Chain | None = None, reference: Arrays | None = None
     ) -> None:
         """Begins a task: everything random follows from `seed`; `encoded` and `decoded` use the other three."""
-        self.seed = seed
+        self.seed, self._watches = seed, False
         self._reply, self.uplink = reply or Spec(), uplink or Chain()
         self._reference = dict(reference or {})
         torch.manual_seed(seed)
@@ -86,16 +97,35 @@ class Learner:
             for buffer, value in self._kept:
                 buffer.copy_(value)
 
+    def watch(self, received: Arrays, *, first: bool) -> None:
+        """Looks at what a task brought, and at its loss when it is measured, if it holds arrays of this model. `first`:
+        in the first round, whose loss is what later ones are held against.
+
+        Raises: `BrokenModelError`, as `evaluate` then does: a parameter or the loss is not finite, or the loss is far
+        above that of an untrained model.
+        """
+        own = {name: array for name, array in received.items() if self._is_own(name, array)}
+        for name, array in own.items():
+            if not is_buffer(name) and not np.isfinite(array).all():
+                raise BrokenModelError(f"the model received is broken: {name} holds a value that is not finite")
+        self._watches = bool(own)
+        if first:
+            self._unsuspicious = math.inf
+
+    def _is_own(self, name: str, array: Array) -> bool:
+        item = self._spec.get(own_name(name))
+        return item is not None and item.numpy_dtype == array.dtype and item.admits(array.shape)
+
     def load(self, arrays: Arrays) -> None:
         load_arrays(self.model, arrays)
 
-    def arrays(self) -> dict[str, Any]:
+    def arrays(self) -> Model:
         return model_arrays(self.model)
 
-    def first_arrays(self) -> dict[str, Any]:
+    def first_arrays(self) -> Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._first_seed)
-            return model_arrays(self._make())
+            return model_arrays(fresh_model(self._problem))
 
     def encoded(self, answer: Arrays) -> bytes:
         return encode_answer(answer, self._reply, self.uplink, reference=self._reference, seed=self.seed)
@@ -114,9 +144,39 @@ class Learner:
     def evaluate(self, model: nn.Module | None = None, samples: Samples | None = None) -> dict[str, float]:
         """`loss` and `examples`; `accuracy` where the loss shows what is right; `dice`, mean of images, for maps."""
         model = self.model if model is None else model
+        watched, self._watches = self._watches and samples is None, False
         samples = self.evaluation if samples is None else samples
         if samples is None or samples.targets is None or not len(samples):
+            if watched:
+                self._check_loss(self.evaluate(model, self._few)["loss"], self._few)
             return {}
+        found = self._measured(model, samples)
+        if watched:
+            self._check_loss(found["loss"], samples)
+        return found
+
+    @property
+    def _few(self) -> Samples:
+        """What a model is looked at with where nothing is held out."""
+        inputs, targets = self.train.inputs, self.train.targets
+        return Samples(inputs[:_LOOKED_AT], None if targets is None else targets[:_LOOKED_AT])
+
+    def _check_loss(self, loss: float, samples: Samples) -> None:
+        """Raises: `BrokenModelError`."""
+        if math.isfinite(loss) and loss <= self._unsuspicious:
+            self._unsuspicious = min(self._unsuspicious, _FAR * loss)
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._first_seed)
+            untrained = self._measured(fresh_model(self._problem).to(self.device), samples)["loss"]
+        # Where an untrained model has no loss either, the examples or the loss are to blame.
+        if math.isfinite(untrained) and (not math.isfinite(loss) or loss > _FAR * untrained > 0):
+            raise BrokenModelError(
+                f"the model received is broken: its loss is {loss:.4g}, that of an untrained one {untrained:.4g}"
+            )
+        self._unsuspicious = _FAR * untrained if untrained > 0 else math.inf
+
+    def _measured(self, model: nn.Module, samples: Samples) -> dict[str, float]:
         size = max(1, min(512, _EVALUATION_ELEMENTS // max(1, samples.inputs[0].numel())))
         mode = model.training
         model.eval()
@@ -163,6 +223,17 @@ def _stacked(dataset: Any, which: str) -> tuple[torch.Tensor, ...]:
         raise ProblemFileError(f"data().{which} cannot be stacked into tensors: {error}") from error
 
 
+def said_of_not_finite(samples: Samples, which: str) -> str:
+    """What to say of data that hold NaN or infinity; "" where they hold none."""
+    bad = samples.not_finite()
+    if not len(bad):
+        return ""
+    return (
+        f"data().{which}: {len(bad)} of {len(samples)} examples hold NaN or infinite numbers (the first of them is "
+        f"number {int(bad[0])}); fill them in or leave them out"
+    )
+
+
 def fresh_model(problem: LearningProblem) -> nn.Module:
     """A model of this problem, of which every array can travel. Raises: `ProblemFileError`."""
     model = problem.model()
@@ -175,4 +246,5 @@ def fresh_model(problem: LearningProblem) -> nn.Module:
             )
         if tensor.dtype == torch.bfloat16:
             raise ProblemFileError(f"model(): {name} is bfloat16, which cannot travel; build the model in float32")
+    rest_frozen(model)
     return model

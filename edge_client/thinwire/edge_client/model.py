@@ -1,65 +1,42 @@
-"""`thinwire-client model`: what is done to models where torch is. Files are safetensors.
-
-The order of a model's arrays, which such a file does not keep, travels in its metadata under `order`, as JSON.
-"""
+"""`thinwire-client model`: what is done to models where torch is."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from thinwire.codecs import Array, Arrays, CodecError
+from thinwire.codecs import Arrays, CodecError
 from thinwire.codecs.decomposition import EXACT
 from thinwire.machine.files import write_atomic
+from thinwire.methods.arrays import Model
 from thinwire.methods.feddlr.compact import compact_model, smallest_energy
+from thinwire.methods.model_file import model_bytes, read_arrays
 from thinwire.methods.sparse_masks.masked_model import expand, is_packed
 from thinwire.methods.tensors import load_arrays, model_arrays
+from thinwire.protocol.reasons import ProblemError
 
 from .data import ClientInfo
 from .learner import Learner, fresh_model
 from .problems.problem_file import LearningProblem
 
-ORDER: Final = "order"
 
-
-def model_bytes(arrays: Arrays) -> bytes:
-    """The safetensors file of these arrays; the same arrays give the same bytes."""
-    return save({name: array.copy() for name, array in arrays.items()}, metadata={ORDER: json.dumps(list(arrays))})
-
-
-def read_model(path: Path) -> dict[str, Array]:
-    """The arrays of a safetensors file, in the order of the model they came from. Raises: `ValueError`, `OSError`."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            order = json.loads(metadata.get(ORDER, "[]"))
-            names = list(file.keys())
-            names.sort(key=lambda name: order.index(name) if name in order else len(order))
-            return {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from None
-
-
-def trained_model(path: Path) -> dict[str, Array]:
+def trained_model(path: Path) -> Model:
     """The arrays of a model as its problem has them, also where the file holds its seed and mask (`sparse_masks`).
 
     Raises: `ValueError`, `OSError`.
     """
-    arrays = read_model(path)
     try:
+        arrays = read_arrays(path)
         return expand(arrays) if is_packed(arrays) else arrays
-    except CodecError as error:
+    except (ProblemError, CodecError) as error:
         raise ValueError(f"{path}: {error.detail}") from None
 
 
-def first_model(problem: LearningProblem, seed: int) -> dict[str, Array]:
+def first_model(problem: LearningProblem, seed: int) -> Model:
     """The arrays of a fresh model: a function of the seed, for one version of torch. Raises: `ProblemFileError`."""
     torch.manual_seed(seed)
     return model_arrays(fresh_model(problem))
@@ -96,7 +73,7 @@ def compact_arrays(
     energy: float | None,
     tolerance: float | None,
     unfolding: Literal["channel", "spatial"],
-) -> tuple[dict[str, Array], str]:
+) -> tuple[Model, str]:
     """The arrays of the compact model (`thinwire.methods.feddlr.compact`), and what became of it in words.
 
     `energy`: of the truncation; None: the numerical rank, for a model that is truncated already. `tolerance`: instead,

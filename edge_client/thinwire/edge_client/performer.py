@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.quantities import in_bytes
+from thinwire.methods.arrays import check_finite, own_name
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
 from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
@@ -21,7 +22,7 @@ from thinwire.protocol.messages import PartMessage, TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
 from .console import Say, in_words
-from .learner import Learner
+from .learner import Learner, said_of_not_finite
 from .memory.folder import Folder
 from .memory.records import TornRecordError
 from .memory.runs import RunMemory, StagedOutcome
@@ -78,11 +79,13 @@ class Performer:
         self._tried: set[tuple[str, str]] = set()
         self._spec = spec_digest(learner.spec)
         self._plans: dict[bytes, CheckedPlan] = {}
+        self._proved: set[bytes] = set()
 
     def perform(self, message: TaskMessage, memory: RunMemory) -> StagedOutcome:
         """Fetches and performs a task.
 
-        Raises: `TaskRefusedError`, `PartsLostError`, `TaskTooLongError`, `CodecError`, and what `fetch` raises.
+        Raises: `TaskRefusedError`, `BrokenModelError`, `PartsLostError`, `TaskTooLongError`, `CodecError`, and what
+        `fetch` raises.
         """
         checked = self._plan(message.plan)
         plan = checked.message
@@ -91,19 +94,25 @@ class Performer:
         parts = self._parts(message, checked, memory)
         seed = client_seed(plan.seed, message.round, message.step, self._learner.name)
         self._learner.prepare(seed, reply=checked.reply, uplink=checked.chains.up, reference=merge_parts(parts))
+        if plan.kind != EVALUATE:
+            self._learner.watch(merge_parts(parts), first=message.round == 1)
         task = Task(message.round, message.step, plan.kind, parts, checked.reply, options=message.options or {})
         begun = self._now_s()
         try:
             with _at_most(self._limits.seconds):
+                if message.plan not in self._proved:
+                    checked.half.check(task, self._learner)
+                    self._proved.add(message.plan)
                 perform = checked.half.evaluate if plan.kind == EVALUATE else checked.half.perform
                 outcome = perform(task, memory.memory(), self._learner)
+                check_finite(outcome.answer.arrays)
                 payload = self._learner.encoded(outcome.answer.arrays)
         except CodecError as error:
             if error.reason != "out-of-range":
                 raise
-            raise CodecError(
-                error.reason, f"{error.detail}. Training diverges on this client's data: lower the run's lr"
-            ) from None
+            cause = said_of_not_finite(self._learner.train, "train")
+            cause = cause or "Training diverges on this client's data: lower the run's lr"
+            raise CodecError(error.reason, f"{error.detail}. {cause}") from None
         finally:
             give_back_freed_memory()
         most = self._learner.max_answer_bytes
@@ -114,6 +123,9 @@ class Performer:
         metrics = _metrics(outcome, self._now_s() - begun)
         if unknown := sorted(set(outcome.answer.metrics) - set(metrics)):
             self._say(f"{', '.join(unknown)}: not told, since not finite or one too many")
+            evaluation = self._learner.evaluation
+            if evaluation is not None and (words := said_of_not_finite(evaluation, "evaluation")):
+                self._say(words)
         self._say(
             f"{_what(message, checked)}  {in_words(metrics)}  {metrics['seconds']:.1f} s  "
             f"answer {in_bytes(len(payload))}"
@@ -194,10 +206,10 @@ class Performer:
         if not self._own_first or part.digest is None or (run, name) in self._tried:
             return None
         self._tried.add((run, name))
-        if any(own.get(array) != item for array, item in spec.items()):
+        if any(own.get(own_name(array)) != item for array, item in spec.items()):
             return None
         first = self._learner.first_arrays()
-        payload = checked.chains.whole.encode({array: first[array] for array in spec}, spec, seed=seed)
+        payload = checked.chains.whole.encode({array: first[own_name(array)] for array in spec}, spec, seed=seed)
         if digest_of(payload) != part.digest:
             return None
         self._say(f"{name}: as this client's own first model has it; {in_bytes(len(payload))} need not travel")
@@ -217,9 +229,15 @@ def _what(message: TaskMessage, checked: CheckedPlan) -> str:
 
 
 def _metrics(outcome: Outcome, seconds: float) -> dict[str, float]:
-    """At most twelve, finite."""
-    found = {name: float(value) for name, value in outcome.answer.metrics.items() if math.isfinite(value)}
-    return {**dict(list(found.items())[: _MAX_METRICS - 1]), "seconds": seconds}
+    """At most twelve, finite; `not_finite`: how many were not, so that a round without a loss says why."""
+    given = outcome.answer.metrics
+    found = {name: float(value) for name, value in given.items() if math.isfinite(value)}
+    own = (
+        {"seconds": seconds}
+        if len(found) == len(given)
+        else {"not_finite": float(len(given) - len(found)), "seconds": seconds}
+    )
+    return {**dict(list(found.items())[: _MAX_METRICS - len(own)]), **own}
 
 
 @contextmanager

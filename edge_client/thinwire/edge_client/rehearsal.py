@@ -14,7 +14,7 @@ from torch import nn
 
 from thinwire.methods.samples import Samples
 
-from .learner import Learner
+from .learner import Learner, said_of_not_finite
 from .problems.problem_file import ProblemFileError, own_traceback
 
 _EXAMPLES: Final = 8
@@ -33,7 +33,7 @@ def rehearse(learner: Learner, file: Path | None) -> None:
                 samples = getattr(learner, which)
                 if samples is not None and samples.targets is not None and len(samples):
                     found = learner.evaluate(samples=_few(samples))
-                    if found["loss"] != found["loss"] and (words := _not_finite(samples, which)):
+                    if found["loss"] != found["loss"] and (words := said_of_not_finite(samples, which)):
                         raise ProblemFileError(words)
         except ProblemFileError:
             raise
@@ -61,7 +61,7 @@ def _step(learner: Learner, samples: Samples) -> None:
             raise ProblemFileError(f"the gradient of {name} is sparse; build its layer with sparse=False")
     if not bool(torch.isfinite(value)):
         raise ProblemFileError(
-            _not_finite(learner.train, "train")
+            said_of_not_finite(learner.train, "train")
             or f"the loss of the first examples is {float(value.detach())}, though all their numbers are finite; "
             "what in model() or the loss divides by zero, or takes the logarithm of it?"
         )
@@ -69,29 +69,9 @@ def _step(learner: Learner, samples: Samples) -> None:
 
 def _few(samples: Samples) -> Samples:
     """The first examples, and the first of those that are not all finite: a model may have a way with them."""
-    bad = _bad(samples)[:_BAD_EXAMPLES]
+    bad = samples.not_finite()[:_BAD_EXAMPLES]
     chosen = torch.cat([torch.arange(min(_EXAMPLES, len(samples)), device=bad.device), bad[bad >= _EXAMPLES]])
     return Samples(samples.inputs[chosen], None if samples.targets is None else samples.targets[chosen])
-
-
-def _bad(samples: Samples) -> torch.Tensor:
-    """Indices of the examples with a number that is not finite."""
-    found = torch.zeros(len(samples), dtype=torch.bool, device=samples.inputs.device)
-    for part in (samples.inputs, samples.targets):
-        if part is not None and part.is_floating_point():
-            found |= ~torch.isfinite(part).reshape(len(part), -1).all(1)
-    return found.nonzero()[:, 0]
-
-
-def _not_finite(samples: Samples, which: str) -> str:
-    """What to say of data that hold NaN or infinity; "" where they hold none."""
-    bad = _bad(samples)
-    if not len(bad):
-        return ""
-    return (
-        f"data().{which}: {len(bad)} of {len(samples)} examples hold NaN or infinite numbers (the first of them is "
-        f"number {int(bad[0])}); fill them in or leave them out"
-    )
 
 
 def _hints(learner: Learner) -> Iterator[str]:

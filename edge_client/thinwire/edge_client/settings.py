@@ -105,6 +105,9 @@ class ProblemSettings(Settings):
     data: Path | None = Field(None, description="npz file of a built-in task that is not bundled")
     download: bool = Field(False, description="fetch the data of a built-in task from the usual place")
     architecture: str | None = Field(None, description="of a built-in task, instead of its own")
+    classes: int | None = Field(
+        None, ge=1, description="of an npz task, the same on all clients; default: as many as this file's labels need"
+    )
 
     @property
     def downloads(self) -> Path | None:
@@ -134,7 +137,9 @@ class JoinSettings(PlaceSettings, ProblemSettings):
     share: Share = Field("0/1", description="which part of how many is this client's: 3/8, counted from 0")
     seed: int = Field(0, ge=0, description="of split and fresh model; the same on all clients")
     limit: Sizes = Field("", description="use only so many examples: TRAIN or TRAIN/TEST")
-    threads: int | None = Field(None, ge=1, description="of torch")
+    threads: int = Field(
+        1, ge=1, description="of torch. Others wait for it on a busy machine; their number changes the last bits"
+    )
     device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
     allow: Permissions = Field((), description="consent, for example sample-knowledge")
     max_task_seconds: float = Field(86_400.0, ge=0.001, description="longest training of one task")

@@ -28,6 +28,13 @@ class ClientHalf(ABC, Generic[SettingsT]):
         client lacks what the task needs: a consent, say.
         """
 
+    def check(self, task: Task, learner: Learner) -> None:
+        """Tries what this exchange and later ones will need of the learner, before the first task of a plan. Leaves the
+        learner's model as it was.
+
+        Raises: `TaskRefusedError`, with the setting that helps; `CodecError`.
+        """
+
     def evaluate(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         """The outcome of an `evaluate` task for a method whose global model is the user's model."""
         learner.load(task.arrays)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from thinwire.codecs import Arrays, Chain, Spec
+
+from .arrays import Model
 
 if TYPE_CHECKING:
     # Named in signatures alone: who speaks of learners need not load torch.
@@ -47,10 +49,10 @@ class Learner(Protocol):
     def load(self, arrays: Arrays) -> None:
         """Sets those arrays of the model; others keep their values."""
 
-    def arrays(self) -> dict[str, Any]:
+    def arrays(self) -> Model:
         """The model's arrays, as copies, in the order of `spec`."""
 
-    def first_arrays(self) -> dict[str, Any]:
+    def first_arrays(self) -> Model:
         """The arrays this client's model began with, whatever tasks have made of it: for models that never travel."""
 
     def evaluate(self, model: torch.nn.Module | None = None, samples: Samples | None = None) -> dict[str, float]:

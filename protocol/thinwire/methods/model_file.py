@@ -1,11 +1,13 @@
-"""Model files: safetensors, with the order of the arrays, which the format does not keep, in the metadata.
+"""Model files: safetensors, with what the format does not keep, and methods need, in the metadata, as JSON.
 
-Methods cut models by that order, so it belongs to a model. Under the key `order`: the names, as JSON.
+Under the key `order`: the names in the order of the model's arrays; under `buffers`, where there are any: the names of
+those that are not trained.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from thinwire.codecs import Array, Arrays, CodecError, Spec
+from thinwire.methods.arrays import Model, buffers_of
 from thinwire.protocol.reasons import ProblemError
 
 _ORDER: Final = "order"
+_BUFFERS: Final = "buffers"
 
 
 def model_bytes(arrays: Arrays) -> bytes:
@@ -25,42 +29,47 @@ def model_bytes(arrays: Arrays) -> bytes:
     laid_out = {
         name: np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()
     }
-    return save(laid_out, metadata={_ORDER: json.dumps(list(arrays))})
+    buffers = [name for name in arrays if name in buffers_of(arrays)]
+    marks = {_BUFFERS: json.dumps(buffers)} if buffers else {}
+    return save(laid_out, metadata={_ORDER: json.dumps(list(arrays)), **marks})
 
 
-def read_arrays(path: Path) -> dict[str, Array]:
+def read_arrays(path: Path) -> Model:
     """The arrays of a model file, in the order of the model they came from where the file says it, else by name.
 
     Raises: `run-invalid` (not such a file, or arrays that cannot travel), `OSError`.
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            ranks = _ranks((file.metadata() or {}).get(_ORDER, "[]"))
+            metadata = file.metadata() or {}
+            ranks = {name: rank for rank, name in enumerate(_names(metadata, _ORDER))}
             names = sorted(file.keys(), key=lambda name: (ranks.get(name, len(ranks)), name))
             arrays: dict[str, Array] = {name: file.get_tensor(name) for name in names}
         Spec.of(arrays)
+        buffers = _names(metadata, _BUFFERS)
     except (SafetensorError, CodecError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ProblemError("run-invalid", f"not a model file (safetensors): {error}") from None
-    return arrays
+    return Model(arrays, [name for name in buffers if name in arrays])
 
 
-def read_model(path: Path) -> dict[str, Array]:
-    """As `read_arrays`, for a model that a run may start from. Raises: `run-invalid`, also where a value is not finite;
-    `OSError`.
+def read_model(path: Path) -> Model:
+    """As `read_arrays`, for a model that a run may start from. Raises: `run-invalid`, also where a value is not finite
+    (of a buffer: NaN; a mask may hold infinity); `OSError`.
     """
-    arrays = read_arrays(path)
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+    model = read_arrays(path)
+    buffers = buffers_of(model)
+    for name, array in model.items():
+        if array.dtype.kind == "f" and not (~np.isnan(array) if name in buffers else np.isfinite(array)).all():
             raise ProblemError("run-invalid", f"array {name!r} of the model holds a value that is not finite")
-    return arrays
+    return model
 
 
-def _ranks(order: str) -> dict[str, int]:
+def _names(metadata: Mapping[str, str], key: str) -> list[str]:
     """Raises: `ValueError`."""
     try:
-        names = json.loads(order)
+        names = json.loads(metadata.get(key, "[]"))
     except RecursionError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("its order is no list of names")
-    return {name: rank for rank, name in enumerate(names)}
+        raise ValueError(f"its {key} is no list of names")
+    return names

@@ -14,7 +14,7 @@ import numpy as np
 
 from thinwire.codecs import Array, Arrays
 
-from .arrays import headed, is_statistic, under
+from .arrays import headed, is_buffer, moved, under
 
 _BLOCK: Final = 1 << 14
 Rule = Literal["sgd", "momentum", "adam", "yogi"]
@@ -29,7 +29,7 @@ class ServerOptimiser:
     "Adaptive Federated Optimization", ICLR 2021, arXiv 2003.00295: v starts at epsilon**2 and nothing is corrected for
     bias. `unbiased`: v starts at 0 and m, v are divided by 1 - beta**count, as in Kingma and Ba, "Adam", ICLR 2015.
 
-    Deviation: running statistics of normalisation layers always take w + d, since a variance must not be extrapolated.
+    Deviation: buffers, running statistics for instance, always take w + d: a variance must not be extrapolated.
     """
 
     rule: Rule
@@ -51,15 +51,15 @@ class ServerOptimiser:
         after: dict[str, Array] = {}
         for name, array in arrays.items():
             direction = np.asarray(directions[name])
-            if is_statistic(name):
-                after[name] = (array + direction.astype(np.float64)).astype(array.dtype)
+            if is_buffer(name):
+                after[name] = moved(array, direction.astype(np.float64), name)
                 continue
             m, v = first.get(name), second.get(name)
             if self.rule != "sgd":
                 first[name] = np.empty(array.shape, np.float32)
             if self.rule in ("adam", "yogi"):
                 second[name] = np.empty(array.shape, np.float32)
-            moved = np.empty(array.shape, array.dtype)
+            stepped = np.empty(array.shape, array.dtype)
             for block in blocks_of(array):
                 step = _flat(direction, block)
                 if self.rule == "momentum":
@@ -74,8 +74,8 @@ class ServerOptimiser:
                     )
                     first[name].reshape(-1)[block] = m_after
                     second[name].reshape(-1)[block] = v_after
-                moved.reshape(-1)[block] = _flat(array, block) + self.lr * step
-            after[name] = moved
+                stepped.reshape(-1)[block] = _flat(array, block) + self.lr * step
+            after[name] = stepped
         return after, {**headed("first", first), **headed("second", second)}
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -65,3 +66,28 @@ class Robust:
         statistic = None if run.reducer == "mean" else run.reducer
         trim = 0.1 if run.trim is None else run.trim
         return Robust(statistic, trim, run.max_norm, run.over_norm == "refuse")
+
+    def warnings(self, clients: int, weighting: str | None) -> list[str]:
+        """Where a guard guards less than a person may think, one sentence each. `clients`: whose answers an exchange
+        counts; `weighting`: of the method, None where it has none.
+        """
+        said = []
+        if self.statistic is not None and clients < 3:
+            said.append(f"{self.statistic} of {clients} answers is their mean: it takes a cohort of at least 3")
+        elif self.statistic == "trimmed-mean" and not trimmed(clients, self.trim):
+            enough = math.ceil(1000 / clients) / 1000
+            said.append(
+                f"trimmed-mean leaves out nobody: {self.trim:g} of a cohort of {clients} is less than one answer; "
+                f"trim={enough:g} leaves out the largest and the smallest value"
+            )
+        if self.max_norm is not None and self.statistic is None and weighting == "examples":
+            said.append(
+                "max-norm lets every client count the same, whatever weighting says: the number of examples is what a "
+                "client claims, and would buy the weight that the norm is to bound"
+            )
+        return said
+
+
+def trimmed(count: int, trim: float) -> int:
+    """How many of `count` answers a trimmed mean leaves out at each end: floor(trim * count), one at least stays."""
+    return min(math.floor(trim * count), (count - 1) // 2)

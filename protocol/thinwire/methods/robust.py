@@ -20,7 +20,8 @@ import numpy as np
 
 from thinwire.codecs import Array, Arrays, CodecError
 
-from .reducers import Bounds, Reducer
+from .arrays import is_buffer
+from .reducers import Bounds, Reducer, trimmed
 from .server_half import RunFacts
 from .sums import ExactSum, Means, Weighting
 from .values import Contribution
@@ -71,11 +72,6 @@ class Kept(Means):
         return total
 
 
-def trimmed(count: int, trim: float) -> int:
-    """How many of `count` answers a trimmed mean leaves out at each end: floor(trim * count), one at least stays."""
-    return min(math.floor(trim * count), (count - 1) // 2)
-
-
 def _blocks(size: int, rows: int) -> Iterator[slice]:
     step = max(1024, _BLOCK_BYTES // (8 * rows))
     for start in range(0, size, step):
@@ -112,7 +108,8 @@ class OrderStatistic:
 
 
 class BoundedNorm:
-    """Another reducer behind a bound on the L2 norm of each contribution, over all its floating arrays together.
+    """Another reducer behind a bound on the L2 norm of each contribution, over all its floating arrays together but
+    buffers, which are no directions.
 
     A contribution beyond it is scaled down to it, or refused.
     """
@@ -129,14 +126,16 @@ class BoundedNorm:
     def check(self, contribution: Contribution) -> Contribution:
         """Raises: `out-of-range`, of the other reducer or for the norm."""
         contribution = self._reducer.check(contribution)
-        norm = l2_norm(contribution.arrays)
+        norm = l2_norm({name: array for name, array in contribution.arrays.items() if not is_buffer(name)})
         if norm <= self._most:
             return contribution
         if self._refuse:
             raise CodecError("out-of-range", f"an answer of norm {norm:.4g}; the run takes {self._most:g}")
         factor = self._most / norm
         clipped = {
-            name: (array.astype(np.float64) * factor).astype(array.dtype) if array.dtype.kind == "f" else array
+            name: (array.astype(np.float64) * factor).astype(array.dtype)
+            if array.dtype.kind == "f" and not is_buffer(name)
+            else array
             for name, array in contribution.arrays.items()
         }
         return replace(contribution, arrays=clipped)
@@ -160,9 +159,13 @@ def l2_norm(arrays: Arrays) -> float:
 
 
 def reducer_of(facts: RunFacts, weighting: Weighting) -> Reducer[Any]:
-    """What the run wants of a method whose answers are averaged: the exact mean, unless `facts.robust` says more."""
+    """What the run wants of a method whose answers are averaged: the exact mean, unless `facts.robust` says more.
+
+    A bound on norms bounds nothing while a claimed number of examples buys weight: behind one every client counts the
+    same.
+    """
     robust = facts.robust
-    reducer: Reducer[Any] = ExactSum(facts.bounds, weighting)
+    reducer: Reducer[Any] = ExactSum(facts.bounds, weighting if robust.max_norm is None else "uniform")
     if robust.statistic is not None:
         reducer = OrderStatistic(facts.bounds, robust.statistic, robust.trim)
     if robust.max_norm is not None:

@@ -21,10 +21,29 @@ class Samples:
         return len(self.inputs)
 
     def batches(self, size: int, seed: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        """One pass over all examples, at most `size` at a time; shuffled by `seed`, in order without one."""
+        """One pass over all examples, `size` at a time as `cuts` has it; shuffled by `seed`, in order without one."""
         order = None if seed is None else torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
-        for start in range(0, len(self), size):
-            chosen: Any = slice(start, start + size)
-            if order is not None:
-                chosen = order[chosen].to(self.inputs.device)
-            yield self.inputs[chosen], None if self.targets is None else self.targets[chosen]
+        for chosen in cuts(len(self), size):
+            rows: Any = chosen if order is None else order[chosen].to(self.inputs.device)
+            yield self.inputs[rows], None if self.targets is None else self.targets[rows]
+
+    def not_finite(self) -> torch.Tensor:
+        """Indices of the examples that hold a number which is not finite."""
+        found = torch.zeros(len(self), dtype=torch.bool, device=self.inputs.device)
+        for part in (self.inputs, self.targets):
+            if part is not None and part.is_floating_point():
+                found |= ~torch.isfinite(part).reshape(len(part), -1).all(1)
+        return found.nonzero()[:, 0]
+
+
+def cuts(count: int, size: int) -> Iterator[slice]:
+    """The batches of a pass over so many examples. A rest of one joins the batch before it: batch normalisation has no
+    variance of one example, and refuses it.
+    """
+    start = 0
+    while start < count:
+        stop = start + size
+        if size > 1 and count - stop == 1:
+            stop = count
+        yield slice(start, stop)
+        start = stop

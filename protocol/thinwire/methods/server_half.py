@@ -8,8 +8,9 @@ from typing import Any, Generic
 
 from thinwire.codecs import Arrays, Spec
 
+from .arrays import travelling
 from .reducers import Bounds, Reducer, Robust
-from .settings import SettingsT
+from .settings import LocalTraining, SettingsT
 from .values import EVALUATE, State, Task
 
 
@@ -61,10 +62,11 @@ class ServerHalf(ABC, Generic[SettingsT]):
 
     def warnings(self) -> list[str]:
         """What a person should know before a run with these settings and facts begins, one sentence each."""
-        return []
+        weighting = self.settings.weighting if isinstance(self.settings, LocalTraining) else None
+        return self.facts.robust.warnings(self.facts.bounds.clients, weighting)
 
     def evaluation(self, state: State) -> Task | None:
         """The exchange that measures the final state; None for nothing to measure."""
         model = self.model(state)
-        parts = {} if model is None else {"model": model}
+        parts = {} if model is None else {"model": travelling(model)}
         return Task(state.round, state.step, EVALUATE, parts, Spec())

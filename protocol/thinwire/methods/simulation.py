@@ -188,6 +188,8 @@ class _Simulation:
         reference = merge_parts(parts)
         client.learner.prepare(seed, reply=task.reply, uplink=chains.up, reference=reference)
         seen = Task(task.round, task.step, task.kind, parts, task.reply, options=task.options)
+        if not self.exchanges:
+            client.half.check(seen, client.learner)
         outcome = client.half.perform(seen, client.memory, client.learner)
         answer = outcome.answer
         payload = client.learner.encoded(answer.arrays)

@@ -6,13 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thinwire.codecs import Array, Arrays, CodecError
 
+from .arrays import is_buffer, own_name
 from .reducers import Bounds
 from .values import Contribution
 
@@ -20,6 +21,9 @@ Weighting = Literal["examples", "uniform"]
 # 128 Ki elements: 1 MiB temporaries stay in cache and below what the allocator maps anew each time, and memory does
 # not grow with the largest array.
 _BLOCK = 1 << 17
+WIDEST: Final = 2.0**80
+"""The largest |x| of a buffer: a variance is the square of what a column holds, in whatever unit."""
+_FINEST: Final = 60
 
 
 class Means(ABC):
@@ -44,7 +48,8 @@ class Means(ABC):
 
 @dataclass(slots=True)
 class Total(Means):
-    """The sum of contributions: `sums[name]` = sum of rint(n_k * x * 2**shifts[name]) as int64.
+    """The sum of contributions: `sums[name]` = sum of rint(n_k * x * 2**shifts[name]) as int64. `fine[name]`, of
+    buffers: what `sums[name]` rounds away, in the same way, part by part.
 
     `weight` = sum of n_k over all contributions, `weights[name]` over those that held the array, `count` = how many.
     """
@@ -54,11 +59,15 @@ class Total(Means):
     sums: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     shifts: dict[str, int] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
+    fine: dict[str, list[tuple[int, NDArray[np.int64]]]] = field(default_factory=dict)
 
     def sum(self, name: str) -> NDArray[np.float64]:
         """sum of n_k x_k, float64."""
         # ldexp converts block by block: no second copy of the array.
-        return np.ldexp(self.sums[name], -self.shifts[name])
+        found = np.ldexp(self.sums[name], -self.shifts[name])
+        for shift, part in self.fine.get(name, ()):
+            found += np.ldexp(part, -shift)
+        return found
 
     def mean(self, name: str) -> NDArray[np.float64]:
         """sum of n_k x_k / sum of n_k over the contributions that held the array, float64."""
@@ -104,6 +113,7 @@ class ExactSum:
         self._weighting = weighting
         most = bounds.clients * (bounds.examples if weighting == "examples" else 1)
         self._shift = math.floor(62 - math.log2(most * bounds.value))
+        self._wide_shifts = _wide_shifts(bounds.clients, most)
         self._largest_integer = (1 << 62) // most
 
     def _weight(self, contribution: Contribution) -> int:
@@ -120,11 +130,14 @@ class ExactSum:
             )
         for name, array in contribution.arrays.items():
             bound = self._bounds.value if array.dtype.kind == "f" else self._largest_integer
+            if is_buffer(name) and array.dtype.kind == "f":
+                bound = WIDEST
             if array.dtype.kind == "b" or not array.size:
                 continue
             # As Python numbers: a float16 is not to be compared in float16. A NaN fails both comparisons.
             if not (array.min().item() >= -bound and array.max().item() <= bound):
-                raise CodecError("out-of-range", f"array {name!r} holds a value that is not within +-{bound:g}")
+                what = f"buffer {own_name(name)!r}" if is_buffer(name) else f"array {name!r}"
+                raise CodecError("out-of-range", f"{what} holds a value that is not within +-{bound:g}")
         return contribution
 
     def zero(self) -> Total:
@@ -137,6 +150,10 @@ class ExactSum:
         total.weight += weight
         for name, array in contribution.arrays.items():
             floating = array.dtype.kind == "f"
+            if floating and is_buffer(name):
+                total.weights[name] = total.weights.get(name, 0) + weight
+                self._add_wide(total, name, array, weight)
+                continue
             first = name not in total.sums
             if first:
                 # Written once, by what is added. Not np.zeros: its fresh pages are small ones, and the first addition
@@ -162,6 +179,22 @@ class ExactSum:
                     place += added.astype(np.int64, copy=False)
         return total
 
+    def _add_wide(self, total: Total, name: str, array: Array, weight: int) -> None:
+        """In as many integers a number as hold it: from `WIDEST` down to 2**-60, whatever order they come in."""
+        rest = array.astype(np.float64) * weight
+        parts: list[tuple[int, NDArray[np.int64]]] = []
+        for shift in self._wide_shifts:
+            part = np.rint(np.ldexp(rest, shift))
+            rest = rest - np.ldexp(part, -shift)
+            parts.append((shift, part.astype(np.int64)))
+        if name not in total.sums:
+            total.shifts[name], total.sums[name] = parts[0]
+            total.fine[name] = parts[1:]
+            return
+        total.sums[name] += parts[0][1]
+        for (_, into), (_, part) in zip(total.fine[name], parts[1:], strict=True):
+            into += part
+
     def merge(self, first: Total, second: Total) -> Total:
         """`first`, changed in place."""
         first.count += second.count
@@ -170,8 +203,22 @@ class ExactSum:
             if name in first.sums:
                 first.sums[name] += array
                 first.weights[name] += second.weights[name]
+                for (_, into), (_, part) in zip(first.fine.get(name, ()), second.fine.get(name, ()), strict=True):
+                    into += part
             else:
                 first.sums[name] = array.copy()
                 first.shifts[name] = second.shifts[name]
                 first.weights[name] = second.weights[name]
+                if name in second.fine:
+                    first.fine[name] = [(shift, part.copy()) for shift, part in second.fine[name]]
         return first
+
+
+def _wide_shifts(clients: int, most: int) -> list[int]:
+    """How far the parts of a wide sum are shifted: the first holds `most` times `WIDEST`, each further one what the one
+    before rounds away, until 2**-60 is told.
+    """
+    shifts = [math.floor(62 - math.log2(most * WIDEST))]
+    while shifts[-1] < _FINEST:
+        shifts.append(shifts[-1] + math.floor(62 - math.log2(clients)))
+    return shifts

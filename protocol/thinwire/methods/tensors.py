@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
+from types import MethodType
+from typing import Final
+
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import _SpectralNorm as SpectralNorm
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.spectral_norm import SpectralNorm as SpectralNormHook
 
-from thinwire.codecs import Array, Arrays, CodecError, Spec
+from thinwire.codecs import Arrays, CodecError, Spec
+
+from .arrays import Model, own_name
+
+_TRAIN: Final = "train"
+_POWER_STEPS: Final = 30
+
+
+def rest_frozen(model: nn.Module) -> None:
+    """Modules that came in evaluation mode and hold nothing to train stay in it, whatever mode the model is put into: a
+    frozen backbone is the same at every client, its statistics too.
+    """
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if not module.training and parameters and not any(one.requires_grad for one in parameters):
+            setattr(module, _TRAIN, MethodType(_rest, module))
+
+
+def _rest(module: nn.Module, mode: bool = True) -> nn.Module:
+    """In the place of `nn.Module.train`."""
+    return module
 
 
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """What travels of a model: parameters with requires_grad, then floating buffers, by name.
 
-    Frozen parameters and integer buffers stay where they are. A tensor with two names travels once.
+    Frozen parameters, integer buffers and those of modules that rest (`rest_frozen`) stay where they are. A tensor with
+    two names travels once.
     """
     found: dict[str, torch.Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     kept = model.state_dict(keep_vars=True)
+    resting = {id(buffer) for module in model.modules() if _TRAIN in vars(module) for buffer in module.buffers()}
     for name, buffer in model.named_buffers():
-        if name in kept and buffer.is_floating_point():
+        if name in kept and buffer.is_floating_point() and id(buffer) not in resting:
             found[name] = buffer
     return found
 
 
-def model_arrays(model: nn.Module) -> dict[str, Array]:
-    """Copies of `model_tensors` as numpy arrays."""
-    return {name: t.detach().cpu().numpy().copy() for name, t in model_tensors(model).items()}
+def model_arrays(model: nn.Module) -> Model:
+    """Copies of `model_tensors` as numpy arrays, buffers marked."""
+    tensors = model_tensors(model)
+    parameters = {id(parameter) for parameter in model.parameters()}
+    return Model(
+        {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()},
+        [name for name, tensor in tensors.items() if id(tensor) not in parameters],
+    )
 
 
 def model_spec(model: nn.Module) -> Spec:
@@ -36,14 +69,37 @@ def model_spec(model: nn.Module) -> Spec:
 
 
 def load_arrays(model: nn.Module, arrays: Arrays) -> None:
-    """Sets these tensors of the model. Raises: `does-not-fit`."""
+    """Sets these tensors of the model, buffers by either name. Raises: `does-not-fit`."""
     tensors = model_tensors(model)
     with torch.no_grad():
         for name, array in arrays.items():
-            tensor = tensors.get(name)
+            tensor = tensors.get(own_name(name))
             if tensor is None or tuple(tensor.shape) != array.shape:
                 raise CodecError("does-not-fit", f"the model has no tensor {name!r} of shape {array.shape}")
             tensor.copy_(torch.from_numpy(np.array(array)))
+        _find_singular_vectors(model)
+
+
+def _find_singular_vectors(model: nn.Module) -> None:
+    """Of layers under spectral normalisation: the mean of several clients' vectors belongs to no matrix."""
+    for module in model.modules():
+        if isinstance(module, ParametrizationList):
+            for part in module:
+                if isinstance(part, SpectralNorm) and hasattr(part, "_u"):
+                    _iterate(part._reshape_weight_to_matrix(module.original), part._u, part._v)
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, SpectralNormHook):
+                matrix = hook.reshape_weight_to_matrix(getattr(module, f"{hook.name}_orig"))
+                _iterate(matrix, getattr(module, f"{hook.name}_u"), getattr(module, f"{hook.name}_v"))
+
+
+def _iterate(matrix: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """The power method, from where the vectors are, in place."""
+    if not left.any():
+        left.fill_(1.0)
+    for _ in range(_POWER_STEPS):
+        right.copy_(nn.functional.normalize(matrix.T @ left, dim=0, eps=1e-12))
+        left.copy_(nn.functional.normalize(matrix @ right, dim=0, eps=1e-12))
 
 
 def laid_out(tensor: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from torch.optim.sgd import sgd
 
 from thinwire.codecs import Array, Arrays
 
+from .arrays import difference, is_buffer, own_name
 from .learner import Learner
 from .samples import Samples
 from .settings import LocalTraining
@@ -131,5 +132,9 @@ def train_locally(learner: Learner, settings: LocalTraining, task: Task, penalty
 
 
 def change(learner: Learner, received: Arrays) -> dict[str, Array]:
-    """The model's arrays minus those received, in their own dtypes."""
-    return {name: array - received[name] for name, array in learner.arrays().items()}
+    """The model's arrays minus those received, in their own dtypes, by the names they came under."""
+    arrays, own = learner.arrays(), {own_name(name): name for name in received}
+    return {
+        own[name]: difference(array, received[own[name]]) if is_buffer(own[name]) else array - received[own[name]]
+        for name, array in arrays.items()
+    }

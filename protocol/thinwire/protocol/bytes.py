@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Bytes:
     """Bytes by direction, payload and framing apart; `requests` that carried them and the `seconds` these took.
 
-    `resumed`: payload that did not cross again, since an interrupted request had carried it. Values add up with `+`.
+    `resumed`: payload that did not cross again, since an interrupted request had carried it. Values add up with `+`; a
+    difference of two may be negative.
     """
 
     requests: int = 0
@@ -30,6 +31,17 @@ class Bytes:
             self.downlink_framing + other.downlink_framing,
             self.resumed + other.resumed,
             self.seconds + other.seconds,
+        )
+
+    def __sub__(self, other: Bytes) -> Bytes:
+        return Bytes(
+            self.requests - other.requests,
+            self.uplink_payload - other.uplink_payload,
+            self.uplink_framing - other.uplink_framing,
+            self.downlink_payload - other.downlink_payload,
+            self.downlink_framing - other.downlink_framing,
+            self.resumed - other.resumed,
+            self.seconds - other.seconds,
         )
 
     @property

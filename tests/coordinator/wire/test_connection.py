@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from tests.coordinator.served import Served, free_port, model
 from tests.coordinator.test_endpoints import enrolled
 from thinwire.coordinator.wire.guard import MAX_HEAD_BYTES, MAX_REST_BYTES
 
-HEAD = b"POST /v1/clients HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/clients HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 PATIENCE_S = 90
 """After which a connection that is still open counts as never closed."""
 
@@ -77,7 +78,7 @@ def test_a_head_that_dribbles_is_cut(hasty: Served, piece: bytes) -> None:
 
 def test_a_second_head_that_dribbles_is_cut_too(hasty: Served) -> None:
     with _connect(hasty) as raw:
-        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert raw.recv(1 << 16).startswith(b"HTTP/1.1 200")
         _dribble(raw, b"\r\n")
 
@@ -121,7 +122,7 @@ def test_what_surrounds_a_body_is_bounded(hasty: Served) -> None:
 def test_a_body_without_end_is_answered_and_cut(hasty: Served, path: bytes) -> None:
     head = HEAD.replace(b"/v1/clients", path) + b"Transfer-Encoding: chunked\r\n\r\n"
     chunk = b"10000\r\n" + b"x" * (1 << 16) + b"\r\n"
-    sent, before = 0, _resident(hasty)
+    sent, before = 0, resident(hasty)
     with _connect(hasty) as raw:
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             raw.sendall(head)
@@ -131,10 +132,11 @@ def test_a_body_without_end_is_answered_and_cut(hasty: Served, path: bytes) -> N
         answer = _to_the_end(raw)
     assert sent < 64 * MAX_REST_BYTES
     assert not answer or answer.startswith(b"HTTP/1.1 4")
-    assert _resident(hasty) - before < 32 << 20
+    assert resident(hasty) - before < 32 << 20
 
 
-def _resident(served: Served) -> int:
+def resident(served: Served) -> int:
+    """Bytes of memory of the coordinator's process that are no file's."""
     assert served.process is not None
     text = Path(f"/proc/{served.process.pid}/status").read_text()
     return 1024 * int(next(line for line in text.splitlines() if line.startswith("RssAnon")).split()[1])
@@ -144,7 +146,7 @@ def test_a_peer_that_reads_nothing_is_cut(hasty: Served) -> None:
     hasty.run(model(1 << 20), cohort=1, name="large")
     client = enrolled(hasty, "reader")
     task = httpx.post(f"{hasty.url}/v1/registrations?wait_s=60", json={}, headers=client, timeout=90).json()
-    head = f"GET /v1/payloads/{task['parts'][0]['digest']} HTTP/1.1\r\nHost: x\r\n"
+    head = f"GET /v1/payloads/{task['parts'][0]['digest']} HTTP/1.1\r\nHost: localhost\r\n"
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.settimeout(PATIENCE_S)
@@ -158,6 +160,17 @@ def test_a_peer_that_reads_nothing_is_cut(hasty: Served) -> None:
         assert len(_to_the_end(raw)) < task["parts"][0]["size"]
 
 
+def _handles(served: Served) -> int:
+    """Of connections, as far as the coordinator's process has any: two for each."""
+    assert served.process is not None
+    links = [os.readlink(path) for path in Path(f"/proc/{served.process.pid}/fd").iterdir()]
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    ours = {
+        line.split()[9] for line in lines if line.split()[1].endswith(f":{served.port:04X}") and line.split()[3] != "0A"
+    }
+    return sum(link in {f"socket:[{inode}]" for inode in ours} for link in links)
+
+
 def _sockets(served: Served) -> int:
     """Connections of the coordinator."""
     wanted = f":{served.port:04X}"
@@ -169,11 +182,12 @@ def test_one_address_has_so_many_connections(serve: Callable[..., Served]) -> No
     served = serve(max_connections_per_address=5)
     held = [_connect(served) for _ in range(5)]
     with _connect(served) as raw:
-        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = _to_the_end(raw)
         assert answer.startswith(b"HTTP/1.1 429")
         assert b"retry-after: 10" in answer
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["reason"] == "too-many-requests"
+        assert _handles(served) == 2 * len(held)
     held.pop().close()
     until = time.monotonic() + PATIENCE_S
     while httpx.get(f"{served.url}/healthz").status_code != 200:

@@ -167,7 +167,7 @@ def test_no_name_is_a_path(standing: Served, scene: Any, path: str) -> None:
         token = scene[1][who]["authorization"]
         for trick in TRICKS:
             for method in ("GET", "HEAD", "POST", "PATCH", "DELETE"):
-                head = f"{method} {path.format(trick)} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n"
+                head = f"{method} {path.format(trick)} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n"
                 rest = "Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 answer = _raw(standing, (head + rest).encode())
                 status = int(answer.split(b" ", 2)[1])
@@ -202,18 +202,18 @@ def _raw(standing: Served, data: bytes) -> bytes:
 RAW = {
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "no path": b"GET HTTP/1.1\r\n\r\n",
-    "an address as path": b"GET http://elsewhere.example/v1/runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    "a tunnel": b"CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "an address as path": b"GET http://a.example/v1/runs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "a tunnel": b"CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     "a header of one line": b"GET / HTTP/1.1\r\nHost x\r\n\r\n",
     "two lengths": b"POST /v1/clients HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
     "length and chunks": b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a negative length": b"POST /v1/clients HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
     "a length of 30 digits": b"POST /v1/clients HTTP/1.1\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n",
     "a chunk of 30 digits": b"POST /v1/clients HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\n",
-    "an upgrade": b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n",
+    "an upgrade": b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n",
     "an old version": b"GET /healthz HTTP/0.9\r\n\r\n",
-    "an unknown method": b"BREW /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "an unknown method": b"BREW /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
 }
 
 

@@ -60,7 +60,7 @@ def directory() -> Directory:
     return Directory({one.token_hash: one for one in known})
 
 
-def _seen(directory: Directory, header: str | None, *, open_reads: bool = False) -> Request:
+def _seen(directory: Directory, header: str | None, *, public_read: bool = False) -> Request:
     """The request as the application inside the middleware gets it."""
     found: list[Request] = []
 
@@ -72,7 +72,7 @@ def _seen(directory: Directory, header: str | None, *, open_reads: bool = False)
 
     headers = [] if header is None else [(b"authorization", header.encode())]
     scope = {"type": "http", "method": "GET", "path": "/", "headers": headers}
-    identity = Identity(app, directory.find, directory.is_owner, directory.use, open_reads=open_reads)
+    identity = Identity(app, directory.find, directory.is_owner, directory.use, public_read=public_read)
     asyncio.run(identity(scope, nothing, nothing))
     return found[0]
 
@@ -106,7 +106,7 @@ def test_each_is_told_what_is_missing(
     assert _reason(require_client, request) == client
     assert _reason(require_operator, request) == operator
     assert _reason(require_reader, request) == reader
-    assert _reason(require_reader, _seen(directory, header, open_reads=True)) is None
+    assert _reason(require_reader, _seen(directory, header, public_read=True)) is None
 
 
 def test_a_token_is_looked_up_once_however_often_one_asks(directory: Directory) -> None:

@@ -114,7 +114,7 @@ def metered() -> Iterator[Metered]:
 
 
 def _post(path: str, body: bytes, *headers: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}", *headers, "", ""]
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
 
@@ -132,8 +132,8 @@ CONVERSATIONS = {
     "answered early": [_post("/hasty", b"x" * 10_000)],
     "a defect of ours": [_post("/broken", b"x")],
     "no HTTP at all": [b"\x16\x03\x01 hello"],
-    "a cut head": [b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-le"],
-    "a cut body": [b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n", b"x" * 60],
+    "a cut head": [b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-le"],
+    "a cut body": [b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n", b"x" * 60],
     "expecting to go on": [_post("/echo", b"x" * 5, "expect: 100-continue")],
     "nothing": [],
 }

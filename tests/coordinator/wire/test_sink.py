@@ -78,7 +78,7 @@ def server() -> Iterator[tuple[int, Any]]:
 
 
 def _head(path: str, length: int) -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 def _rest(raw: socket.socket) -> bytes:

@@ -38,7 +38,7 @@ async def _begun(served: Served) -> tuple[NumpyClient, str, bytes, bytes]:
 
 
 def _request(client: NumpyClient, *lines: str) -> bytes:
-    return "\r\n".join([*lines, "Host: x", f"Authorization: Bearer {client.token}", "", ""]).encode()
+    return "\r\n".join([*lines, "Host: localhost", f"Authorization: Bearer {client.token}", "", ""]).encode()
 
 
 def _until(holds: Callable[[], bool]) -> None:

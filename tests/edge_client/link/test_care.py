@@ -31,8 +31,9 @@ class _Days:
         self.day: Day | None = None
         self.pauses: list[float] = []
         self.said: list[str] = []
+        self.sleep = self._pass
 
-    def _sleep(self, seconds: float) -> None:
+    def _pass(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
         self.pauses.append(seconds)
 
@@ -47,7 +48,7 @@ class _Days:
             recall=lambda: self.day,
             keep=self._keep,
             now=lambda: self.now,
-            sleep=self._sleep,
+            sleep=self.sleep,
             say=self.said.append,
         )
 
@@ -105,6 +106,20 @@ def test_quiet_hours_end_when_they_say_and_begin_again_within_a_day(begin: time,
     assert not hours.left(now + left) or begin == end
     assert timedelta() < hours.ahead(now) <= timedelta(days=1)
     assert (now + hours.ahead(now)).time() == begin
+
+
+def test_a_clock_that_is_set_right_ends_quiet_hours_that_were_none() -> None:
+    """A device without a battery for its clock begins in the middle of a night that is none."""
+    days = _Days(NOON.replace(hour=23))
+
+    def wakes(seconds: float) -> None:
+        days.pauses.append(seconds)
+        days.now = NOON
+
+    days.sleep = wakes
+    days.care(quiet="22:00-06:30").hold()
+    assert sum(days.pauses) <= 60
+    assert len(days.said) == 1
 
 
 def test_nothing_begins_in_quiet_hours_and_no_poll_reaches_into_them() -> None:

@@ -198,7 +198,7 @@ def test_both_go_on_after_both_sides_were_started_again(line: Line, tmp_path: Pa
 
 def _patch(line: Line, upload_id: str, offset: int, size: int) -> bytes:
     lines = (
-        f"PATCH /v1/uploads/{upload_id} HTTP/1.1", "Host: x", f"Authorization: Bearer {line.token}",
+        f"PATCH /v1/uploads/{upload_id} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {line.token}",
         "Tus-Resumable: 1.0.0", f"Upload-Offset: {offset}", "Content-Type: application/offset+octet-stream",
         f"Content-Length: {size}", "", "",
     )  # fmt: skip
@@ -225,7 +225,7 @@ def test_where_to_go_on_is_answered_when_what_had_arrived_is_kept(line: Line, se
     payload = Random(100 + seed).randbytes(300_000)
     upload_id = line.begin(payload)
     lines = (
-        f"HEAD /v1/uploads/{upload_id} HTTP/1.1", "Host: x", f"Authorization: Bearer {line.token}",
+        f"HEAD /v1/uploads/{upload_id} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {line.token}",
         "Tus-Resumable: 1.0.0", "Connection: close", "", "",
     )  # fmt: skip
     with (

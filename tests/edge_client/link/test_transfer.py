@@ -156,6 +156,30 @@ def test_nobody_there_is_said_and_given_up_as_asked(
     assert "trying again" in said[0]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_stands_between_a_machine_and_itself(
+    host: str, server: CuttingServer, make_transfer: MakeTransfer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server.answers = [(200, PACKED, VERDICT)]
+    transfer = make_transfer(server.address.replace("127.0.0.1", host))
+    transfer.call("POST", "/v1/x", VerdictMessage, Registration())
+    assert len(server.requests) == 1
+
+
+def test_a_proxy_on_the_way_is_used_and_named_without_its_password(
+    free_port: int, make_transfer: MakeTransfer, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{free_port}")
+    transfer = make_transfer("http://coordinator.example", Patience(give_up_after_s=0))
+    with pytest.raises(UnreachableError, match=f"through the proxy 127.0.0.1:{free_port}") as caught:
+        transfer.call("POST", "/v1/x", VerdictMessage, Registration())
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("address", ["coordinator:8750", "ftp://host", "http://", "http://user@host", "http://h/?a=1"])
 def test_an_address_that_is_none_is_refused(address: str, make_transfer: MakeTransfer) -> None:
     with pytest.raises(BadPeerError, match="not an address"):

@@ -131,6 +131,20 @@ def test_an_npz_with_an_array_missing_or_pickled_is_refused(tmp_path: Path) -> N
         )
 
 
+def test_sites_whose_labels_differ_have_one_model_where_they_say_how_many_classes_there_are(tmp_path: Path) -> None:
+    inputs = np.zeros((6, 4), np.float32)
+    for site, classes in (("a", 2), ("b", 3)):
+        labels = np.arange(6) % classes
+        np.savez(tmp_path / f"{site}.npz", x_train=inputs, y_train=labels, x_test=inputs, y_test=labels)
+    specs = [
+        Learner(find_problem(f"npz:{tmp_path / site}.npz", ProblemOptions(classes=5)), ClientInfo()).spec
+        for site in "ab"
+    ]
+    assert specs[0] == specs[1]
+    with pytest.raises(ProblemFileError, match="labels go up to 2, and --classes 2"):
+        find_problem(f"npz:{tmp_path / 'b.npz'}", ProblemOptions(classes=2))
+
+
 def test_dice_is_one_for_equal_maps_and_zero_for_disjoint_ones() -> None:
     truth = torch.zeros(3, 4, 4)
     truth[:2, :2] = 1

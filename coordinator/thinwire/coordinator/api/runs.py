@@ -17,10 +17,10 @@ from thinwire.coordinator.serve.reads import Reads, Sums
 from thinwire.coordinator.wire.accounting import account_of
 from thinwire.coordinator.wire.documentation import BYTES, describe, header
 from thinwire.coordinator.wire.downloads import Downloads
-from thinwire.coordinator.wire.files import is_unchanged, serve_file
+from thinwire.coordinator.wire.files import serve_copy, serve_file
 from thinwire.coordinator.wire.identity import ask_again, require_client, require_operator, require_reader
 from thinwire.coordinator.wire.listing import respond_with, respond_with_csv, wants_csv
-from thinwire.coordinator.wire.negotiation import empty, read_message, respond, take_body
+from thinwire.coordinator.wire.negotiation import read_message, respond, take_body
 from thinwire.protocol.messages import (
     Ledger,
     LedgerRow,
@@ -204,8 +204,4 @@ async def _model(request: Request, run: str, models: Models, downloads: Download
     found = await models.as_it_stands(run)
     if isinstance(found, FinalModel):
         return serve_file(request, found.path, found.digest, downloads, account, private=True)
-    tag = f'"{found.digest.hex()}"'
-    if is_unchanged(request, tag):
-        return empty(304, {"etag": tag})
-    account.downlink_payload = len(found.data)
-    return Response(found.data, 200, {"etag": tag, "cache-control": "no-store"}, BYTES)
+    return await serve_copy(request, found.data, found.digest, downloads, account)

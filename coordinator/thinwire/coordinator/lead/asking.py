@@ -118,7 +118,7 @@ class Asking:
         """In a thread: client -> digest in hex, size and spec of the part for it alone, where it has one."""
         settings, task, made = led.definition.run, current.task, {}
         for slot in slots:
-            arrays = led.definition.server.private(led.at, task, slot.client)
+            arrays = led.definition.server.private(led.method_state, task, slot.client)
             if arrays is None:
                 continue
             spec = Spec.of(arrays)

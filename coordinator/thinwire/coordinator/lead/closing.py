@@ -79,12 +79,12 @@ class Closing:
     async def advance(self, led: Led, current: Current) -> None:
         """The answers become the next state, and the exchange is closed."""
         if current.is_evaluation:
-            await self.close(led, current, led.at)
+            await self.close(led, current, led.method_state)
             return
         # Closed before the sum is read: an answer that comes now is late.
         current.exchange.close()
         if current.after is None:
-            current.after = await self._workers.run(led.definition.server.advance, led.at, current.total)
+            current.after = await self._workers.run(led.definition.server.advance, led.method_state, current.total)
             # Of the sum and the next checkpoint only one is needed; a failed write begins again from the state.
             current.total = None
         await self.close(led, current, current.after)
@@ -104,23 +104,23 @@ class Closing:
             metrics=weighted_metrics(current.metrics_by_slot.values(), settings.max_examples),
         )
         await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall())
-        led.at, led.index, led.current, led.reason = state, current.index + 1, None, None
+        led.method_state, led.index, led.current, led.reason = state, current.index + 1, None, None
         builds_on = led.definition.builds_on_broadcasts
-        led.previous = current.broadcast if builds_on else current.broadcast.without_arrays()
+        led.previous_broadcast = current.broadcast if builds_on else current.broadcast.without_arrays()
         led.previous_contributors = exchange.contributors
-        led.closed.append(Past(current.index, current.task.round, current.task.kind))
+        led.history.append(Past(current.index, current.task.round, current.task.kind))
         await self._release(led, current)
 
     async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
         """The run is over; its final model is a payload. Raises as `close`."""
         current, model = led.current, None
-        arrays = await self._workers.run(led.definition.server.model, led.at)
+        arrays = await self._workers.run(led.definition.server.model, led.method_state)
         await self._workers.run(give_back_freed_memory)
         if arrays is not None:
             model = await self._workers.run(self._put_model, led, arrays)
         await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall())
         led.state, led.command, led.reason = "finished", None, reason
-        led.current, led.previous = None, None
+        led.current, led.previous_broadcast = None, None
         if current is not None:
             current.exchange.close()
         self._signals.publish(f"group:{led.definition.run.group}")

@@ -81,16 +81,17 @@ class Current:
 
 @dataclass(slots=True)
 class Led:
-    """A run under its leader's lease. `index`: the exchange that is open or comes next; `at`: the state before it.
+    """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state
+    before it.
 
-    `previous`: the broadcast of the exchange before, `previous_contributors` whose answers counted in it, `closed` all
+    `previous_broadcast`: of the exchange before, `previous_contributors` whose answers counted in it, `history` all
     that are closed. `command`: of the operator, not yet carried out; `resumed`: it has just been told to go on.
     `newcomers`: the clients to consider for the open exchange, None for all there are.
     """
 
     definition: Definition
     lease: Lease
-    at: State
+    method_state: State
     index: int
     state: RunState
     lineage: str | None = None
@@ -98,9 +99,9 @@ class Led:
     resumed: bool = False
     reason: str | None = None
     current: Current | None = None
-    previous: Broadcast | None = None
+    previous_broadcast: Broadcast | None = None
     previous_contributors: list[str] = field(default_factory=list)
-    closed: list[Past] = field(default_factory=list)
+    history: list[Past] = field(default_factory=list)
     newcomers: set[str] | None = None
 
     @property
@@ -116,7 +117,7 @@ class Led:
     @property
     def last_kind(self) -> str | None:
         """The kind of the exchange that was closed last."""
-        return self.closed[-1].kind if self.closed else None
+        return self.history[-1].kind if self.history else None
 
     @property
     def roles(self) -> frozenset[Role]:

@@ -83,7 +83,8 @@ class Deciding:
                 return
             if current.exchange.accept(row.slot, row.offer) == "accepted":
                 await self._accept(led, current, row, contribution)
-            elif current is led.current and not current.exchange.closed:
+                return
+            if current is led.current and not current.exchange.closed:
                 await self._decide(led, current, row, "late")
         self._told(led, row)
 
@@ -99,6 +100,7 @@ class Deciding:
             if not changed:  # its client was shut out while it was checked, or the exchange offered again
                 if exchange.retract(row.slot, row.offer):
                     exchange.lose(row.client)
+                self._told(led, row)
                 return
             self._troubles.note(led.id, "answers", None)
             current.metrics_by_slot[row.slot] = Told(contribution.examples, row.metrics)

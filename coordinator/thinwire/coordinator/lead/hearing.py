@@ -108,6 +108,7 @@ class Hearing:
                     current.exchange.lose(client)
                 if row.reason == "declined":
                     current.declined[client] = row.detail or ""
+                    _log.warning("task declined", run=self._run, client=client, detail=row.detail)
             self._changed.discard(task)
 
     async def _take_in_answers(self, led: Led, current: Current) -> None:

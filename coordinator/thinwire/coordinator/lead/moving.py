@@ -134,10 +134,10 @@ class Moving:
         """The quorum was missed: the method goes on without, or the exchange is offered again, or the run pauses."""
         exchange = current.exchange
         if current.is_evaluation:
-            await self._closing.close(led, current, led.at)
+            await self._closing.close(led, current, led.method_state)
             return
         accepted = exchange.count("accepted")
-        state = await self._workers.run(led.definition.server.give_up, led.at)
+        state = await self._workers.run(led.definition.server.give_up, led.method_state)
         if exchange.count("accepted") != accepted:
             return  # an answer came meanwhile: look again
         if state is not None:

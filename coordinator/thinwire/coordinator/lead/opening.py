@@ -41,12 +41,12 @@ class Opening:
 
     async def _beyond_budget(self, led: Led) -> str | None:
         settings = led.definition.run
-        if settings.max_bytes is None or not led.closed:
+        if settings.max_bytes is None or not led.history:
             return None
         spent = await self._ledger.exchanges(led.id)
         # The requests with its answers are still open: the next task rides on their replies.
-        uncharged = self._ledger.uncharged(led.id, last_round(led.closed))
-        return beyond_budget(settings.max_bytes, led.closed, spent, uncharged, evaluates=settings.evaluate)
+        uncharged = self._ledger.uncharged(led.id, last_round(led.history))
+        return beyond_budget(settings.max_bytes, led.history, spent, uncharged, evaluates=settings.evaluate)
 
     async def open(self, led: Led, task: Task) -> None:
         """The exchange of this task is open from now on. Raises: `storage-failed`, `storage-full`, `CodecError`,
@@ -54,7 +54,7 @@ class Opening:
         """
         definition = led.definition
         chains = definition.chains(task.kind)
-        base = led.previous if chains.down.needs_reference else None
+        base = led.previous_broadcast if chains.down.needs_reference else None
         broadcast, plan = await self._workers.run(self._publish, led, task, base)
         now = self._clock.monotonic()
         policy = Policy.from_settings(definition.run, same=task.cohort == "same")
@@ -89,11 +89,11 @@ class Opening:
 
 def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:
     server = led.definition.server
-    task, reason = server.task(led.at), None
+    task, reason = server.task(led.method_state), None
     if task is not None and beyond is not None and task.step == 0:
         task, reason = None, beyond
     if task is None and led.definition.run.evaluate and led.last_kind != EVALUATE:
-        task = server.evaluation(led.at)
+        task = server.evaluation(led.method_state)
     return task, reason
 
 

@@ -68,13 +68,13 @@ class Restoring:
             raise ProblemError("storage-failed", f"{checkpoint(row.id, row.exchange)}: {error.detail}") from None
         led = Led(definition, lease, state, row.exchange, row.state, row.lineage, row.command, reason=row.reason)
         rows = {one.exchange: one for one in await self._exchanges.of(row.id)}
-        led.closed = [Past(one.exchange, one.round, one.kind) for one in rows.values() if one.closed]
+        led.history = [Past(one.exchange, one.round, one.kind) for one in rows.values() if one.closed]
         opened = rows.get(row.exchange)
         if (before := rows.get(row.exchange - 1)) is not None:
             led.previous_contributors = await self._tasks.contributors(row.id, before.exchange)
             try:
                 broadcast = await self._workers.run(self._repairing.broadcast_before, led, before)
-                led.previous = broadcast if definition.builds_on_broadcasts else broadcast.without_arrays()
+                led.previous_broadcast = broadcast if definition.builds_on_broadcasts else broadcast.without_arrays()
             except (ProblemError, CodecError, OSError):
                 if opened is None:
                     raise  # the next broadcast builds on it
@@ -86,7 +86,7 @@ class Restoring:
     async def _reopen(self, led: Led, row: ExchangeRow) -> None:
         """The open exchange with its slots, its remaining time, and the sum of the answers that lie in the objects."""
         server = led.definition.server
-        task = server.evaluation(led.at) if row.kind == EVALUATE else server.task(led.at)
+        task = server.evaluation(led.method_state) if row.kind == EVALUATE else server.task(led.method_state)
         if task is None:
             raise ProblemError("internal", "the database and the checkpoint belong to different exchanges")
         broadcast = await self._workers.run(self._repairing.opened_broadcast, led, row, task)

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, select
+from sqlalchemy import Connection, Executable, bindparam, delete, exists, select
 
 from thinwire.coordinator.runs.rows import AnswerRow, TaskRow
 
-from .database import Database, upsert
+from .database import Database, upsert_in
+from .presence import note_held
 from .tables import answers, tasks
-from .tasks import find_task, note_seen
+from .tasks import find_task
 
-_MOST_TASKS: Final = 500
-"""Named in one statement."""
+_FEW_TASKS: Final = 50
+"""Of more tasks than these the whole exchange is read."""
 _WITHDRAW = delete(answers).where(
     answers.c.task == bindparam("name"), exists().where(tasks.c.id == answers.c.task, tasks.c.state == "open")
 )
+
+_OF_EXCHANGE: Final = (
+    select(
+        answers.c.task, tasks.c.client, tasks.c.slot, tasks.c.offer, answers.c.examples, answers.c.metrics,
+        answers.c.digest, answers.c.size, tasks.c.state,
+    )
+    .join(tasks, tasks.c.id == answers.c.task)
+    .where(
+        tasks.c.run == bindparam("of_run"), tasks.c.exchange == bindparam("index"),
+        tasks.c.state == bindparam("of_state"),
+    )
+    .order_by(answers.c.arrived_at, tasks.c.slot)
+)  # fmt: skip
+_OF_TASKS: Final = _OF_EXCHANGE.where(tasks.c.id.in_(bindparam("names", expanding=True)))
 
 
 class Answers:
@@ -39,7 +55,8 @@ class Answers:
         durable: bool = False,
     ) -> TaskRow:
         """Notes the answer of an open task. `digest`, `size` in bytes: of its payload, which is stored; None and 0
-        without one. A repeat, or one that comes too late, changes nothing. The task as it stands.
+        without one. A repeat, or one that comes too late, is none. To have answered implies holding the parts of the
+        exchange. The task as it stands.
 
         Raises: `task-not-found`, also for another client's task.
         """
@@ -51,9 +68,8 @@ class Answers:
         def work(connection: Connection) -> TaskRow:
             row = find_task(connection, task, client, lock=True)
             if row.state == "open":
-                new = upsert(connection, answers).on_conflict_do_nothing(index_elements=["task"])
-                connection.execute(new, values)
-            note_seen(connection, client, now)
+                connection.execute(_noting(connection.dialect.name), values)
+            note_held(connection, client, row.run, row.exchange, now)
             return row
 
         return await self._database.transaction(work, durable=durable)
@@ -68,24 +84,24 @@ class Answers:
 
     async def undecided(self, run: str, exchange: int, among: Collection[str] | None = None) -> list[AnswerRow]:
         """The answers that wait for a verdict, as they came; of these tasks, or of all."""
-        which = [tasks.c.state == "open"]
-        if among is not None and len(among) <= _MOST_TASKS:
-            which.append(tasks.c.id.in_(among))
-        found = await self._select(run, exchange, *which)
+        wanted: dict[str, Any] = {"of_run": run, "index": exchange, "of_state": "open"}
+        if among is not None and len(among) <= _FEW_TASKS:
+            return await self._database.look(
+                lambda connection: _rows(connection, _OF_TASKS, {**wanted, "names": list(among)})
+            )
+        found = await self._database.read(lambda connection: _rows(connection, _OF_EXCHANGE, wanted))
         return found if among is None else [answer for answer in found if answer.task in among]
 
     async def accepted(self, run: str, exchange: int) -> list[AnswerRow]:
         """The answers that count, as they came."""
-        return await self._select(run, exchange, tasks.c.state == "accepted")
+        wanted = {"of_run": run, "index": exchange, "of_state": "accepted"}
+        return await self._database.read(lambda connection: _rows(connection, _OF_EXCHANGE, wanted))
 
-    async def _select(self, run: str, exchange: int, *which: ColumnElement[bool]) -> list[AnswerRow]:
-        query = (
-            select(
-                answers.c.task, tasks.c.client, tasks.c.slot, tasks.c.offer, answers.c.examples, answers.c.metrics,
-                answers.c.digest, answers.c.size, tasks.c.state,
-            )
-            .join(tasks, tasks.c.id == answers.c.task)
-            .where(and_(tasks.c.run == run, tasks.c.exchange == exchange), *which)
-            .order_by(answers.c.arrived_at, tasks.c.slot)
-        )  # fmt: skip
-        return await self._database.read(lambda connection: [AnswerRow(*row) for row in connection.execute(query)])
+
+@cache
+def _noting(dialect: str) -> Executable:
+    return upsert_in(dialect, answers).on_conflict_do_nothing(index_elements=["task"])
+
+
+def _rows(connection: Connection, query: Executable, wanted: Mapping[str, Any]) -> list[AnswerRow]:
+    return [AnswerRow(*row) for row in connection.execute(query, wanted)]

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from .database import Database
 from .tables import events
 
 EventKind = Literal["run", "answer", "exchange"]
 _ADD = insert(events)
+_AFTER = (
+    select(events.c.id, events.c.kind, events.c.exchange, events.c.answers, events.c.at)
+    .where(events.c.run == bindparam("of_run"), events.c.id > bindparam("last"))
+    .order_by(events.c.id)
+    .limit(bindparam("most"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +41,8 @@ class Events:
 
     async def after(self, run: str, last: int, limit: int) -> list[Event]:
         """At most `limit` of the run's events above the id `last`, rising. Raises: `storage-failed`."""
-        query = (
-            select(events.c.id, events.c.kind, events.c.exchange, events.c.answers, events.c.at)
-            .where(events.c.run == run, events.c.id > last)
-            .order_by(events.c.id)
-            .limit(limit)
-        )
-        return await self._database.read(lambda connection: [Event(*row) for row in connection.execute(query)])
+        wanted = {"of_run": run, "last": last, "most": limit}
+        return await self._database.look(lambda connection: [Event(*row) for row in connection.execute(_AFTER, wanted)])
 
     async def last_id(self, run: str) -> int:
         """Of the run's newest event, 0 where there is none. Raises: `storage-failed`."""

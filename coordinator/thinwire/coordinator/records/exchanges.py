@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
+    Executable,
     Row,
     Select,
     and_,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 
 from thinwire.coordinator.runs.rows import ExchangeRow
 
-from .database import Database, upsert
+from .database import Database, upsert_in
 from .events import add_event
 from .leases import Lease, fence
 from .payloads import NO_EXCHANGE, name_broadcast
@@ -34,6 +35,10 @@ from .uploads import delete_uploads
 _KEY = ("run", "exchange")
 BLOCK: Final = 200
 """Closed exchanges that are read at once."""
+_ROOM = select(exchanges.c.max_payload_bytes).where(
+    exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"), exchanges.c.closed.is_(False)
+)
+_ONE = select(exchanges).where(exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +68,7 @@ class Exchanges:
 
         def work(connection: Connection) -> None:
             fence(connection, lease)
-            new = upsert(connection, exchanges).values(values)
-            others = {name: new.excluded[name] for name in values if name not in _KEY}
-            connection.execute(new.on_conflict_do_update(index_elements=_KEY, set_=others))
+            connection.execute(_opening(connection.dialect.name), values)
             name_broadcast(connection, row.run, row.exchange, row.plan, digests)
             add_event(connection, row.run, "run", now)
 
@@ -175,13 +178,24 @@ class Exchanges:
 
     async def get(self, run: str, exchange: int) -> ExchangeRow | None:
         """The exchange, if it has been opened."""
-        query = select(exchanges).where(_is(run, exchange))
 
         def work(connection: Connection) -> ExchangeRow | None:
-            row = connection.execute(query).first()
+            row = connection.execute(_ONE, {"of_run": run, "index": exchange}).first()
             return None if row is None else ExchangeRow(**row._mapping)
 
-        return await self._database.read(work)
+        return await self._database.look(work)
+
+    async def takes_up_to(self, run: str, exchange: int) -> int | None:
+        """Bytes that the payload of an answer may have; None where the exchange is not open."""
+        which = {"of_run": run, "index": exchange}
+        return await self._database.look(lambda connection: connection.execute(_ROOM, which).scalar_one_or_none())
+
+
+@cache
+def _opening(dialect: str) -> Executable:
+    new = upsert_in(dialect, exchanges)
+    others = {column.name: new.excluded[column.name] for column in exchanges.c if column.name not in _KEY}
+    return new.on_conflict_do_update(index_elements=_KEY, set_=others)
 
 
 def _is(run: str, exchange: int) -> ColumnElement[bool]:

@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Container, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, exists, select
+from sqlalchemy import Connection, Executable, case, exists, select
 
 from thinwire.coordinator.wire.accounting import Account, Key
 from thinwire.coordinator.wire.listing import Listing
@@ -19,7 +19,7 @@ from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LedgerKind, LedgerRow, LinkRow
 from thinwire.protocol.reasons import ProblemError
 
-from .database import Database, upsert
+from .database import Database, upsert_in
 from .ledger_rows import (
     COUNTS,
     NO_EXCHANGE,
@@ -72,11 +72,6 @@ class Ledger:
         """Adds to the row of this key."""
         before = self._fresh.get(key)
         self._fresh[key] = value if before is None else before + value
-
-    def charge(self, account: Account, uplink: int, downlink: int, seconds: float) -> None:
-        """One request: `uplink` and `downlink` bytes as the transport counted them, headers included."""
-        for key, value in account.split(uplink, downlink, seconds):
-            self.record(key, value)
 
     def report_link(self, client: str, sent: int, received: int) -> None:
         """What the client's own kernel has counted by now; an older report that comes later changes nothing."""
@@ -194,7 +189,8 @@ class Ledger:
             await self.flush()
         except ProblemError:
             members = await self.clients_of(run)
-            fresh = list(self._fresh.items())
+            async with self._storing:  # else what is being stored would be missing
+                fresh = list(self._fresh.items())
             return [_row(*one) for one in fresh if one[0][0] == run or (not one[0][0] and one[0][1] in members)]
         return []
 
@@ -222,19 +218,27 @@ class Ledger:
 
 def _add(connection: Connection, fresh: dict[Key, Bytes], told: dict[str, tuple[int, int]]) -> None:
     if fresh:
-        new = upsert(connection, ledger)
-        add = new.on_conflict_do_update(
-            index_elements=["run", "client", "exchange", "kind"],
-            set_={count.name: count + new.excluded[count.name] for count in COUNTS},
-        )
-        connection.execute(add, [_values(key, value) for key, value in fresh.items()])
+        connection.execute(_adding(connection.dialect.name), [_values(key, value) for key, value in fresh.items()])
     if told:
-        link = upsert(connection, links)
-        counts = [(links.c[name], link.excluded[name]) for name in ("sent_bytes", "received_bytes")]
-        later = {old.name: case((now > old, now), else_=old) for old, now in counts}
-        keep = link.on_conflict_do_update(index_elements=["client"], set_=later)
         rows = [{"client": name, "sent_bytes": sent, "received_bytes": got} for name, (sent, got) in told.items()]
-        connection.execute(keep, rows)
+        connection.execute(_keeping(connection.dialect.name), rows)
+
+
+@cache
+def _adding(dialect: str) -> Executable:
+    new = upsert_in(dialect, ledger)
+    return new.on_conflict_do_update(
+        index_elements=["run", "client", "exchange", "kind"],
+        set_={count.name: count + new.excluded[count.name] for count in COUNTS},
+    )
+
+
+@cache
+def _keeping(dialect: str) -> Executable:
+    link = upsert_in(dialect, links)
+    counts = [(links.c[name], link.excluded[name]) for name in ("sent_bytes", "received_bytes")]
+    later = {old.name: case((now > old, now), else_=old) for old, now in counts}
+    return link.on_conflict_do_update(index_elements=["client"], set_=later)
 
 
 def _values(key: Key, value: Bytes) -> dict[str, Any]:
@@ -249,7 +253,9 @@ def _values(key: Key, value: Bytes) -> dict[str, Any]:
 
 
 def _row(key: Key, value: Bytes) -> LedgerRow:
-    return LedgerRow.model_validate({**_values(key, value), "exchange": key[2]})
+    """A row of what could not be stored; what is to be taken off a stored row shows only when it can be."""
+    positive = {name: max(0, count) if isinstance(count, int) else count for name, count in _values(key, value).items()}
+    return LedgerRow.model_validate({**positive, "exchange": key[2]})
 
 
 def _number(exchange: int | None) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select
 
 from .database import Database, upsert
 from .tables import exchanges, payloads, runs
@@ -14,6 +14,11 @@ from .tables import exchanges, payloads, runs
 PayloadKind = Literal["plan", "part", "private", "model"]
 NO_EXCHANGE: Final = -1
 """What the table has for final models: NULL would not be unique."""
+_UNNAME = delete(payloads).where(
+    payloads.c.run == bindparam("of_run"), payloads.c.exchange == bindparam("of_exchange"),
+    payloads.c.kind.in_(("plan", "part")),
+)  # fmt: skip
+_NAME = insert(payloads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,9 @@ def _named(
 
 def name_broadcast(connection: Connection, run: str, exchange: int, plan: bytes, digests: Collection[bytes]) -> None:
     """The exchange names its plan and the parts of its broadcast, and no others any more."""
-    shared = (payloads.c.run == run) & (payloads.c.exchange == exchange) & payloads.c.kind.in_(["plan", "part"])
-    connection.execute(delete(payloads).where(shared))
+    connection.execute(_UNNAME, {"of_run": run, "of_exchange": exchange})
     kinds: dict[bytes, PayloadKind] = {**dict.fromkeys(digests, "part"), plan: "plan"}
-    connection.execute(insert(payloads), [_values(run, exchange, digest, kind) for digest, kind in kinds.items()])
+    connection.execute(_NAME, [_values(run, exchange, digest, kind) for digest, kind in kinds.items()])
 
 
 def name_private(connection: Connection, run: str, exchange: int, made: Mapping[str, bytes]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Executable, LargeBinary, bindparam, case, or_, select, update
 
 from thinwire.protocol.fields import Role
 
-from .database import Database, upsert
+from .database import Database, upsert_in
 from .tables import clients, presence
 
 _MAX_NAMES: Final = 500
@@ -32,6 +33,12 @@ _LEFT: Final = (
     .values(parked=False, gone=False, seen_at=_later(bindparam("now")))
 )
 _GONE: Final = update(presence).where(presence.c.client == bindparam("of")).values(parked=False, gone=True)
+_HOLDS: Final = select(presence.c.holds).where(presence.c.client == bindparam("of")).with_for_update()
+_HELD: Final = (
+    update(presence)
+    .where(presence.c.client == bindparam("of"))
+    .values(holds=bindparam("said"), seen_at=_later(bindparam("now")), gone=False)
+)
 
 
 _SPEC: Final = bindparam("of_spec", type_=LargeBinary)
@@ -67,52 +74,39 @@ class Presence:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._putting: Executable | None = None
 
     async def arrive(self, client: str, spec: bytes | None, holds: Mapping[str, int], now: float) -> None:
         """The client's poll waits; this is what it said."""
         seen = Seen(client, spec, holds, now, parked=True, gone=False)
         await self._database.transaction(lambda connection: self._put(connection, seen))
 
-    async def leave(self, client: str, now: float, gone: bool) -> None:
-        """Its poll waits no more. `gone`: since its connection died; else it was heard now."""
-        left = {"of": client, "now": now}
-        statement = _GONE if gone else _LEFT
-        await self._database.transaction(lambda connection: connection.execute(statement, left) and None)
+    async def leave(self, left: Mapping[str, bool], now: float) -> None:
+        """The polls of these clients wait no more: since their connection died, or else they were heard now."""
+        dead = [{"of": client} for client, gone in left.items() if gone]
+        heard = [{"of": client, "now": now} for client, gone in left.items() if not gone]
+
+        def work(connection: Connection) -> None:
+            for statement, some in ((_GONE, dead), (_LEFT, heard)):
+                if some:
+                    connection.execute(statement, some)
+
+        if left:
+            await self._database.transaction(work)
 
     async def touch(self, names: Collection[str], now: float) -> None:
         """These have made requests other than a registration."""
 
         def work(connection: Connection) -> None:
-            new = upsert(connection, presence).values(spec=None, holds={}, seen_at=now, parked=False, gone=False)
-            heard = new.on_conflict_do_update(
-                index_elements=["client"], set_={"seen_at": _later(new.excluded.seen_at), "gone": False}
-            )
-            connection.execute(heard, [{"client": name} for name in names])
+            said: dict[str, Any] = {"spec": None, "holds": {}, "seen_at": now, "parked": False, "gone": False}
+            connection.execute(_touching(connection.dialect.name), [{"client": name, **said} for name in names])
 
         if names:
             await self._database.transaction(work)
 
-    async def hold(self, client: str, run: str, exchange: int, now: float) -> None:
-        """The client, just heard, has the parts of this exchange now."""
-
-        def work(connection: Connection) -> None:
-            row = connection.execute(_ONE.with_for_update(), {"of": client}).one_or_none()
-            before = Seen(client, None, {}, now, parked=False, gone=False) if row is None else Seen(*row)
-            holds = {**before.holds, run: exchange}
-            heard_at = max(now, before.seen_at)
-            self._put(connection, Seen(client, before.spec, holds, heard_at, before.parked, gone=False))
-
-        await self._database.transaction(work)
-
     def _put(self, connection: Connection, seen: Seen) -> None:
-        if self._putting is None:  # to build it takes longer than to execute it
-            new = upsert(connection, presence).values({field.name: bindparam(field.name) for field in _FIELDS})
-            said = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
-            self._putting = new.on_conflict_do_update(index_elements=["client"], set_=said)
         values = (seen.client, seen.spec, dict(seen.holds), seen.seen_at, seen.parked, seen.gone)
         row = {field.name: value for field, value in zip(_FIELDS, values, strict=True)}
-        connection.execute(self._putting, row)
+        connection.execute(_putting(connection.dialect.name), row)
 
     async def reset(self) -> None:
         """For a process that begins alone: no poll waits, and everybody is gone until heard of again."""
@@ -149,7 +143,7 @@ class Presence:
 
     async def get(self, client: str) -> Seen | None:
         """What this client last said, if it was ever heard."""
-        row = await self._database.read(lambda connection: connection.execute(_ONE, {"of": client}).one_or_none())
+        row = await self._database.look(lambda connection: connection.execute(_ONE, {"of": client}).one_or_none())
         return None if row is None else Seen(*row)
 
     async def seen_at(self) -> dict[str, float]:
@@ -158,3 +152,25 @@ class Presence:
         return await self._database.read(
             lambda connection: {row.client: row.seen_at for row in connection.execute(query)}
         )
+
+
+@cache
+def _putting(dialect: str) -> Executable:
+    new = upsert_in(dialect, presence)
+    said = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
+    return new.on_conflict_do_update(index_elements=["client"], set_=said)
+
+
+@cache
+def _touching(dialect: str) -> Executable:
+    new = upsert_in(dialect, presence)
+    return new.on_conflict_do_update(
+        index_elements=["client"], set_={"seen_at": _later(new.excluded.seen_at), "gone": False}
+    )
+
+
+def note_held(connection: Connection, client: str, run: str, exchange: int, now: float) -> None:
+    """The client, which has registered before and is heard now, has the parts of this exchange."""
+    holds = connection.execute(_HOLDS, {"of": client}).scalar_one_or_none()
+    if holds is not None:
+        connection.execute(_HELD, {"of": client, "said": {**holds, run: exchange}, "now": now})

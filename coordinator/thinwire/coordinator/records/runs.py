@@ -7,7 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from thinwire.coordinator.runs.rows import RunCommand, RunRow
 from thinwire.protocol.command_options import invalid
@@ -21,6 +33,24 @@ from .leases import Lease, fence
 from .payloads import NO_EXCHANGE
 from .tables import answers, exchanges, payloads, presence, runs, tasks, uploads
 from .uploads import delete_uploads
+
+_ONE = select(runs).where(runs.c.id == bindparam("of"))
+_CALLED = (
+    select(runs).where(or_(runs.c.id == bindparam("key"), runs.c.name == bindparam("key")))
+    .order_by(runs.c.id != bindparam("key"))
+)  # fmt: skip
+_LOCKED = _ONE.with_for_update()
+_STATE = select(runs.c.state).where(runs.c.id == bindparam("of"))
+_SPEC = bindparam("of_spec", type_=LargeBinary)
+_WANTING = (
+    select(runs.c.id)
+    .where(
+        runs.c.group == bindparam("of_group"), runs.c.state.in_(("pending", "running", "paused")),
+        or_(_SPEC.is_(None), runs.c.spec.is_(None), runs.c.spec == _SPEC),
+    )
+    .limit(1)
+)  # fmt: skip
+_OF_GROUP = select(runs).where(runs.c.group == bindparam("of_group")).order_by(runs.c.created_at, runs.c.id)
 
 
 class Runs:
@@ -65,7 +95,25 @@ class Runs:
 
     async def of_group(self, group: str) -> list[RunRow]:
         """The runs that clients of this group may serve, the oldest first."""
-        return await self._select(runs.c.group == group)
+        return await self._database.read(
+            lambda connection: [_row(row) for row in connection.execute(_OF_GROUP, {"of_group": group})]
+        )
+
+    async def wants(self, group: str, spec: bytes | None) -> bool:
+        """Whether a run of this group that is not over may ask clients whose model has this spec; None fits any."""
+        wanted = {"of_group": group, "of_spec": spec}
+        return await self._database.look(lambda connection: connection.execute(_WANTING, wanted).first() is not None)
+
+    async def is_over(self, run: str) -> bool:
+        """Whether the run is finished. Raises: `run-not-found`."""
+
+        def work(connection: Connection) -> bool:
+            state = connection.execute(_STATE, {"of": run}).scalar_one_or_none()
+            if state is None:
+                raise ProblemError("run-not-found", f"no run has the id {run[:64]!r}")
+            return bool(state == "finished")
+
+        return await self._database.look(work)
 
     async def unfinished(self) -> list[RunRow]:
         """The runs that somebody has to lead, the oldest first."""
@@ -77,19 +125,18 @@ class Runs:
 
     async def get(self, run: str) -> RunRow:
         """By id. Raises: `run-not-found`."""
-        return await self._database.read(lambda connection: _get(connection, run))
+        return await self._database.look(lambda connection: _get(connection, run))
 
     async def find(self, key: str) -> RunRow:
         """By id, or else by name. Raises: `run-not-found`."""
-        query = select(runs).where(or_(runs.c.id == key, runs.c.name == key)).order_by(runs.c.id != key)
 
         def work(connection: Connection) -> RunRow:
-            row = connection.execute(query).first()
+            row = connection.execute(_CALLED, {"key": key}).first()
             if row is None:
                 raise ProblemError("run-not-found", f"no run is called {key[:64]!r}")
             return _row(row)
 
-        return await self._database.read(work)
+        return await self._database.look(work)
 
     async def command(self, run: str, command: RunCommand) -> RunRow:
         """Notes what the operator wants, for the run's leader to carry out; a newer command takes the place of one that
@@ -181,8 +228,7 @@ class Runs:
 
 
 def _get(connection: Connection, run: str, *, lock: bool = False) -> RunRow:
-    query = select(runs).where(runs.c.id == run)
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    row = connection.execute(_LOCKED if lock else _ONE, {"of": run}).first()
     if row is None:
         raise ProblemError("run-not-found", f"no run has the id {run[:64]!r}")
     return _row(row)

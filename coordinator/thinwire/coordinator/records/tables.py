@@ -91,6 +91,7 @@ runs: Final = Table(
     Column("finished_at", Float),
     Column("lineage", String(12)),
     Column("restored_at", Integer),
+    Index("runs_group", "group", "state"),
 )
 
 # `until` NULL: granted for as long as the process lives that holds the folder.

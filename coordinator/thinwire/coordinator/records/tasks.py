@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.rows import TaskRow
 from thinwire.protocol.reasons import ProblemError
 
-from .database import Database, upsert
+from .database import Database, upsert_in
 from .events import add_event
+from .lapsing import LAPSED, lapse_tasks
 from .leases import Lease, fence
 from .payloads import name_private
 from .tables import answers, clients, exchanges, presence, runs, tasks
@@ -44,19 +58,9 @@ _COUNT = update(exchanges).where(
     exchanges.c.run == bindparam("lease_run"), exchanges.c.exchange == bindparam("index")
 ).values(answers=bindparam("count"))  # fmt: skip
 _FORGET = delete(answers).where(answers.c.task == bindparam("name"))
-_LAPSED: Final = "lapsed"
-"""The reason of a task that its client never heard of: the same may be offered to it again."""
-_HEARD = exists().where(
-    presence.c.client == tasks.c.client, or_(presence.c.parked, presence.c.seen_at > bindparam("at"))
+_REVOKED = select(clients.c.name).where(
+    clients.c.name.in_(bindparam("names", expanding=True)), clients.c.revoked_at.is_not(None)
 )
-_LAPSE = (
-    update(tasks)
-    .where(tasks.c.id == bindparam("task"), tasks.c.run == bindparam("lease_run"), tasks.c.state == "open")
-    .where(~_ANSWERED, ~_HEARD)
-    .values(state="late", reason=_LAPSED)
-    .returning(tasks.c.client)
-)
-_GONE = update(presence).where(presence.c.client == bindparam("name")).values(gone=True)
 _OPEN_OF = (
     select(
         tasks.c.id, tasks.c.run, tasks.c.exchange, tasks.c.slot, tasks.c.offer, tasks.c.private, exchanges.c.round,
@@ -133,13 +137,7 @@ class Tasks:
                 }
                 for task in new
             ]  # fmt: skip
-            statement = upsert(connection, tasks)
-            again = statement.on_conflict_do_update(
-                index_elements=["id"],
-                set_={**{name: statement.excluded[name] for name in ("slot", "private", "state")}, "reason": None},
-                where=or_(tasks.c.state == "open", tasks.c.reason == _LAPSED),
-            )
-            connection.execute(again, rows)
+            connection.execute(_asking(connection.dialect.name), rows)
             made = {task.client: bytes.fromhex(task.private[0]) for task in new if task.private is not None}
             name_private(connection, lease.run, exchange, made)
             return shut_out
@@ -187,14 +185,7 @@ class Tasks:
 
         def work(connection: Connection) -> set[str]:
             fence(connection, lease)
-            lapsed: dict[str, str] = {}
-            for task, at in asked.items():
-                found = connection.execute(_LAPSE, {"task": task, "lease_run": lease.run, "at": at}).first()
-                if found is not None:
-                    lapsed[task] = found.client
-            if lapsed:
-                connection.execute(_GONE, [{"name": client} for client in lapsed.values()])
-            return set(lapsed)
+            return lapse_tasks(connection, lease.run, asked)
 
         return await self._database.transaction(work)
 
@@ -219,11 +210,11 @@ class Tasks:
             row = connection.execute(_OPEN_OF, {"client": client}).first()
             return None if row is None else OpenTask(**row._mapping)
 
-        return await self._database.read(work)
+        return await self._database.look(work)
 
     async def get(self, task: str, client: str) -> TaskRow:
         """Raises: `task-not-found`, also for another client's task."""
-        return await self._database.read(lambda connection: find_task(connection, task, client))
+        return await self._database.look(lambda connection: find_task(connection, task, client))
 
     async def of(self, run: str, exchange: int) -> list[TaskRow]:
         """All tasks of an exchange, by slot and offer."""
@@ -287,6 +278,16 @@ def find_task(connection: Connection, task: str, client: str, *, lock: bool = Fa
     return TaskRow(**row._mapping)
 
 
+@cache
+def _asking(dialect: str) -> Executable:
+    new = upsert_in(dialect, tasks)
+    return new.on_conflict_do_update(
+        index_elements=["id"],
+        set_={**{name: new.excluded[name] for name in ("slot", "private", "state")}, "reason": None},
+        where=or_(tasks.c.state == "open", tasks.c.reason == LAPSED),
+    )
+
+
 def _is(run: str, exchange: int) -> ColumnElement[bool]:
     return and_(tasks.c.run == run, tasks.c.exchange == exchange)
 
@@ -294,6 +295,5 @@ def _is(run: str, exchange: int) -> ColumnElement[bool]:
 def _revoked(connection: Connection, names: Sequence[str]) -> set[str]:
     found: set[str] = set()
     for start in range(0, len(names), _MOST_NAMES):
-        some = clients.c.name.in_(names[start : start + _MOST_NAMES])
-        found.update(connection.scalars(select(clients.c.name).where(some, clients.c.revoked_at.is_not(None))))
+        found.update(connection.scalars(_REVOKED, {"names": names[start : start + _MOST_NAMES]}))
     return found

@@ -56,8 +56,7 @@ class ExchangeBook:
 
     async def max_payload_bytes(self, run: str, exchange: int) -> int | None:
         """Of an answer; None where the exchange is not open. Raises: `storage-failed`."""
-        row = await self._exchanges.get(run, exchange)
-        return None if row is None or row.closed else row.max_payload_bytes
+        return await self._exchanges.takes_up_to(run, exchange)
 
     def _read_small(self, run: str, parts: list[Any]) -> dict[bytes, bytes]:
         forms = [Form.from_plain(plain) for part in parts for plain in part[2:4] if plain is not None]

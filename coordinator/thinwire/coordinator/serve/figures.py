@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import get_args
 
 from thinwire.coordinator.objects.objects import Objects
@@ -51,6 +51,7 @@ class Figures:
         self._objects = objects
         self._partials = partials
         self._workers = workers
+        self._highest: dict[LedgerKind, Bytes] = {}
 
     async def gauges(self) -> Gauges:
         """Raises: `storage-failed`, OSError."""
@@ -62,8 +63,15 @@ class Figures:
             parked_clients=self._presence.parked,
             open_exchanges=sum(exchange is not None for exchange in opened),
             disk_bytes=await self._workers.run(self._usage),
-            wire=await self._ledger.kinds(),
+            wire=self._never_less(await self._ledger.kinds()),
         )
+
+    def _never_less(self, kinds: Mapping[LedgerKind, Bytes]) -> dict[LedgerKind, Bytes]:
+        """What was handed over and did not cross is taken off again; a counter that falls would read as a restart."""
+        for kind, now in kinds.items():
+            before = self._highest.get(kind, Bytes())
+            self._highest[kind] = Bytes(*map(max, astuple(before), astuple(now)))
+        return dict(self._highest)
 
     def _usage(self) -> dict[str, int]:
         return {**self._objects.usage(), "uploads": self._partials.usage()}

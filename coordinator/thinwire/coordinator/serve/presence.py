@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
@@ -78,11 +77,6 @@ class Presence:
         self._left.pop(client, None)
         await self._rows.arrive(client, said.spec, said.holds or {}, self._clock())
 
-    async def hold(self, client: str, run: str, exchange: int) -> None:
-        """The client holds the parts of this exchange now. Raises: `storage-failed`, `storage-full`."""
-        self._touched.discard(client)
-        await self._rows.hold(client, run, exchange, self._clock())
-
     async def holds(self, client: str) -> dict[str, int]:
         """Run -> the exchange whose parts the client holds. Raises: `storage-failed`."""
         seen = await self._rows.get(client)
@@ -100,7 +94,7 @@ class Presence:
         try:
             if touched:
                 await self._rows.touch(sorted(touched), now)
-            await asyncio.gather(*(self._rows.leave(client, now, gone) for client, gone in left.items()))
+            await self._rows.leave(left, now)
         except ProblemError:
             self._touched |= touched
             for client, gone in left.items():

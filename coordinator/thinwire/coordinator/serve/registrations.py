@@ -125,20 +125,20 @@ class Registrations:
     async def following(self, client: str, answered: TaskFacts, *, inline: bool) -> TaskMessage | None:
         """The client's next task, where it opens within a moment. To have answered a task implies holding its parts.
 
-        Raises: `storage-failed`, `storage-full`.
+        Raises: `storage-failed`.
         """
-        with contextlib.suppress(ProblemError):  # where it cannot be stored, the next task costs more bytes
-            await self._presence.hold(client, answered.run, answered.exchange)
         until = time.monotonic() + LINGER_S
         group = self._enrolment.clients[client].group
         with self._signals.subscribe(f"client:{client}", f"group:{group}", "stop") as heard:
             while (task := await self._tasks.open_of(client)) is None:
                 left_s = until - time.monotonic()
-                if left_s <= 0 or self._stopping or (await self._runs.get(answered.run)).finished:
+                if left_s <= 0 or self._stopping or await self._runs.is_over(answered.run):
                     return None
-                await heard.wait(left_s)
+                if not await heard.wait(left_s):
+                    return None
         self._presence.touch(client)  # it hears of this task now
-        return await self._messages.of(task, client, await self._presence.holds(client), inline=inline)
+        holds = {**await self._presence.holds(client), answered.run: answered.exchange}
+        return await self._messages.of(task, client, holds, inline=inline)
 
     async def _task(self, client: str, holds: Mapping[str, int], *, inline: bool) -> TaskMessage | None:
         """The client's open task, the same whenever it asks."""
@@ -147,6 +147,8 @@ class Registrations:
 
     async def _check_use(self, client: Client, spec: bytes | None) -> None:
         """Raises where there is nothing to wait for: all runs are over, or none is for the client's model."""
+        if await self._runs.wants(client.group, spec):
+            return
         runs = await self._of_group(client.group)
         fitting = [run for run in runs if spec is None or run.spec is None or spec == run.spec]
         if runs and not fitting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -14,6 +14,8 @@ from thinwire.protocol import messages
 from thinwire.protocol.encoding import JSON, MSGPACK
 from thinwire.protocol.fields import Message
 from thinwire.protocol.reasons import REASONS
+
+from .reference import POLICY, reference
 
 _REFERENCE = "#/components/schemas/{model}"
 BYTES = "application/octet-stream"
@@ -94,7 +96,7 @@ def _replace_validation_errors(document: dict[str, Any]) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Replaces the application's OpenAPI document by one with the messages' schemas."""
+    """Replaces the application's OpenAPI document by one with the messages' schemas, and shows it at `/docs`."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -110,3 +112,13 @@ def install(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+    page: list[bytes] = []
+
+    async def docs(_request: Request) -> Response:
+        if not page:
+            page.append(reference(document()))
+        headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff"}
+        return Response(page[0], media_type="text/html", headers=headers)
+
+    app.add_route("/docs", docs, include_in_schema=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import Request, Response
@@ -51,6 +52,7 @@ class Counted(FileResponse):
         *,
         private: bool,
         framing: bool,
+        done: Callable[[], None] = lambda: None,
     ) -> None:
         cache = "private" if private else "public"
         super().__init__(
@@ -63,6 +65,7 @@ class Counted(FileResponse):
         self._client = account.client
         self._downloads = downloads
         self._meter = meter
+        self._done = done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counting(message: Message) -> None:
@@ -82,6 +85,7 @@ class Counted(FileResponse):
         # Without this Starlette may hand the path to the server, which sends it uncounted.
         scope = {**scope, "extensions": {}}
         with contextlib.ExitStack() as sending:
+            sending.callback(self._done)
             if self._client and self._meter is not None:
                 sending.enter_context(self._downloads.carried(self._client, self._meter))
             await super().__call__(scope, receive, counting)
@@ -109,6 +113,28 @@ def serve_file(
         return refused
     meter = request.scope.get(METER)
     return Counted(path, digest, media_type, downloads, account, meter, private=private, framing=framing)
+
+
+async def serve_copy(request: Request, data: bytes, digest: bytes, downloads: Downloads, account: Account) -> Response:
+    """As `serve_file`, of what is no file: nobody's slowness keeps it in memory. It is another one soon. Raises:
+    OSError.
+    """
+    tag = f'"{digest.hex()}"'
+    if is_unchanged(request, tag):
+        return empty(304, {"etag": tag})
+    refused = _check_range(request, len(data), tag)
+    if refused is not None:
+        return refused
+    path, meter = await downloads.copy(digest, data), request.scope.get(METER)
+
+    def done() -> None:
+        downloads.release(digest)
+
+    response = Counted(
+        path, digest, "application/octet-stream", downloads, account, meter, private=True, framing=False, done=done
+    )
+    response.headers["cache-control"] = "no-store"
+    return response
 
 
 def _check_range(request: Request, size: int, tag: str) -> Response | None:

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-MAX_HEAD_BYTES: Final = 1 << 16
+from .addresses import Proxies
+
+MAX_HEAD_BYTES: Final = 1 << 14
 """Of a request's line and headers, and beyond that of as many bytes around its body as the body has."""
 MAX_REST_BYTES: Final = 1 << 22
 """Of a body that goes on when its request has been answered: read, so that the answer is, and thrown away."""
@@ -24,10 +26,10 @@ _MOST_FILES: Final = 1 << 16
 class Crowd:
     """How many connections are open, in all and per address. `trusted`: proxies, whose own number is not limited."""
 
-    def __init__(self, *, most: int, per_address: int, trusted: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, most: int, per_address: int, trusted: Proxies | None = None) -> None:
         self._most = most
         self._per_address = per_address
-        self._trusted = trusted
+        self._trusted = trusted or Proxies()
         self._open = Counter[str]()
 
     def enter(self, address: str) -> str | None:
@@ -46,12 +48,14 @@ class Crowd:
 
 
 def most_connections() -> int:
-    """How many this process may have, which lets itself have as many as the machine allows; files need some, too."""
+    """How many this process may have, which lets itself have as many as the machine allows: each takes two handles, and
+    files need some, too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(most, 2 * _OTHER_FILES) - _OTHER_FILES
+    return (max(most, 2 * _OTHER_FILES) - _OTHER_FILES) // 2
 
 
 class Guard:

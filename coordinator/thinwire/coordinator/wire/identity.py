@@ -18,6 +18,8 @@ from thinwire.protocol.reasons import ProblemError
 
 ASKER: Final = "thinwire.asker"
 """The key of the request's `Asker` in the ASGI scope."""
+LOCAL: Final = "thinwire.local"
+"""The key of whether a program at this machine asks for itself, with nobody in between, in the ASGI scope."""
 _IDENTITY: Final = "thinwire.identity"
 
 
@@ -44,6 +46,11 @@ class Asker:
     caller: Caller | None = None
     owner: bool = False
 
+    @property
+    def known(self) -> bool:
+        """Whether the token is one."""
+        return self.owner or self.caller is not None
+
     def client(self) -> Caller:
         """Raises: `token-missing`, `token-invalid`."""
         if self.caller is None:
@@ -53,7 +60,8 @@ class Asker:
 
 class Identity:
     """The ASGI middleware. `find`: the client whose token has this hash; `is_owner`: whether it is the hash of the
-    data folder's token; `used`: is told whose token has been good for something; `open_reads`: reading needs no token.
+    data folder's token; `used`: is told whose token has been good for something; `public_read`: reading needs no token,
+    from wherever.
     """
 
     def __init__(
@@ -63,13 +71,13 @@ class Identity:
         is_owner: Callable[[bytes], bool],
         used: Callable[[Caller], None],
         *,
-        open_reads: bool,
+        public_read: bool,
     ) -> None:
         self._app = app
         self._find = find
         self._is_owner = is_owner
         self.used = used
-        self.open_reads = open_reads
+        self.public_read = public_read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -120,8 +128,8 @@ def require_operator(request: HTTPConnection) -> None:
 
 
 def require_reader(request: HTTPConnection) -> None:
-    """Raises as `require_operator`, unless reading is open."""
-    if not _identity(request).open_reads:
+    """Raises as `require_operator`, unless everybody may read, or this machine asks for itself."""
+    if not _identity(request).public_read and not request.scope.get(LOCAL, False):
         require_operator(request)
 
 

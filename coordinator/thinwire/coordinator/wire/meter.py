@@ -1,4 +1,5 @@
-"""Bytes at the transport: every byte that arrives and every byte handed over to be sent, headers included.
+"""Bytes at the transport: every byte that arrives and every byte handed over to be sent, headers included; corrected by
+the kernel's count when the connection ends, since what was handed over need not have crossed.
 
 Under TLS the transport sees plain text; what the kernel counts beyond it (handshakes, records) is kind `connect`.
 """
@@ -7,23 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from thinwire.machine.tcp import TcpInfo
 from thinwire.protocol.bytes import Bytes
 
-from .accounting import Account, Books
+from .accounting import Account, Bill, Books
 
 METER: Final = "thinwire.meter"
 """The key of the connection's `Meter` in the ASGI scope."""
+_FEW: Final = 8
 
 
 class Meter:
     """The bytes of one connection, and which of them have been charged to `books`.
 
-    `kernel`: what the kernel has counted on this connection so far; None where it does not tell, and over plain TCP,
-    where the transport's count is the kernel's. `abort`: ends the connection.
+    `kernel`: what the kernel has counted on this connection so far; None where it does not tell. `tls`: whether it sees
+    more than the transport. `abort`: ends the connection.
     """
 
     def __init__(
@@ -31,64 +34,105 @@ class Meter:
         books: Books,
         abort: Callable[[], None],
         kernel: Callable[[], TcpInfo | None] = lambda: None,
+        *,
+        tls: bool = False,
     ) -> None:
         self.abort = abort
         self.uplink = 0
         self.downlink = 0
         self._books = books
         self._kernel = kernel
+        self._tls = tls
         self._open_requests = 0
+        self._current: Bill | None = None
+        # Bills whose bytes may not all have crossed: where in the stream each ends.
+        self._behind: deque[tuple[int, Bill]] = deque()
+        self._billed_uplink = 0
+        self._billed_downlink = 0
+        self._owner = ""
         self._lost = False
-        self._charged_uplink = 0
-        self._charged_downlink = 0
-        self._owner = Account()
+        self._parted = False
+        self._counted: TcpInfo | None = None
 
     @contextlib.contextmanager
-    def request(self, account: Account) -> Iterator[None]:
-        """While a request is open its bytes are left to it, even if the connection is lost before its end."""
+    def request(self, account: Account) -> Iterator[Bill]:
+        """While a request is open its bytes are left to its bill, even if the connection is lost before its end."""
+        bill = self._current = Bill(self._books, account)
         self._open_requests += 1
         try:
-            with self._books.while_open(account, self._uncharged):
-                yield
+            with self._books.while_open(account, lambda: self._uncharged() + bill.missing):
+                yield bill
         finally:
             self._open_requests -= 1
-            if self._lost:
-                self._charge_rest()
+            self._charge_rest()
 
-    def charge(self, account: Account, seconds: float) -> None:
-        """Charges all bytes since the last charge to one request."""
-        uplink, downlink = self._take()
-        self._books.charge(account, uplink, downlink, seconds)
-        if account.client:
-            self._owner = account
+    def charge(self, bill: Bill, seconds: float) -> None:
+        """All bytes since the last request belong to this one, which has ended."""
+        self._take(bill)
+        bill.end(seconds)
+        self._owner = bill.account.client or self._owner
+        if self._current is bill:
+            self._current = None
+        self._behind.append((self.downlink, bill))
+        if len(self._behind) > _FEW:
+            counted = self._kernel()
+            crossed = self.downlink if counted is None else counted.sent
+            while self._behind and self._behind[0][0] <= crossed:
+                self._behind.popleft()
 
-    def close(self) -> None:
-        """The connection is lost: charges what it carried beyond its requests to the client it last served."""
+    def charge_open(self) -> None:
+        """What has crossed by now of the request that is being served, so that little is forgotten with the process."""
+        if self._current is not None and (self._uncharged() or self._current.missing):
+            self._take(self._current)
+            self._current.charge(self._missing(self._counted if self._lost else self._kernel()))
+
+    def lost(self) -> None:
+        """Nothing more comes from the transport."""
         self._lost = True
         self._charge_rest()
-        counted = self._kernel()
-        if counted is None:
-            return
-        uplink, downlink = max(0, counted.received - self.uplink), max(0, counted.sent - self.downlink)
-        value = Bytes(requests=1, uplink_framing=uplink, downlink_framing=downlink)
-        self._books.record((self._owner.run, self._owner.client, None, "connect"), value)
+
+    def parted(self, counted: TcpInfo | None) -> None:
+        """The kernel's last word."""
+        self._parted, self._counted = True, counted
+        self._charge_rest()
 
     def _charge_rest(self) -> None:
-        if self._open_requests:
+        """What the connection carried beyond its requests goes to the client it last served; what did not cross is
+        taken off again, the last bytes first.
+        """
+        if self._open_requests or not self._lost:
             return
-        uplink, downlink = self._take()
-        if uplink or downlink:
-            value = Bytes(uplink_framing=uplink, downlink_framing=downlink)
-            self._books.record(("", self._owner.client, None, "other"), value)
+        if self._uncharged():
+            rest = Bill(self._books, Account(client=self._owner), requests=0)
+            self._take(rest)
+            rest.end(0.0)
+            self._behind.append((self.downlink, rest))
+        if not self._parted:
+            return
+        missing = self._missing(self._counted)
+        while missing and self._behind:
+            _, bill = self._behind.pop()
+            part = min(missing, bill.downlink)
+            bill.charge(part)
+            missing -= part
+        if self._counted is not None:
+            beyond = self._counted.received - self.uplink, self._counted.sent - self.downlink
+            value = Bytes(int(self._tls), 0, max(0, beyond[0]), 0, max(0, beyond[1]))
+            if value != Bytes():
+                self._books.record(("", self._owner, None, "connect" if self._tls else "other"), value)
+
+    def _missing(self, counted: TcpInfo | None) -> int:
+        """Bytes handed over that the kernel has not sent."""
+        return 0 if counted is None else max(0, self.downlink - counted.sent)
 
     def _uncharged(self) -> int:
         """Bytes since the last charge, both ways."""
-        return self.uplink - self._charged_uplink + self.downlink - self._charged_downlink
+        return self.uplink - self._billed_uplink + self.downlink - self._billed_downlink
 
-    def _take(self) -> tuple[int, int]:
-        uplink, downlink = self.uplink - self._charged_uplink, self.downlink - self._charged_downlink
-        self._charged_uplink, self._charged_downlink = self.uplink, self.downlink
-        return uplink, downlink
+    def _take(self, bill: Bill) -> None:
+        bill.uplink += self.uplink - self._billed_uplink
+        bill.downlink += self.downlink - self._billed_downlink
+        self._billed_uplink, self._billed_downlink = self.uplink, self.downlink
 
 
 class MeteredTransport:

@@ -15,7 +15,11 @@ from thinwire.protocol.encoding import JSON, MSGPACK, decode_message, encode_mes
 from thinwire.protocol.messages import MAX_MESSAGE_BYTES
 from thinwire.protocol.reasons import ProblemError
 
+from .identity import ASKER, asker
 from .sink import SINK, Sink
+
+STRANGERS_BYTES: Final = 4 << 10
+"""Of a body that is kept before it is known who sends it: room for an enrolment."""
 
 MessageT = TypeVar("MessageT", bound=BaseModel)
 _RANGES: Final = ("application/*", "*/*")
@@ -66,7 +70,11 @@ def _parameter(text: str) -> tuple[str, str, str]:
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body. Raises: `message-too-large`, before more than that is held in memory."""
+    """The whole body. Raises: `message-too-large`, before more than that is held in memory, or more than
+    `STRANGERS_BYTES` of somebody who has not shown a token that is one.
+    """
+    if ASKER in request.scope and not asker(request).known:
+        max_bytes = min(max_bytes, STRANGERS_BYTES)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise ProblemError("message-too-large", f"{declared} bytes; at most {max_bytes}")

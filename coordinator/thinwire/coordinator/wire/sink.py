@@ -14,7 +14,7 @@ SINK: Final = "thinwire.sink"
 """The key of the request's `Sink` in the ASGI scope."""
 TAKEN_BYTES: Final = 256 << 10
 """Read at once of a body that somebody takes."""
-KEPT_BYTES: Final = 16 << 10
+KEPT_BYTES: Final = 4 << 10
 """Read at once of anything else: the server below keeps it."""
 
 

@@ -8,21 +8,24 @@ as long as its window stays smaller than a segment.)
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
+from collections.abc import Callable
 
-from thinwire.machine.tcp import tcp_info, unsent
+from .kernel import Kernel
 
 
 class StallWatch:
     """Watches one connection from the first byte that waits to the last one confirmed, and then again.
 
-    `wrote` is told of every write, `end` of the connection's end.
+    `wrote` is told of every write, `end` of the connection's end; `abort` ends it.
     """
 
-    def __init__(self, transport: asyncio.Transport, stalled_after_s: float) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, kernel: Kernel, stalled_after_s: float, abort: Callable[[], None]
+    ) -> None:
         self._transport = transport
+        self._kernel = kernel
         self._stalled_after_s = stalled_after_s
+        self._abort = abort
         self._timer: asyncio.TimerHandle | None = None
 
     def wrote(self) -> None:
@@ -34,30 +37,24 @@ class StallWatch:
             self._timer.cancel()
 
     def _look_later(self) -> None:
-        confirmed, _ = _sent(self._transport)
+        confirmed, _ = self._sent()
         self._timer = asyncio.get_running_loop().call_later(self._stalled_after_s, self._look, confirmed)
 
     def _look(self, confirmed_before: int) -> None:
         """Bytes waited all this time."""
         self._timer = None
-        confirmed, waiting = _sent(self._transport)
+        confirmed, waiting = self._sent()
         if waiting and confirmed == confirmed_before:
-            self._transport.abort()
+            self._abort()
         elif waiting:
             self._look_later()
 
-
-def _sent(transport: asyncio.Transport) -> tuple[int, int]:
-    """Bytes that the peer has confirmed, and bytes that wait for it here. Where the kernel does not tell (Linux does),
-    what this process still holds stands for both.
-    """
-    held = transport.get_write_buffer_size()
-    try:
-        # A handle of our own: uvloop's is none that can be asked.
-        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as raw:
-            info, queued = tcp_info(raw), unsent(raw)
-    except (AttributeError, OSError):
-        return -held, held
-    if info is None or queued is None:
-        return -held, held
-    return info.acknowledged, queued + held
+    def _sent(self) -> tuple[int, int]:
+        """Bytes that the peer has confirmed, and bytes that wait for it here. Where the kernel does not tell (Linux
+        does), what this process still holds stands for both.
+        """
+        held = self._transport.get_write_buffer_size()
+        counted, queued = self._kernel.counted(), self._kernel.waiting()
+        if counted is None or queued is None:
+            return -held, held
+        return counted.acknowledged, queued + held

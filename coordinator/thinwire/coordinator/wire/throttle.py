@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from thinwire.protocol.reasons import ProblemError
 
-from .addresses import address_of
+from .addresses import Proxies, address_of
 from .identity import asker
 from .problems import problem_response
 
@@ -85,9 +85,12 @@ class Rates:
 
 
 class Throttle:
-    """Raises `too-many-requests` with the seconds until the window ends."""
+    """Raises `too-many-requests` with the seconds until the window ends. `trusted`: proxies, which stand for everybody
+    behind them where they do not say for whom: one stranger's guesses are not everybody's.
+    """
 
-    def __init__(self, rates: Rates) -> None:
+    def __init__(self, rates: Rates, trusted: Proxies | None = None) -> None:
+        self._trusted = trusted or Proxies()
         self._windows = FixedWindowRateLimiter(Counters())
         self._per_client = RateLimitItemPerSecond(rates.per_client * WINDOW_S, WINDOW_S, "client")
         self._per_address = RateLimitItemPerSecond(rates.per_address * WINDOW_S, WINDOW_S, "address")
@@ -97,11 +100,13 @@ class Throttle:
         self._hit(self._per_client, name, "requests of this client")
 
     def address(self, address: str) -> None:
-        self._hit(self._per_address, address, "requests from this address")
+        if address not in self._trusted:
+            self._hit(self._per_address, address, "requests from this address")
 
     def failed(self, address: str) -> None:
         """Somebody there has shown a token or an invite that is none."""
-        self._windows.hit(self._failures, address)
+        if address not in self._trusted:
+            self._windows.hit(self._failures, address)
 
     def guess(self, address: str) -> None:
         """Before somebody there is heard who has no valid token."""

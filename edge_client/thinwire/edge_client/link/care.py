@@ -17,6 +17,7 @@ from thinwire.machine.quantities import in_bytes
 
 METERED_BYTES_PER_DAY: Final = 50_000_000
 """Of a metered link whose user names no budget."""
+_LONGEST_SLEEP_S: Final = 60.0
 _TALK_BYTES: Final = 2_000
 """More than a poll, or the framing of one exchange, costs, its connection included."""
 
@@ -102,6 +103,7 @@ class LinkCare:
         size += _TALK_BYTES
         if self._bytes_per_day is not None and size > self._bytes_per_day:
             raise OverBudgetError(f"{in_bytes(size)} in one transfer; a day may cost {in_bytes(self._bytes_per_day)}")
+        told = ""
         while True:
             now = self._now()
             wait, why = timedelta(), ""
@@ -111,8 +113,12 @@ class LinkCare:
                 wait, why = left, "quiet hours"
             if not wait:
                 return
-            self._say(f"{why}; waiting until {(now + wait):%a %H:%M}")
-            self._sleep(wait.total_seconds())
+            words = f"{why}; waiting until {(now + wait):%a %H:%M}"
+            if words != told:
+                self._say(words)
+                told = words
+            # A clock that is set right meanwhile is looked at again soon.
+            self._sleep(min(wait.total_seconds(), _LONGEST_SLEEP_S))
 
     def poll_s(self, wished_s: int) -> int:
         """How long a poll may be parked: it ends when quiet hours begin."""

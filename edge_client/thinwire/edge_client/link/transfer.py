@@ -5,6 +5,8 @@ httpcore and not httpx, whose connection pool it is: httpx adds headers to every
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import ssl
 import time
 import urllib.request
@@ -90,7 +92,11 @@ class Transfer:
         self._say = say
         self._clock = clock
         self._silent_since: float | None = None
-        self._pool = _pool(parts.scheme, parts.hostname, backend, tls)
+        proxy = _proxy(parts.scheme, parts.hostname)
+        # What messages call the way: without the name and the password that a proxy may want.
+        through = "" if proxy is None else f" through the proxy {urlsplit(proxy).hostname}:{urlsplit(proxy).port}"
+        self._way = self.address + through
+        self._pool = _pool(proxy, backend, tls)
 
     def use_token(self, token: str, *, known: bool = True) -> None:
         """`known`: the token is of this address, so a coordinator lives here: whatever else answers will pass."""
@@ -206,7 +212,7 @@ class Transfer:
         if asked_s is not None:
             wait = asked_s + self._rng.uniform(0, self.patience.first_wait_s)
         if tries in (1, 5) or tries % 20 == 0:
-            self._say(f"{self.address}: {why}; trying again")
+            self._say(f"{self._way}: {why}; trying again")
         self.sleep(wait)
 
     def unheard(self, why: str) -> None:
@@ -216,7 +222,7 @@ class Transfer:
             self._silent_since = now
         limit = self.patience.give_up_after_s
         if limit is not None and now - self._silent_since >= limit:
-            raise UnreachableError(f"{self.address}: {why}; gave up after {limit:g} s")
+            raise UnreachableError(f"{self._way}: {why}; gave up after {limit:g} s")
 
     def answered(self) -> None:
         """The coordinator is there: what follows is a new outage."""
@@ -241,17 +247,26 @@ class Transfer:
             yield response
 
 
-def _pool(scheme: str, host: str, backend: CountingBackend, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
+def _proxy(scheme: str, host: str) -> str | None:
+    """The proxy that the environment names for this host; never one for this machine itself."""
+    found = urllib.request.getproxies().get(scheme)
+    if found is None or _is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    return found
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def _pool(proxy: str | None, backend: CountingBackend, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
     context = tls or ssl.create_default_context()
-    proxy = urllib.request.getproxies().get(scheme)
-    if proxy is not None and not urllib.request.proxy_bypass(host):
-        return httpcore.HTTPProxy(
-            proxy,
-            ssl_context=context,
-            network_backend=backend,
-            max_connections=2,
-            keepalive_expiry=KEEP_ALIVE_S,
+    if proxy is None:
+        return httpcore.ConnectionPool(
+            ssl_context=context, network_backend=backend, max_connections=2, keepalive_expiry=KEEP_ALIVE_S
         )
-    return httpcore.ConnectionPool(
-        ssl_context=context, network_backend=backend, max_connections=2, keepalive_expiry=KEEP_ALIVE_S
+    return httpcore.HTTPProxy(
+        proxy, ssl_context=context, network_backend=backend, max_connections=2, keepalive_expiry=KEEP_ALIVE_S
     )

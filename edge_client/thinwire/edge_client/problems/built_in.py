@@ -28,7 +28,8 @@ Tensors = tuple[torch.Tensor, torch.Tensor]
 @dataclass(frozen=True, slots=True)
 class ProblemOptions:
     """`data`: the npz file of a set that is not bundled; `downloads`: the folder of fetched sets, None: fetch nothing.
-    `architecture`: instead of the problem's own. `train`, `test`: how many examples of the source to use.
+    `architecture`: instead of the problem's own. `train`, `test`: how many examples of the source to use. `classes`:
+    how many there are, where the labels of one client's file may not show all; None: as many as they need.
     """
 
     data: Path | None = None
@@ -36,6 +37,7 @@ class ProblemOptions:
     architecture: str | None = None
     train: int | None = None
     test: int | None = None
+    classes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def find_problem(text: str, options: ProblemOptions | None = None) -> LearningPr
         source = _read(name, Path(file) if file else options.data, options.downloads)
         if options.train is not None or options.test is not None:
             source = source.limited(options.train, options.test)
-        prepared = _Prepared(source, entry)
+        prepared = _Prepared(source, entry, options.classes)
     except ValueError as error:
         raise ProblemFileError(str(error)) from None
 
@@ -111,7 +113,7 @@ def _read(name: str, file: Path | None, downloads: Path | None) -> Source:
 class _Prepared:
     """A source as one kind of learning problem sees it."""
 
-    def __init__(self, source: Source, entry: BuiltIn) -> None:
+    def __init__(self, source: Source, entry: BuiltIn, classes: int | None) -> None:
         self._source = source
         self._entry = entry
         self._labels = None if entry.kind == "maps" else source.y_train.astype(np.int64)
@@ -123,6 +125,12 @@ class _Prepared:
         else:
             self.shape = _images(source.x_train[:1]).shape[1:]
             self.outputs = 1 if self._labels is None else 1 + int(max(self._labels.max(), source.y_test.max()))
+        if classes is not None:
+            if self._labels is None:
+                raise ValueError("maps have no classes; leave --classes out")
+            if self.outputs > classes:
+                raise ValueError(f"the labels go up to {self.outputs - 1}, and --classes {classes} are counted from 0")
+            self.outputs = classes
         # The same on all clients, whatever the split and its seed.
         order = np.random.default_rng(1).permutation(len(source.x_train))
         aside = round(entry.proxy * len(order))

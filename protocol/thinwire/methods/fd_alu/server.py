@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
+
 from thinwire.codecs import Arrays, CodecError
-from thinwire.methods.arrays import check_floating, is_statistic
+from thinwire.methods.arrays import buffers_of, check_floating
 from thinwire.methods.fd_alu import TRAIN, FdAluSettings
 from thinwire.methods.fd_alu.class_means import ClassMeans
 from thinwire.methods.fd_alu.knowledge import Knowledge
@@ -55,8 +57,10 @@ class Server(ServerHalf[FdAluSettings]):
 
 
 def _classes(model: Arrays) -> int:
-    """The size of the last array that is no running statistic: the classifier's bias or weights. Raises: `bad-spec`."""
-    last = [array for name, array in model.items() if not is_statistic(name)][-1]
+    """The size of the last array that is trained: the classifier's bias or weights. Raises: `bad-spec`."""
+    buffers = buffers_of(model)
+    trained = [array for name, array in model.items() if name not in buffers]
+    last = trained[-1] if trained else np.zeros(0)
     if last.ndim == 0 or len(last) < 2:
         raise CodecError("bad-spec", "the model's last array does not tell the number of classes: set classes")
     return len(last)

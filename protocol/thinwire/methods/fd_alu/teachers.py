@@ -17,6 +17,7 @@ from thinwire.methods.fd_alu import CONSENT, LEAST_COUNT, FdAluSettings
 from thinwire.methods.fd_alu.class_means import others_means
 from thinwire.methods.fd_alu.proxy_labels import digest_of, drawn
 from thinwire.methods.learner import Learner
+from thinwire.methods.samples import cuts
 from thinwire.methods.training import Optimizer
 from thinwire.methods.values import Task, TaskRefusedError
 
@@ -235,10 +236,10 @@ def hashes_of(learner: Learner, inputs: torch.Tensor, dims: int, seed: int) -> N
 
 
 def shuffled(count: int, size: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:
-    """All indices below `count`, at most `size` at a time."""
+    """All indices below `count`, `size` at a time as `cuts` has it."""
     order = torch.from_numpy(np.random.default_rng(seed).permutation(count)).to(device)
-    for start in range(0, count, size):
-        yield order[start : start + size]
+    for chosen in cuts(count, size):
+        yield order[chosen]
 
 
 TEACHERS: dict[str, type[Teacher]] = {"class": ClassTeacher, "proxy": ProxyTeacher, "sample": SampleTeacher}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thinwire.codecs import Arrays, Spec
-from thinwire.methods.arrays import check_floating, headed, under
+from thinwire.methods.arrays import arrived, check_floating, headed, travelling, under
 from thinwire.methods.fedavg import FedavgSettings
 from thinwire.methods.robust import reducer_of
 from thinwire.methods.server_half import RunFacts, ServerHalf
@@ -12,7 +12,7 @@ from thinwire.methods.values import State, Task
 
 
 class Server(ServerHalf[FedavgSettings]):
-    """State: `model/NAME`, and the optimiser's `first/NAME`, `second/NAME`."""
+    """State: `model/NAME`, buffers as `model/buffers/NAME`, and the optimiser's `first/NAME`, `second/NAME`."""
 
     def __init__(self, settings: FedavgSettings, facts: RunFacts) -> None:
         super().__init__(settings, facts)
@@ -22,17 +22,17 @@ class Server(ServerHalf[FedavgSettings]):
     def start(self, model: Arrays, seed: int) -> State:
         """Raises: `bad-spec`."""
         check_floating(model)
-        return State(1, 0, headed("model", model))
+        return State(1, 0, headed("model", travelling(model)))
 
     def task(self, state: State) -> Task | None:
         if state.round > self.facts.rounds:
             return None
-        model = self.model(state)
+        model = self.arrays(state)
         options = self.settings.lr_options(state.round, self.facts.rounds)
         return Task(state.round, 0, "train", {"model": model}, Spec.of(model), options=options)
 
     def advance(self, state: State, total: Means) -> State:
-        model = self.model(state)
+        model = self.arrays(state)
         direction = self.direction(model, total)
         after, moments = self._optimiser.step(model, direction, state.arrays, count=state.round)
         return State(state.round + 1, 0, {**headed("model", after), **moments})
@@ -41,5 +41,9 @@ class Server(ServerHalf[FedavgSettings]):
         """Where the answers point to: their mean, since they are updates."""
         return total.means
 
-    def model(self, state: State) -> Arrays:
+    def arrays(self, state: State) -> Arrays:
+        """Of the model, by the names under which they travel."""
         return under("model", state.arrays)
+
+    def model(self, state: State) -> Arrays:
+        return arrived(self.arrays(state))

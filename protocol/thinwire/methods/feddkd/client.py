@@ -43,8 +43,7 @@ class Client(ClientHalf[FeddkdSettings]):
         return Outcome(averaging.answer, kept, memory)
 
     def _distil(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
-        student = task.parts["model"]
-        learner.load(student)
+        learner.load(task.arrays)
         metrics = learner.evaluate()
         learner.model.eval()
         steps, size = self.settings.local_distil_steps, self._size(learner)
@@ -55,7 +54,7 @@ class Client(ClientHalf[FeddkdSettings]):
             for step in range(first, min(first + steps, self.settings.distil_steps)):
                 self._walk(learner, gradient(learner, self.settings, memory, size=size, step=step))
             # The way gone, uphill like a gradient.
-            found = {name: -array for name, array in change(learner, student).items()}
+            found = {name: -array for name, array in change(learner, task.arrays).items()}
         wanted = compensated({name: found[name] for name in task.reply}, under("residual", memory))
         answer, lost = with_residual(wanted, learner)
         kept = {name: array for name, array in memory.items() if not name.startswith("residual/")}

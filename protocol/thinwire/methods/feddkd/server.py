@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thinwire.codecs import Arrays, Spec
-from thinwire.methods.arrays import headed, is_statistic, under
+from thinwire.methods.arrays import headed, is_buffer, under
 from thinwire.methods.fedavg.server import Server as Fedavg
 from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.server_half import RunFacts
@@ -25,9 +25,9 @@ class Server(Fedavg):
     def task(self, state: State) -> Task | None:
         if state.step == 0:
             return super().task(state)
-        student = self.model(state)
-        # Nothing is learnt about running statistics here: they stay what the averaging made them.
-        learnt = Spec.of({name: array for name, array in student.items() if not is_statistic(name)})
+        student = self.arrays(state)
+        # Nothing is learnt about buffers here: they stay what the averaging made them.
+        learnt = Spec.of({name: array for name, array in student.items() if not is_buffer(name)})
         return Task(state.round, state.step, "distil", {"model": student}, learnt, "same")
 
     def advance(self, state: State, total: Means) -> State:
@@ -36,7 +36,7 @@ class Server(Fedavg):
             if not self.settings.distils(state.round, self.facts.rounds):
                 return averaged
             return State(state.round, 1, averaged.arrays)
-        student = self.model(state)
+        student = self.arrays(state)
         downhill = Lazy(total.names, lambda name: -total.mean(name))
         learnt = {name: student[name] for name in downhill}
         moved, moments = self._distiller.step(learnt, downhill, under("distil", state.arrays), count=state.step)

@@ -19,7 +19,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from thinwire.codecs.decomposition import Unfolding
+from thinwire.codecs import BUFFERS, Arrays, Spec
+from thinwire.codecs.decomposition import Unfolding, low_rank_names
 from thinwire.methods.chains import Chains
 from thinwire.methods.fedavg import FedavgSettings
 from thinwire.methods.method import Method
@@ -77,6 +78,12 @@ class FeddlrSettings(FedavgSettings):
             f"low_rank(energy={energy!r}, max_rank={self.max_rank}, dense={self.dense!r}, ends={self.dense_ends}, "
             f"unfolding={self.unfolding!r})"
         )
+
+
+def matrices(arrays: Arrays, settings: FeddlrSettings) -> list[str]:
+    """The names of those arrays that are truncated, as the codec chooses among what it sees: no buffers."""
+    seen = {name: array for name, array in arrays.items() if not name.startswith(BUFFERS)}
+    return low_rank_names(Spec.of(seen), settings.dense, ends=settings.dense_ends)
 
 
 def _chains(settings: FeddlrSettings) -> Mapping[str, Chains]:

@@ -10,11 +10,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from thinwire.codecs import Array, ArrayCodec, Arrays, Chain, Spec
-from thinwire.codecs.decomposition import largest_rank, low_rank_names, matrix_shape
+from thinwire.codecs import Array, ArrayCodec, Arrays, Chain
+from thinwire.codecs.decomposition import largest_rank, matrix_shape
 from thinwire.codecs.low_rank import LowRank
+from thinwire.methods.arrays import is_buffer
 from thinwire.methods.fedavg.client import Client as Fedavg
-from thinwire.methods.feddlr import FeddlrSettings
+from thinwire.methods.feddlr import FeddlrSettings, matrices
 from thinwire.methods.learner import Learner
 from thinwire.methods.tensors import model_tensors
 from thinwire.methods.training import Penalty
@@ -29,17 +30,22 @@ class Client(Fedavg):
             return proximal
         # By the order of the run's model, as the codecs choose: the file a run began with need not keep the learner's.
         tensors = model_tensors(learner.model)
-        matrices = [tensors[name] for name in self._names(received)]
+        chosen = [tensors[name] for name in matrices(received, self.settings)]
 
         def penalty(model: nn.Module) -> torch.Tensor:
-            norms = [torch.linalg.matrix_norm(self._matrix(tensor), "nuc") for tensor in matrices]
+            norms = [torch.linalg.matrix_norm(self._matrix(tensor), "nuc") for tensor in chosen]
             value = weight * torch.stack(norms).sum() if norms else torch.zeros(())
             return value if proximal is None else value + proximal(model)
 
         return penalty
 
     def answer(self, learner: Learner, received: Arrays) -> dict[str, Array]:
-        return super().answer(learner, received) if self.settings.object == "update" else learner.arrays()
+        """With `object = "weights"` these, and what has changed of buffers, which need not be finite."""
+        changed = super().answer(learner, received)
+        if self.settings.object == "update":
+            return changed
+        arrays = learner.arrays()
+        return {name: array if is_buffer(name) else arrays[name] for name, array in changed.items()}
 
     def narrow(self, answer: Arrays, learner: Learner) -> None:
         """Caps the ranks for this client: by the run's `max-ranks`, and so that the answer fits what the client is
@@ -55,7 +61,7 @@ class Client(Fedavg):
         if most is None or len(learner.encoded(answer)) <= most:
             return
         chain, unfolding = learner.uplink, self.settings.unfolding
-        ranks = [largest_rank(matrix_shape(answer[name].shape, unfolding)) for name in self._names(answer)]
+        ranks = [largest_rank(matrix_shape(answer[name].shape, unfolding)) for name in matrices(answer, self.settings)]
         # The largest cap that fits, by halving: `low` fits or is 1, `high` does not.
         low, high = 1, 1 + max(ranks, default=1)
         while high - low > 1:
@@ -63,9 +69,6 @@ class Client(Fedavg):
             learner.uplink = capped(chain, middle)
             low, high = (middle, high) if len(learner.encoded(answer)) <= most else (low, middle)
         learner.uplink = capped(chain, low)
-
-    def _names(self, received: Arrays) -> list[str]:
-        return low_rank_names(Spec.of(received), self.settings.dense, ends=self.settings.dense_ends)
 
     def _matrix(self, tensor: torch.Tensor) -> torch.Tensor:
         """As `thinwire.codecs.decomposition.unfold` unfolds it."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from thinwire.codecs import Arrays, Spec
-from thinwire.codecs.decomposition import low_rank_names, truncated
-from thinwire.methods.arrays import under
+from thinwire.codecs import Arrays
+from thinwire.codecs.decomposition import truncated
+from thinwire.methods.arrays import arrived, is_buffer
 from thinwire.methods.fedavg.server import Server as Fedavg
-from thinwire.methods.feddlr import FeddlrSettings
+from thinwire.methods.feddlr import FeddlrSettings, matrices
 from thinwire.methods.sums import Lazy, Means
 from thinwire.methods.values import State, Task
 
@@ -26,16 +26,18 @@ class Server(Fedavg):
         """Of weights: from the model to their mean."""
         if self.settings.object == "update":
             return super().direction(model, total)
-        return Lazy(model, lambda name: total.mean(name) - model[name])
+        return Lazy(model, lambda name: total.mean(name) if is_buffer(name) else total.mean(name) - model[name])
 
     def model(self, state: State) -> Arrays:
         """With `compact-energy` the model of a complete run is truncated: what the evaluation measures."""
-        model, settings = under("model", state.arrays), self.settings
+        arrays, settings = self.arrays(state), self.settings
         if settings.compact_energy is None or state.round <= self.facts.rounds:
-            return model
-        chosen = low_rank_names(Spec.of(model), settings.dense, ends=settings.dense_ends)
+            return arrived(arrays)
+        chosen = matrices(arrays, settings)
         cap = settings.max_rank or None
-        return {
-            name: truncated(array, settings.compact_energy, settings.unfolding, cap) if name in chosen else array
-            for name, array in model.items()
-        }
+        return arrived(
+            {
+                name: truncated(array, settings.compact_energy, settings.unfolding, cap) if name in chosen else array
+                for name, array in arrays.items()
+            }
+        )

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from thinwire.codecs import Array, Arrays, CodecError
+from thinwire.methods.arrays import is_buffer, own_name
 from thinwire.methods.progfed import ProgfedSettings
 
 TEMPORARY: Final[Mapping[str, str]] = {"weight": "temporary-head.weight", "bias": "temporary-head.bias"}
@@ -17,12 +18,13 @@ TEMPORARY: Final[Mapping[str, str]] = {"weight": "temporary-head.weight", "bias"
 
 
 def cut(names: Iterable[str], settings: ProgfedSettings) -> list[list[str]]:
-    """The names of each block, then those of the head.
+    """The names of each block, then those of the head; buffers may be named as they travel.
 
     A piece is a child of an `nn.Sequential` or an element of a list of modules: names up to their first number, or else
     up to their first dot. Raises: `bad-spec` (a block or head without arrays).
     """
-    ordered, stages = list(names), settings.stages
+    given = {own_name(name): name for name in names}
+    ordered, stages = list(given), settings.stages
     if stages == "auto":
         owner = _by_decoder(ordered) if settings.growth == "asymmetric" else _by_piece(ordered, None)
         blocks = max(owner.values(), default=0)
@@ -33,7 +35,7 @@ def cut(names: Iterable[str], settings: ProgfedSettings) -> list[list[str]]:
         blocks = len(stages)
     found: list[list[str]] = [[] for _ in range(blocks + 1)]
     for name in ordered:
-        found[owner[name]].append(name)
+        found[owner[name]].append(given[name])
     if not blocks or not all(found):
         raise CodecError("bad-spec", f"stages {stages!r} leave a block or the head without arrays")
     return found
@@ -85,15 +87,30 @@ def _positions(pieces: Iterable[str]) -> dict[str, int]:
     return {piece: index for index, piece in enumerate(distinct)}
 
 
+def head_shape(
+    shapes: Mapping[str, tuple[int, ...]], blocks: list[list[str]], stage: int, settings: ProgfedSettings
+) -> tuple[int, ...]:
+    """Of the weight of the temporary head of `stage` (from 1): outputs, then inputs. What the settings do not say is
+    read off the last array of the block, and of the model: right for layers with a bias, and for most without.
+    """
+    width = settings.head_widths[stage - 1] if settings.head_widths else _ends_in(blocks[stage - 1], shapes)
+    outputs = settings.outputs or _ends_in(blocks[-1], shapes)
+    return (outputs, width, 1, 1) if settings.growth == "asymmetric" else (outputs, width)
+
+
+def _ends_in(names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """The first dimension of the last array that is trained, where any is."""
+    trained = [name for name in names if not is_buffer(name) and shapes[name]]
+    return (shapes[(trained or names)[-1]] or (1,))[0]
+
+
 def temporary_head(model: Arrays, blocks: list[list[str]], stage: int, settings: ProgfedSettings, seed: int) -> Arrays:
     """The first arrays of the head of `stage` (from 1), float32: as torch draws a linear layer's, by our generator.
 
     For a U-Net that grows asymmetrically the layer is a convolution of one position.
     """
-    last = model[blocks[stage - 1][-1]]
-    width = settings.head_widths[stage - 1] if settings.head_widths else last.shape[0]
-    outputs = settings.outputs or model[blocks[-1][-1]].shape[0]
-    shape = (outputs, width, 1, 1) if settings.growth == "asymmetric" else (outputs, width)
+    shape = head_shape({name: array.shape for name, array in model.items()}, blocks, stage, settings)
+    outputs, width = shape[:2]
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, stage], np.uint64)))
     bound = 1 / np.sqrt(width)
     drawn: dict[str, Array] = {

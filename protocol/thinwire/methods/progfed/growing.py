@@ -60,17 +60,29 @@ def stage_model(
         head = convolution
     else:
         linear = _linear(temporary)
-        grown = nn.Sequential(*_grown(model, received), _Pool(), linear)
+        grown = nn.Sequential(*_grown(model, received), _Pool(linear.in_features), linear)
         head = linear
     head.to(next(model.parameters()).device)
     return grown, {TEMPORARY[part]: tensor for part, tensor in head.named_parameters()}
 
 
 class _Pool(nn.Module):
-    """The mean over all positions behind the channels."""
+    """The mean over all positions: behind the channels, (n, width, ...), or before them, (n, positions, width), as
+    embeddings and layers for sequences have it. What has another width is flattened, as `nn.Flatten` does.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._width = width
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return features.flatten(2).mean(2) if features.ndim > 2 else features
+        if features.ndim <= 2:
+            return features
+        if features.shape[1] == self._width:
+            return features.flatten(2).mean(2)
+        if features.ndim == 3 and features.shape[2] == self._width:
+            return features.mean(1)
+        return features.flatten(1)
 
 
 class _Outside(nn.Module):
@@ -114,13 +126,19 @@ def _loaded(layer: Layer, arrays: dict[str, Array]) -> Layer:
 
 
 def _grown(model: nn.Module, received: Arrays) -> list[nn.Module]:
-    """The pieces up to the first one that has not grown; those without arrays go with the piece before them."""
+    """The pieces up to the first one that has not grown; those without arrays go with the piece before them, but for
+    an `nn.Flatten`: the head's pool does its work, and knows the positions.
+    """
     if isinstance(model, Pieces):
         pieces = [*model.blocks(), model.head()]
     elif isinstance(model, nn.Sequential):
         pieces = list(model)
     else:
-        raise CodecError("bad-spec", "progfed cuts an nn.Sequential, or a model with blocks() and head()")
+        raise CodecError(
+            "bad-spec",
+            f"progfed cuts an nn.Sequential, or a model with blocks() and head(); model() returned a "
+            f"{type(model).__name__}, which has neither",
+        )
     names = {id(tensor): name for name, tensor in model_tensors(model).items()}
     found: list[nn.Module] = []
     for piece in pieces:
@@ -130,4 +148,5 @@ def _grown(model: nn.Module, received: Arrays) -> list[nn.Module]:
         if False in held:
             break
         found.append(piece)
-    return found
+    last = max((index for index, piece in enumerate(found) if any(True for _ in piece.parameters())), default=0)
+    return [piece for index, piece in enumerate(found) if index <= last or not isinstance(piece, nn.Flatten)]

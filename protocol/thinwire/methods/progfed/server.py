@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thinwire.codecs import Array, Arrays, CodecError, Spec
-from thinwire.methods.arrays import check_floating, headed, under
+from thinwire.methods.arrays import arrived, check_floating, headed, travelling, under
 from thinwire.methods.progfed import TRAIN, WARM_UP, ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY, cut, temporary_head
 from thinwire.methods.robust import reducer_of
@@ -35,7 +35,8 @@ class Server(ServerHalf[ProgfedSettings]):
         widths = self.settings.head_widths
         if widths is not None and len(widths) < stages - 1:
             raise CodecError("bad-spec", f"{len(widths)} head-widths for {stages - 1} temporary heads")
-        return State(1, 0, {**headed("model", model), **self._temporary(model, self.stage(model, 1))})
+        arrays = travelling(model)
+        return State(1, 0, {**headed("model", arrays), **self._temporary(arrays, self.stage(arrays, 1))})
 
     def stage(self, model: Arrays, round_: int) -> int:
         """The stage of a round, from 1; in all later rounds that of the last one."""
@@ -83,7 +84,7 @@ class Server(ServerHalf[ProgfedSettings]):
 
     def model(self, state: State) -> Arrays:
         """All of it: before the last stage the blocks that have not grown yet are the first model's."""
-        return under("model", state.arrays)
+        return arrived(under("model", state.arrays))
 
     def _warm_ups(self, model: Arrays, round_: int) -> int:
         grew = round_ > 1 and self.stage(model, round_) > self.stage(model, round_ - 1)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from thinwire.codecs import Array, Arrays, Chain, Spec
+from thinwire.methods.arrays import buffers_of, check_finite, difference, own_name
 from thinwire.methods.client_half import ClientHalf
 from thinwire.methods.learner import Learner
 from thinwire.methods.sparse_masks import SparseMasksSettings, View
@@ -26,10 +27,12 @@ class Client(ClientHalf[SparseMasksSettings]):
             return self.evaluate(task, memory, learner)
         scores, frozen, metrics = self._received(task, learner, (self.settings.shown,))
         trained = train_scores(learner, frozen, scores, self.settings)
+        # A mask drawn from scores that are no numbers would be an empty one, and count.
+        check_finite(trained)
         masks = {name: draw(_sigmoid(array), learner.seed, name) for name, array in trained.items()}
         tensors = model_tensors(learner.model)
         statistics = {
-            name: tensors[name].detach().cpu().numpy() - array
+            name: difference(tensors[own_name(name)].detach().cpu().numpy(), array)
             for name, array in task.parts.get("statistics", {}).items()
         }
         found = {**masks, **statistics}
@@ -52,9 +55,9 @@ class Client(ClientHalf[SparseMasksSettings]):
         """Scores and frozen weights of the arrays with masks, and the metrics of the views."""
         learner.load({name: array for name, array in task.arrays.items() if name not in task.parts.get("counts", {})})
         seed = int(task.options["seed"])
-        spec = learner.spec
-        thetas = self._thetas(task, seed, maskable(spec))
-        frozen = frozen_weights(spec, seed, self.settings.weights)
+        spec, buffers = learner.spec, buffers_of(learner.arrays())
+        thetas = self._thetas(task, seed, maskable(spec, buffers))
+        frozen = frozen_weights(spec, seed, self.settings.weights, buffers)
         metrics: dict[str, float] = {}
         for view in views:
             found = learner.evaluate(_viewed(learner, view, thetas, frozen, seed, task.round))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Final
 
 import numpy as np
 
 from thinwire.codecs import Array, Spec
 from thinwire.codecs.counter import uniform_bits
+from thinwire.methods.arrays import is_buffer
 from thinwire.methods.sparse_masks import Weights
 
 SIGNED: Final = 2.71828  # as in FedPM's code
 LEVELS: Final = 63
 
 
-def maskable(spec: Spec) -> Spec:
-    """Weights with two or more dimensions, and the biases that go with such weights."""
-    return Spec((name, item) for name, item in spec.items() if _weight_of(name, spec) is not None)
+def maskable(spec: Spec, buffers: Collection[str] = ()) -> Spec:
+    """Weights with two or more dimensions, and the biases that go with such weights; no buffers, named by `buffers` or
+    as they travel.
+    """
+    trained = Spec((name, item) for name, item in spec.items() if name not in buffers and not is_buffer(name))
+    return Spec((name, item) for name, item in trained.items() if _weight_of(name, trained) is not None)
 
 
 def _weight_of(name: str, spec: Spec) -> str | None:
@@ -29,10 +34,10 @@ def _weight_of(name: str, spec: Spec) -> str | None:
     return weight if weight != name and weight in spec and len(spec[weight].shape) >= 2 else None
 
 
-def frozen_weights(spec: Spec, seed: int, weights: Weights) -> dict[str, Array]:
+def frozen_weights(spec: Spec, seed: int, weights: Weights, buffers: Collection[str] = ()) -> dict[str, Array]:
     """The frozen value of every maskable array of a model's spec, float32."""
     found: dict[str, Array] = {}
-    for name, item in maskable(spec).items():
+    for name, item in maskable(spec, buffers).items():
         weight = _weight_of(name, spec)
         assert weight is not None  # noqa: S101
         spread = (math.sqrt(2) if weights == "kaiming-signed" else SIGNED) / math.sqrt(

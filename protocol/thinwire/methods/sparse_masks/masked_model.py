@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgpack
 import numpy as np
 
-from thinwire.codecs import Array, Arrays, ArraySpec, Chain, CodecError, Spec
+from thinwire.codecs import Arrays, ArraySpec, Chain, CodecError, Spec
+from thinwire.methods.arrays import Model, buffers_of
 from thinwire.methods.sparse_masks import SparseMasksSettings, Weights
 from thinwire.methods.sparse_masks.frozen import frozen_weights, maskable, theta_of_counts
 
@@ -16,9 +17,7 @@ MASK: Final = "sparse-masks.mask"
 _CHAIN: Final = Chain.parse("entropy")
 
 
-def pack_model(
-    spec: Spec, shares: Arrays, dense: Arrays, seed: int, weights: Weights, masks: int = 0
-) -> dict[str, Array]:
+def pack_model(spec: Spec, shares: Arrays, dense: Arrays, seed: int, weights: Weights, masks: int = 0) -> Model:
     """`MASK` (the shares coded by `entropy`) and `HEADER` (msgpack: seed, weights, spec of the whole model; `counts`
     where shares are counts), both uint8, and the arrays that have no mask, as they are.
 
@@ -29,7 +28,8 @@ def pack_model(
     if dtype != "bool":
         header["counts"] = [dtype, masks]
     coded = _CHAIN.encode(shares, Spec.of(shares))
-    return {HEADER: np.frombuffer(msgpack.packb(header), np.uint8), MASK: np.frombuffer(coded, np.uint8), **dense}
+    packed = {HEADER: np.frombuffer(msgpack.packb(header), np.uint8), MASK: np.frombuffer(coded, np.uint8), **dense}
+    return Model(packed, buffers_of(dense))
 
 
 def is_packed(arrays: Arrays) -> bool:
@@ -37,7 +37,7 @@ def is_packed(arrays: Arrays) -> bool:
     return HEADER in arrays and MASK in arrays
 
 
-def expand(arrays: Arrays) -> dict[str, Array]:
+def expand(arrays: Arrays) -> Model:
     """The arrays of the model in its own order, float32: frozen weights times their shares.
 
     Raises: `malformed`, or what decoding raises.
@@ -52,7 +52,8 @@ def expand(arrays: Arrays) -> dict[str, Array]:
         masks = int(masks)
     except (AttributeError, KeyError, TypeError, ValueError, msgpack.UnpackException):
         raise CodecError("malformed", "not the arrays of a packed model") from None
-    masked = maskable(spec)
+    buffers = buffers_of(arrays)
+    masked = maskable(spec, buffers)
     missing = [name for name in spec if name not in masked and name not in arrays]
     if missing:
         raise CodecError("malformed", f"array {missing[0]!r} of the packed model is missing")
@@ -60,9 +61,9 @@ def expand(arrays: Arrays) -> dict[str, Array]:
     shares = _CHAIN.decode(arrays[MASK].tobytes(), coded)
     if dtype != "bool":
         shares = {name: theta_of_counts(counts, masks) for name, counts in shares.items()}
-    frozen = frozen_weights(spec, seed, weights)
+    frozen = frozen_weights(spec, seed, weights, buffers)
     found = {
         name: (frozen[name] * shares[name]).astype(np.float32) if name in masked else arrays[name] for name in spec
     }
     spec.check(found)
-    return found
+    return Model(found, buffers)

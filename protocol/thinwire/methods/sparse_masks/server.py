@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thinwire.codecs import Array, Arrays, ArraySpec, CodecError, Spec
-from thinwire.methods.arrays import check_floating, is_statistic, under
+from thinwire.methods.arrays import arrived, check_floating, is_buffer, moved, own_name, travelling, under
 from thinwire.methods.server_half import RunFacts, ServerHalf
 from thinwire.methods.sparse_masks import TRAIN, SparseMasksSettings
 from thinwire.methods.sparse_masks.frozen import first_scores, level_of_theta, maskable, theta_of_counts
@@ -19,7 +19,7 @@ _FIXED, _STATISTICS, _COUNTS = "fixed", "statistics", "counts"
 
 class Server(ServerHalf[SparseMasksSettings]):
     """State, in the model's order: `counts/NAME`, u8 or u16, how many of the last `masks` masks have a one, or,
-    weighted by examples, levels of theta (`level_of_theta`); `statistics/NAME`, running statistics; `fixed/NAME`, what
+    weighted by examples, levels of theta (`level_of_theta`); `statistics/buffers/NAME`, buffers; `fixed/NAME`, what
     else has no mask. `masks`, u32: how many were counted, 0 before the first.
     """
 
@@ -30,6 +30,7 @@ class Server(ServerHalf[SparseMasksSettings]):
     def start(self, model: Arrays, seed: int) -> State:
         """Raises: `bad-spec` (no weights to mask, other floats than float32, more masks than 16 bits count)."""
         check_floating(model)
+        model = travelling(model)
         spec = Spec.of(model)
         masked = maskable(spec)
         if not masked:
@@ -46,7 +47,7 @@ class Server(ServerHalf[SparseMasksSettings]):
             if name in masked:
                 arrays[f"{_COUNTS}/{name}"] = np.zeros(array.shape, np.uint16 if wide else np.uint8)
             else:
-                arrays[f"{_STATISTICS if is_statistic(name) else _FIXED}/{name}"] = array
+                arrays[f"{_STATISTICS if is_buffer(name) else _FIXED}/{name}"] = array
         return State(1, 0, {**arrays, _MASKS: np.array(0, np.uint32)})
 
     def warnings(self) -> list[str]:
@@ -77,7 +78,7 @@ class Server(ServerHalf[SparseMasksSettings]):
         for name, array in state.arrays.items():
             heading, _, plain = name.partition("/")
             if heading == _STATISTICS:
-                after[name] = (array + total.mean(plain)).astype(np.float32)
+                after[name] = moved(array, total.mean(plain), plain)
             elif heading == _COUNTS and self.settings.weighting == "examples":
                 after[name] = level_of_theta(total.mean(plain))
             elif heading == _COUNTS:
@@ -94,8 +95,9 @@ class Server(ServerHalf[SparseMasksSettings]):
             shares: Arrays = counts
         else:
             shares = {name: theta > 0.5 for name, theta in self._thetas(state, counts).items()}
-        dense = {**under(_FIXED, state.arrays), **under(_STATISTICS, state.arrays)}
-        spec = Spec((name.partition("/")[2], ArraySpec("f32", item.shape)) for name, item in _model_spec(state).items())
+        dense = arrived({**under(_FIXED, state.arrays), **under(_STATISTICS, state.arrays)})
+        names = ((own_name(name.partition("/")[2]), item) for name, item in _model_spec(state).items())
+        spec = Spec((name, ArraySpec("f32", item.shape)) for name, item in names)
         return pack_model(spec, shares, dense, self.facts.seed, self.settings.weights, masks)
 
     def evaluation(self, state: State) -> Task | None:

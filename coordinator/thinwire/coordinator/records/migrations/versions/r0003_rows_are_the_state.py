@@ -108,6 +108,7 @@ def _runs() -> None:
     with op.batch_alter_table("runs") as batch:
         batch.alter_column("group", existing_type=sa.String(length=64), nullable=False)
         batch.alter_column("damaged", existing_type=sa.Boolean(), nullable=False)
+    op.create_index("runs_group", "runs", ["group", "state"])
 
 
 def _exchanges() -> None:

@@ -1,0 +1,141 @@
+"""The documented deployment, through real proxies: the unit's options, the shipped files of nginx and Caddy."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.coordinator.served import Served, free_port
+from tests.coordinator.test_endpoints import enrolled
+from thinwire.coordinator.settings import ServeSettings
+
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+NAME = "coordinator.example"
+DEFAULT = "server { listen 443; location / { proxy_pass http://127.0.0.1:8080; } }"
+"""What somebody writes who has read nothing."""
+
+
+def _unit_options() -> dict[str, str]:
+    """Of `thinwire serve` in the coordinator's unit, beside folder and port."""
+    text = (DEPLOY / "systemd" / "thinwire-coordinator.service").read_text()
+    (line,) = re.findall(r"^ExecStart=.* serve (.*)$", text, re.MULTILINE)
+    found = {name.replace("-", "_"): value for name, value in re.findall(r"--(\S+) (\S+)", line)}
+    return {name: value for name, value in found.items() if name not in {"data_dir", "port"}}
+
+
+def _installed(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        pytest.skip(f"{name}, which the test asks through, is not on this machine")
+    return found
+
+
+@contextmanager
+def _proxy(folder: Path, site: str, upstream: int) -> Iterator[str]:
+    """The proxy of this site, without TLS, at a free port of the loopback; the site's port 8080 is `upstream`."""
+    port, config, log = free_port(), folder / "proxy.conf", folder / "proxy.log"
+    site = site.replace(":8080", f":{upstream}")
+    if "reverse_proxy" in site:
+        command = [_installed("caddy"), "run", "--adapter", "caddyfile", "--config", str(config)]
+        config.write_text("{\n\tadmin off\n}\n" + site.replace(f"{NAME} {{", f"http://{NAME}:{port} {{"))
+    else:
+        command = [_installed("nginx"), "-p", str(folder), "-c", str(config)]
+        site = re.sub(r"^\s*(listen \[::\].*|ssl_.*)\n", "", site, flags=re.MULTILINE)
+        site = re.sub(r"listen 443[^;]*;", f"listen 127.0.0.1:{port};", site)
+        places = " ".join(
+            f"{kind}_temp_path {folder};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        config.write_text(
+            f"daemon off; pid {folder}/pid; error_log {log}; events {{}} http {{ access_log off; {places}\n{site}\n}}"
+        )
+    with log.open("ab") as written:
+        process = subprocess.Popen(command, stdout=written, stderr=written, env={**os.environ, "HOME": str(folder)})
+    try:
+        until = time.monotonic() + 30
+        while True:
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/healthz", headers={"host": NAME})
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < until, log.read_text()
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+SITES = {path.name: path.read_text() for path in sorted((DEPLOY / "proxies").iterdir())} | {"by default": DEFAULT}
+SHIPPED = "nginx.conf"
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_through_the_proxy_nothing_is_read_without_a_token_and_nobody_is_shut_out_by_a_stranger(
+    serve: Callable[..., Served], tmp_path: Path, site: str
+) -> None:
+    served = serve(**_unit_options(), max_failures_per_address=5)
+    run = served.run()["id"]
+    with _proxy(tmp_path, SITES[site], served.port) as url, httpx.Client(base_url=url, headers={"host": NAME}) as web:
+        for path in (
+            "/v1/runs",
+            f"/v1/runs/{run}/ledger",
+            f"/v1/runs/{run}/model",
+            "/metrics",
+            f"/v1/runs/{run}/events",
+        ):
+            for claimed in ({}, {"x-forwarded-for": "127.0.0.1"}, {"forwarded": "for=127.0.0.1"}):
+                assert web.get(path, headers=claimed).json()["reason"] == "token-missing", (path, claimed)
+        assert web.get("/v1/runs", headers=served.operator).json()["runs"][0]["id"] == run
+        invite = served.invite()
+        # Who asks through the proxy is 127.0.0.1 in this test; the newcomer comes from elsewhere.
+        for _ in range(20):
+            web.post("/v1/clients", json={"invite": "wrong"})
+        newcomer = httpx.post(
+            f"{served.url}/v1/clients", json={"invite": invite}, headers={"x-forwarded-for": "192.0.2.7"}
+        )
+        assert newcomer.status_code == 201, newcomer.text
+
+
+def test_the_shipped_proxy_says_for_whom_it_asks_and_believes_no_claim(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    """Each address has its own failures: those behind the proxy are told apart, whatever they say of themselves."""
+    served = serve(**_unit_options(), max_failures_per_address=3)
+    # All in this test comes from the proxy's own address, which has no limits.
+    site = SITES[SHIPPED].replace("$remote_addr", "192.0.2.1")
+    with _proxy(tmp_path, site, served.port) as url, httpx.Client(base_url=url, headers={"host": NAME}) as web:
+        wrong = {"authorization": "Bearer wrong"}
+        statuses = [
+            web.get("/v1/runs", headers={**wrong, "x-forwarded-for": f"198.51.100.{number}"}).status_code
+            for number in range(4)
+        ]
+        assert statuses == [401, 401, 401, 429]
+        assert enrolled(served, "newcomer")
+
+
+def test_without_the_unit_s_options_a_proxy_is_refused_rather_than_believed(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    served = serve()
+    with _proxy(tmp_path, SITES[SHIPPED], served.port) as url:
+        refused = httpx.get(f"{url}/v1/runs", headers={"host": NAME})
+        assert refused.json()["reason"] == "bad-request"
+        assert "--trusted-proxies" in refused.json()["detail"]
+    with _proxy(tmp_path, DEFAULT, served.port) as url:
+        assert httpx.get(f"{url}/v1/runs", headers={"host": NAME}).json()["reason"] == "token-missing"
+
+
+def test_the_unit_names_the_proxy() -> None:
+    settings = ServeSettings(**_unit_options())  # type: ignore[arg-type]
+    assert settings.loopback
+    assert settings.proxies.local
+    assert {"127.0.0.1", "::1"} <= settings.proxies.names

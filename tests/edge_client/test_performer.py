@@ -1,0 +1,178 @@
+"""Laws of performing: what is not finite is refused, or told, with its cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from thinwire.codecs import Array, Arrays, CodecError
+from thinwire.edge_client.data import ClientInfo, Data
+from thinwire.edge_client.learner import BrokenModelError, Learner
+from thinwire.edge_client.memory.runs import RunMemory, StagedOutcome
+from thinwire.edge_client.performer import Limits, Performer
+from thinwire.edge_client.problems.problem_file import LearningProblem
+from thinwire.methods.definition import define
+from thinwire.methods.payloads import publish
+from thinwire.methods.samples import Samples
+from thinwire.methods.values import Task
+from thinwire.protocol.encoding import encode_message
+from thinwire.protocol.identity import broadcast_seed, digest_of
+from thinwire.protocol.messages import PartMessage, TaskMessage
+from thinwire.protocol.settings import RunSettings
+
+
+@dataclass
+class Plans:
+    """Stands where a client's folder stands; plans are all that a performer asks of it."""
+
+    kept: dict[bytes, bytes] = field(default_factory=dict)
+
+    def plan(self, digest: bytes) -> bytes | None:
+        return self.kept.get(digest)
+
+    def keep_plan(self, digest: bytes, plan: bytes) -> None:
+        self.kept[digest] = plan
+
+
+class Performed:
+    """One client that performs the tasks of a run which it is handed, without a network between."""
+
+    def __init__(self, learner: Learner, folder: Path, method: str, settings: Mapping[str, Any] | None = None) -> None:
+        self.learner = learner
+        self.said: list[str] = []
+        self._plans = Plans()
+        self._memory = RunMemory(folder / "run001")
+        self.run = RunSettings(method=method, settings=dict(settings or {}), cohort=2)
+        self.definition = define("run001", self.run)
+        self._count = 0
+        self._performer = Performer(
+            lambda digest, size, **_: b"", self._plans, learner, say=self.said.append, limits=Limits(),  # type: ignore[arg-type]
+            now_s=lambda: 0.0, own_first=False,
+        )  # fmt: skip
+
+    def first(self) -> Task:
+        """The run's first task, of the learner's own first model."""
+        task = self.definition.server.task(self.definition.first_state(self.learner.first_arrays()))
+        assert task is not None
+        return task
+
+    def __call__(self, task: Task) -> StagedOutcome:
+        chains = self.definition.chains(task.kind)
+        seed = broadcast_seed(self.run.seed, task.round, task.step)
+        published = {name: publish(arrays, chains, seed=seed) for name, arrays in task.parts.items()}
+        plan = encode_message(self.definition.plan(task, {name: part.spec for name, part in published.items()}))
+        self._plans.keep_plan(digest_of(plan), plan)
+        self._count += 1
+        message = TaskMessage(
+            task=f"task{self._count:04d}", run="run001", plan=digest_of(plan), exchange=self._count, round=task.round,
+            step=task.step, options=dict(task.options) or None,
+            parts=[PartMessage(inline=part.full) for part in published.values()],
+        )  # fmt: skip
+        return self._performer.perform(message, self._memory)
+
+
+def learner(bad: Callable[[Arrays], None] = lambda _: None) -> Learner:
+    """Of a small model and forty rows; `bad` may spoil them."""
+    random = np.random.default_rng(0)
+    arrays = {
+        name: random.standard_normal((rows, 6)).astype("f4") for name, rows in (("train", 40), ("evaluation", 12))
+    }
+    classes = {name: array[:, :3].argmax(1) for name, array in arrays.items()}
+    bad(arrays)
+    parts = {name: (torch.from_numpy(array), torch.from_numpy(classes[name])) for name, array in arrays.items()}
+    task = LearningProblem(
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)),
+        lambda _: Data(parts["train"], parts["evaluation"]),
+        nn.CrossEntropyLoss(),
+    )
+    return Learner(task, ClientInfo("client-00"))
+
+
+def spoilt(which: str) -> Callable[[Arrays], None]:
+    def bad(arrays: Arrays) -> None:
+        arrays[which][7, 4] = np.nan
+
+    return bad
+
+
+@pytest.mark.parametrize("chains", [None, "", "byte_shuffle, zstd"])
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("fedavg", {}), ("feddlr", {}), ("feddkd", {}), ("progfed", {}), ("sparse_masks", {}),
+        ("fd_alu", {"classes": 3, "min-count": 1}),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_not_finite_is_refused_and_the_data_are_named(
+    method: str, settings: dict[str, Any], chains: str | None, tmp_path: Path
+) -> None:
+    """Also where the chain would carry it: nobody is to find out at the other end."""
+    performed = Performed(learner(spoilt("train")), tmp_path, method, settings)
+    if chains is not None and method != "sparse_masks":
+        performed.definition = define("run001", performed.run.model_copy(update={"uplink": chains}))
+    with pytest.raises(CodecError, match=r"out-of-range.*1 of 40 examples hold NaN"):
+        performed(performed.first())
+
+
+def test_training_that_diverges_is_told_apart_from_data_that_are_not_numbers(tmp_path: Path) -> None:
+    performed = Performed(learner(), tmp_path, "fedavg", {"lr": 100.0, "epochs": 50, "momentum": 0.0})
+    performed.learner.loss = nn.MSELoss()
+    performed.learner.evaluation = None
+    inputs = performed.learner.train.inputs
+    performed.learner.train = Samples(inputs, inputs[:, :3])
+    with pytest.raises(CodecError, match="lower the run's lr"):
+        performed(performed.first())
+
+
+def test_a_metric_that_is_not_finite_is_told_and_counted(tmp_path: Path) -> None:
+    performed = Performed(learner(spoilt("evaluation")), tmp_path, "fedavg")
+    metrics = performed(performed.first()).metrics
+    assert metrics["not_finite"] == 1
+    assert "loss" not in metrics
+    assert np.isfinite(list(metrics.values())).all()
+    assert any("1 of 12 examples hold NaN" in line for line in performed.said)
+    other = Performed(learner(), tmp_path / "other", "fedavg")
+    assert "not_finite" not in other(other.first()).metrics
+
+
+def later(performed: Performed, spoil: Callable[[Array], Array]) -> Task:
+    """A task of the third round, of a model that has been spoilt."""
+    task = performed.first()
+    parts = {part: {name: spoil(array) for name, array in arrays.items()} for part, arrays in task.parts.items()}
+    return replace(task, round=3, parts=parts)
+
+
+@pytest.mark.parametrize("method", ["fedavg", "feddlr", "feddkd"])
+@pytest.mark.parametrize("held_out", [True, False])
+@pytest.mark.parametrize("factor", [np.nan, np.inf, 1e4])
+def test_a_broken_model_is_declined_and_the_next_one_is_taken(
+    method: str, held_out: bool, factor: float, tmp_path: Path
+) -> None:
+    """Also by a client that sees no other model before, as after a restart."""
+    performed = Performed(learner(), tmp_path, method, {"weighting": "uniform"})
+    if not held_out:
+        performed.learner.evaluation = None
+    with pytest.raises(BrokenModelError, match="the model received is broken"):
+        performed(later(performed, lambda array: (array * factor).astype("f4")))
+    assert performed(later(performed, lambda array: array)).payload
+    performed(performed.first())
+    with pytest.raises(BrokenModelError):
+        performed(later(performed, lambda array: (array * factor).astype("f4")))
+
+
+def test_a_worse_model_is_not_a_broken_one(tmp_path: Path) -> None:
+    performed = Performed(learner(), tmp_path, "fedavg")
+    performed(performed.first())
+    assert performed(later(performed, lambda array: 3 * array)).payload
+
+
+def test_a_loss_that_no_model_has_is_not_the_model_s_fault(tmp_path: Path) -> None:
+    performed = Performed(learner(spoilt("evaluation")), tmp_path, "fedavg")
+    assert performed(later(performed, lambda array: array)).payload
