@@ -93,6 +93,7 @@ class Asking:
                 current.exchange.lose(slot.client)
                 del current.asked.slot_by_task[task]
             else:
+                current.asked.unheard.pop(slot.client, None)
                 current.asked.unheard[slot.client] = self._clock.wall()
                 self._signals.publish(f"client:{slot.client}")
 
@@ -101,14 +102,15 @@ class Asking:
         more, until they are heard. A cohort that is asked again is waited for. Raises: `storage-failed`,
         `storage-full`, `LeaseLostError`.
         """
-        now = self._clock.wall()
-        due = {name: at for name, at in current.asked.unheard.items() if now - at >= LAPSE_S}
-        if not due or current.exchange.policy.same:
+        now, unheard = self._clock.wall(), current.asked.unheard
+        # The first was asked first: a look costs nothing while its time is not up.
+        if current.exchange.policy.same or now - next(iter(unheard.values()), now) < LAPSE_S:
             return
+        due = {name: at for name, at in unheard.items() if now - at >= LAPSE_S}
         tasks = {name: current.id_of(slot) for name in due if (slot := current.exchange.open_slot(name)) is not None}
         lapsed = await self._tasks.lapse(led.lease, {tasks[name]: at for name, at in due.items() if name in tasks})
         for name in due:
-            del current.asked.unheard[name]
+            del unheard[name]
             if name in tasks and tasks[name] in lapsed:
                 current.exchange.lapse(name)
                 del current.asked.slot_by_task[tasks[name]]
