@@ -10,6 +10,7 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -81,6 +82,23 @@ def test_an_invite_gives_its_group_and_role_and_ends(standing: Served) -> None:
     assert _reason(httpx.post(f"{standing.url}/v1/clients", json={"invite": late})) == "invite-invalid"
 
 
+def test_an_invite_is_voided_by_its_digits(standing: Served) -> None:
+    def listed() -> list[dict[str, Any]]:
+        return [one for one in standing.get("/v1/invites").json()["invites"] if one["group"] == "voided"]
+
+    invite = standing.invite(group="voided", role="evaluator", uses=3)
+    stays = httpx.post(f"{standing.url}/v1/clients", json={"invite": invite, "name": "stays"})
+    (one,) = listed()
+    assert (one["role"], one["uses_left"], len(one["invite"])) == ("evaluator", 2, 8)
+    url = f"{standing.url}/v1/invites/{one['invite']}"
+    assert _reason(httpx.delete(url[:-1], headers=standing.operator)) == "bad-request"
+    assert httpx.delete(url, headers=standing.operator).status_code == 204
+    assert _reason(httpx.delete(url, headers=standing.operator)) == "not-found"
+    assert listed() == []
+    assert _reason(httpx.post(f"{standing.url}/v1/clients", json={"invite": invite})) == "invite-invalid"
+    assert _plan(standing, _bearer(stays.json()["token"])) == "plan-not-found"
+
+
 def test_a_new_token_kills_the_old_one(standing: Served) -> None:
     old = enrolled(standing, "rotating")
     assert _plan(standing, old) == "plan-not-found"
@@ -147,7 +165,8 @@ def test_an_operator_by_invite_does_what_operators_do_and_can_be_revoked(standin
 
 CHANGING = [
     ("POST", "/v1/models"), ("POST", "/v1/runs"), ("POST", "/v1/runs/x/pause"), ("POST", "/v1/runs/x/resume"),
-    ("POST", "/v1/runs/x/stop"), ("POST", "/v1/invites"), ("GET", "/v1/clients"), ("DELETE", "/v1/clients/x"),
+    ("POST", "/v1/runs/x/stop"), ("POST", "/v1/invites"), ("GET", "/v1/invites"),
+    ("DELETE", "/v1/invites/0011223344"), ("GET", "/v1/clients"), ("DELETE", "/v1/clients/x"),
     ("POST", "/v1/operator/token"),
 ]  # fmt: skip
 READING = ["/v1/runs", "/v1/runs/x", "/v1/runs/x/ledger", "/v1/runs/x/metrics", "/v1/runs/x/events", "/metrics"]

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from safetensors.numpy import load
@@ -61,6 +62,33 @@ def through(served: Served, trouble: Callable[[], contextlib.AbstractContextMana
 
 def test_a_full_disk(on_small_disk: Served) -> None:
     through(on_small_disk, lambda: filled(on_small_disk.data_dir.parent), "storage-full")
+
+
+def test_access_ends_also_where_the_disk_was_full(on_small_disk: Served) -> None:
+    served = on_small_disk
+    invites = [served.invite(uses=5) for _ in range(2)]
+    enrol = f"{served.url}/v1/clients"
+    enrolled = httpx.post(enrol, json={"invite": invites[0], "name": "leaver"}).json()
+    token = {"authorization": f"Bearer {enrolled['token']}"}
+    spare = next(one["invite"] for one in served.get("/v1/invites").json()["invites"] if one["uses_left"] == 5)
+    ends = [f"{enrol}/leaver?invite=true", f"{served.url}/v1/invites/{spare}"]
+
+    def end_all() -> list[int]:
+        return [httpx.delete(url, headers=served.operator, timeout=30).status_code for url in ends]
+
+    def asked() -> int:
+        return httpx.get(f"{served.url}/v1/plans/{'0' * 64}", headers=token).status_code
+
+    with filled(served.data_dir.parent):
+        assert end_all() == [507, 507]
+        assert asked() == 404  # what is refused has changed nothing
+    assert end_all() == [204, 204]
+    for _ in range(2):
+        assert asked() == 401
+        assert {httpx.post(enrol, json={"invite": invite}).status_code for invite in invites} == {403}
+        assert served.get("/v1/invites").json() == {"invites": []}
+        served.kill()
+        served.start()
 
 
 def test_folders_that_are_read_only(serve: Callable[..., Served]) -> None:

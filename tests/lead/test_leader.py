@@ -166,6 +166,39 @@ def test_a_task_that_is_declined_is_given_to_another_at_once(tmp_path: Path) -> 
     play(tmp_path, script)
 
 
+def test_a_slot_that_its_client_never_heard_of_lapses(tmp_path: Path) -> None:
+    """It was heard before it was asked, and has ended since. Whoever heard of its task is waited for, however long."""
+
+    async def script(house: House) -> None:
+        run = await ready(house, ONE, TWO, cohort=2)
+        tasks = {name: await house.task(name) for name in (ONE, TWO)}
+        await house.presence.leave({ONE: False}, house.now)
+        await house.presence.leave({TWO: False}, house.now + 1)
+        house.pass_time(60, run)
+        assert await house.verdict(ONE, tasks[ONE]) == "late"
+        await house.enrol("zoe")
+        await house.come("zoe")
+        assert await house.answer("zoe", await house.task("zoe")) == "accepted"
+        house.pass_time(3600, run)
+        assert await house.answer(TWO, tasks[TWO]) == "accepted"
+        await house.until(run, lambda row: row.finished)
+
+    play(tmp_path, script)
+
+
+def test_whoever_is_heard_again_is_asked_again(tmp_path: Path) -> None:
+    async def script(house: House) -> None:
+        run = await ready(house, ONE, cohort=1)
+        task = await house.task(ONE)
+        await house.presence.leave({ONE: False}, house.now)
+        house.pass_time(60, run)
+        assert await house.verdict(ONE, task) == "late"
+        await house.come(ONE)
+        assert await house.answer(ONE, await house.task(ONE)) == "accepted"
+
+    play(tmp_path, script)
+
+
 def test_a_run_that_nobody_can_serve_pauses_and_says_who_declined(tmp_path: Path) -> None:
     async def script(house: House) -> str | None:
         run = await ready(house, ONE, cohort=1, **{"max-offers": 1})

@@ -81,5 +81,5 @@ def coordinator(run: RunView, exchanges: list[ExchangeMetrics], ledger: Ledger) 
         "/v1/runs": told(RunList(runs=[run])),
         path: told(run),
         f"{path}/metrics": told(RunMetrics(exchanges=exchanges)),
-        f"{path}/ledger": told(ledger),
+        f"{path}/ledger?sums=client": told(ledger),
     }

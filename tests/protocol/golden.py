@@ -29,6 +29,7 @@ def samples() -> list[m.Message]:
     codec = {"name": "zstd", "configuration": {"level": 9}}
     chains = m.ChainsMessage(down=[{"name": "delta"}, codec], up=[codec], full=[], private=[codec])
     client = m.ClientView(client="client-00", group="default", role="client", revoked=True, seen_at=1.7e9)
+    invite = m.InviteView(invite="0123abcd", group="ward", role="evaluator", uses_left=4, expires_at=1.7e9)
     run = m.RunView(
         id="run001", name="night", method="fedavg", state="finished", outcome="completed", reason="done", round=10,
         step=0, rounds=10, exchange=11, answers=8, cohort=8, parameters=4810, model=_DIGEST, created_at=1.7e9,
@@ -51,6 +52,8 @@ def samples() -> list[m.Message]:
         m.Enrolled(client="client-00", token="token", group="default", role="client"),  # noqa: S106
         m.InviteRequest(group="ward", role="evaluator", uses=5, expires_in_s=3600.0),
         m.Invite(invite="invite", group="ward", role="evaluator", uses=5),
+        invite,
+        m.InviteList(invites=[invite]),
         m.OperatorToken(token="token"),  # noqa: S106
         client,
         m.ClientList(clients=[client]),

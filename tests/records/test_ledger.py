@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 
 from tests.records.conftest import Records
-from thinwire.coordinator.records import ledger as module
+from thinwire.coordinator.records import ledger_rows as module
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.tables import exchanges
 from thinwire.coordinator.wire.accounting import Account, Key, Share
@@ -42,7 +44,10 @@ def charge(ledger: Ledger, account: Account, uplink: int, downlink: int) -> None
 
 def rows_of(records: Records, ledger: Ledger, run: str) -> list[list[LedgerRow]]:
     async def work() -> list[list[LedgerRow]]:
-        return [block async for block in ledger.rows(run)]
+        listing = await ledger.rows(run)
+        found = [block async for block in listing.blocks]
+        assert sum(map(len, found)) == listing.count
+        return found
 
     return records.run(work())
 
@@ -51,6 +56,21 @@ def value_of(row: LedgerRow) -> tuple[Key, Bytes]:
     *identity, _, _, kind, requests, up, up_framing, down, down_framing, resumed, seconds = row.model_dump().values()
     value = Bytes(requests, up, up_framing, down, down_framing, resumed, seconds)
     return (*identity, kind), value  # type: ignore[return-value]
+
+
+def summed(records: Records, asking: Awaitable[Any], *by: str) -> dict[tuple[str, ...], Bytes]:
+    """Sums as the ledger gives them, a row for each but for what could not be stored."""
+
+    async def work() -> list[LedgerRow]:
+        found = await asking
+        rows = found if isinstance(found, list) else [row async for block in found.blocks for row in block]
+        assert isinstance(found, list) or len(rows) == found.count
+        return rows
+
+    sums: dict[tuple[str, ...], Bytes] = defaultdict(Bytes)
+    for row in records.run(work()):
+        sums[tuple(getattr(row, name) for name in by)] += value_of(row)[1]
+    return dict(sums)
 
 
 def check(records: Records, ledger: Ledger, sums: Sums) -> None:
@@ -76,6 +96,12 @@ def check(records: Records, ledger: Ledger, sums: Sums) -> None:
             for key, value in map(value_of, block):
                 shown[key] += value
         assert shown == wanted
+        by_client, by_kind = defaultdict(Bytes), defaultdict(Bytes)
+        for (_, client, _, kind), value in wanted.items():
+            by_client[client, kind] += value
+            by_kind[kind] += value
+        assert summed(records, ledger.client_sums(run), "client", "kind") == by_client
+        assert summed(records, ledger.kind_sums(run), "kind") == {(kind,): by_kind[kind] for kind in by_kind}
     for client in CLIENTS:
         assert records.run(ledger.client(client)) == total(client=client)
     assert records.run(ledger.kinds()) == {kind: total(kind=kind) for kind in {key[3] for key in sums}}

@@ -146,7 +146,9 @@ def test_payloads_that_are_needed_are_named(folder: Path, moved: House) -> None:
 
 def test_the_ledger_keeps_every_byte(moved: House, old: dict[str, Any]) -> None:
     async def rows(run: str) -> list[dict[str, Any]]:
-        return [row.model_dump() async for block in Ledger(moved.records.database).rows(run) for row in block]
+        return [
+            row.model_dump() async for block in (await Ledger(moved.records.database).rows(run)).blocks for row in block
+        ]
 
     def key(row: dict[str, Any]) -> str:
         return repr([row[name] for name in ("run", "client", "exchange", "kind")])

@@ -114,7 +114,8 @@ class House:
             max_runs=3, clock=clock,
         )  # fmt: skip
         self.reads = Reads(
-            self.runs, self.exchanges, self.ledger, self.troubles, definitions, self.enrolment, self.presence
+            self.runs, self.exchanges, self.tasks, self.ledger, self.troubles, definitions, self.enrolment,
+            self.presence,
         )  # fmt: skip
         self.events = Events(EventRows(database), self.reads, self.signals)
 

@@ -53,7 +53,7 @@ async def straggle(folder: Path, moves_on: int, *, same_payload: bool) -> Sums:
 
 async def sums(house: House) -> Sums:
     found: Counter[tuple[int | None, str, int]] = Counter()
-    async for block in house.ledger.rows("run001"):
+    async for block in (await house.ledger.rows("run001")).blocks:
         for row in block:
             for place, value in enumerate((row.requests, row.uplink_payload_bytes, row.downlink_payload_bytes)):
                 found[row.exchange, row.kind, place] += value

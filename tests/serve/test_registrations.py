@@ -147,6 +147,9 @@ def test_when_all_runs_are_over_the_newest_names_its_model(play: Stage) -> None:
         with pytest.raises(FinishedError) as caught:
             await poll
         assert caught.value.model == b"o" * 32
+        # It ends; should it go on, it is there from its next poll on.
+        await house.presence.save()
+        assert await house.presence_rows.present("default", None, ["client"], 0.0) == set()
         # Where there is no run at all one may begin.
         assert await house.register(stranger, 0) is None
 

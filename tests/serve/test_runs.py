@@ -18,7 +18,7 @@ from thinwire.coordinator.runs.rows import RunRow
 from thinwire.coordinator.serve.models import CurrentModel, FinalModel, Take
 from thinwire.methods.model_file import model_bytes, read_arrays
 from thinwire.protocol.bytes import Bytes
-from thinwire.protocol.messages import RunRequest
+from thinwire.protocol.messages import AnswerMessage, RunRequest
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
@@ -214,6 +214,24 @@ def test_a_run_without_a_model_says_so(play: Stage) -> None:
     play(act)
 
 
+def test_a_run_says_whom_it_waits_for(play: Stage) -> None:
+    async def act(house: House) -> None:
+        ann, bob = await house.enrol("ann"), await house.enrol("bob")
+        await house.run()
+        assert (await house.reads.run("run001")).waits_for == []
+        await house.exchange()
+        await house.ask(bob)
+        task = await house.ask(ann)
+        assert (await house.reads.run("run001")).waits_for == ["ann", "bob"]
+        async with house.deciding():
+            await house.answers.answer("ann", task, AnswerMessage(examples=1))
+        assert (await house.reads.run("run001")).waits_for == ["bob"]
+        await house.finish()
+        assert (await house.reads.run("run001")).waits_for is None
+
+    play(act)
+
+
 def test_metrics_have_the_bytes_of_each_exchange_and_of_all_before(play: Stage) -> None:
     async def act(house: House) -> None:
         await house.run()
@@ -222,7 +240,7 @@ def test_metrics_have_the_bytes_of_each_exchange_and_of_all_before(play: Stage) 
             await house.exchange(index=index)
             await house.close(index=index)
         house.ledger.record(("run001", "ann", None, "other"), Bytes(1, 5000, 0, 0, 5000))
-        metrics = (await house.reads.metrics("run001")).exchanges
+        metrics = [one async for block in (await house.reads.metrics("run001")).blocks for one in block]
         assert [one.uplink_bytes for one in metrics] == [1, 10, 100]
         assert [one.downlink_bytes for one in metrics] == [2, 20, 200]
         assert [one.uplink_bytes_before for one in metrics] == [0, 1, 11]

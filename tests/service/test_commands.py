@@ -52,6 +52,16 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
+def test_invites_are_listed_and_voided(thinwire: Run) -> None:
+    assert thinwire("client", "invite", "--group", "ward", "--uses", "3").returncode == Exit.OK
+    (one,) = json.loads(thinwire("client", "invites", "--format", "json").stdout)["invites"]
+    assert f"{one['invite']}  ward" in re.sub(" {2,}", "  ", thinwire("client", "invites").stdout)
+    voided = thinwire("client", "void", one["invite"])
+    assert (voided.returncode, voided.stdout) == (Exit.OK, f"the invite {one['invite']} is void\n")
+    assert one["invite"] not in thinwire("client", "invites").stdout
+    assert thinwire("client", "void", one["invite"]).returncode == Exit.REFUSED
+
+
 def test_a_run_from_file_to_end(thinwire: Run, model: Path, tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text('name = "steered"\nrounds = 7\nmin-clients = 3\n\n[settings]\nlr = 0.5\n')

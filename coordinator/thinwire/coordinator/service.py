@@ -20,6 +20,7 @@ from .lead.building import Terms, build_leadership
 from .lead.clock import Clock
 from .objects.local import LocalObjects
 from .objects.migration import move_payloads
+from .objects.objects import KINDS
 from .objects.partial import Partials
 from .records.answers import Answers as AnswerRows
 from .records.clients import Clients
@@ -126,7 +127,7 @@ class Service:
             runs, definitions, objects, partials, quotas, workers,
             max_bytes=settings.max_model_bytes, promised=lambda: self._uploads.promised_bytes,
         )  # fmt: skip
-        reads = Reads(runs, exchanges, self.ledger, troubles, definitions, self.enrolment, self._presence)
+        reads = Reads(runs, exchanges, tasks, self.ledger, troubles, definitions, self.enrolment, self._presence)
         self._endpoints_take = (
             self.enrolment,
             self._presence,
@@ -145,6 +146,7 @@ class Service:
 
     async def start(self) -> None:
         """Everything as the last process left it; its runs go on. Raises: `storage-failed`, `storage-full`, OSError."""
+        await self._workers.run(self._check_database)
         await self._database.open()
         await self._presence_rows.reset()
         await self.enrolment.load()
@@ -160,6 +162,16 @@ class Service:
         ):
             self._background.append(asyncio.create_task(_for_ever(name, work), name=name))
         self.parts.update({type(part): part for part in self._endpoints_take})
+
+    def _check_database(self) -> None:
+        """Raises: `storage-failed`: a new database would know nothing of what lies in the folder, and delete it."""
+        path = self._objects.root / DATABASE
+        if not path.exists() and (kinds := [kind for kind in KINDS if self._objects.names(kind)]):
+            raise ProblemError(
+                "storage-failed",
+                f"{path} is missing, but {' and '.join(kinds)} of it are there: put it back, or restore a backup into "
+                "an empty folder",
+            )
 
     def end_waiting(self) -> None:
         """Parked polls and streams of events end; nothing new begins."""

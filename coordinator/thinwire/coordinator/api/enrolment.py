@@ -17,6 +17,7 @@ from thinwire.protocol.messages import (
     ClientList,
     Enrolled,
     Invite,
+    InviteList,
     InviteRequest,
     OperatorToken,
 )
@@ -26,6 +27,7 @@ from thinwire.protocol.reasons import ProblemError
 from .parts import of
 
 ClientName = Annotated[str, Path(description="the client's name", max_length=64)]
+InviteDigits = Annotated[str, Path(description="8 hexadecimal digits that name it, or more", max_length=64)]
 router = APIRouter(tags=["clients"])
 
 
@@ -122,3 +124,28 @@ async def invite(request: Request) -> Response:
     enrolment = of(request, Enrolment)
     require_operator(request)
     return respond(request, await enrolment.invite(await read_message(request, InviteRequest)), 201)
+
+
+@router.get(
+    "/v1/invites",
+    **describe("Invites that have not expired, used-up ones too", gives=InviteList, problems=("not-allowed",)),
+)
+async def invites(request: Request) -> Response:
+    enrolment = of(request, Enrolment)
+    require_operator(request)
+    return respond(request, await enrolment.invites())
+
+
+@router.delete(
+    "/v1/invites/{invite}",
+    **describe(
+        "Void an invite: nobody enrols with it any more; who has stays",
+        status=204,
+        problems=("not-allowed", "bad-request", "not-found", "storage-full", "storage-failed"),
+    ),
+)
+async def void(request: Request, invite: InviteDigits) -> Response:
+    enrolment = of(request, Enrolment)
+    require_operator(request)
+    await enrolment.void(invite)
+    return empty(204)

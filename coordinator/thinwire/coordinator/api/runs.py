@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
@@ -14,12 +13,13 @@ from thinwire.coordinator.runs.rows import RunCommand as Command
 from thinwire.coordinator.serve.commands import Commands
 from thinwire.coordinator.serve.events import Events
 from thinwire.coordinator.serve.models import FinalModel, Models, Take
-from thinwire.coordinator.serve.reads import Reads
+from thinwire.coordinator.serve.reads import Reads, Sums
 from thinwire.coordinator.wire.accounting import account_of
 from thinwire.coordinator.wire.documentation import BYTES, describe, header
 from thinwire.coordinator.wire.downloads import Downloads
 from thinwire.coordinator.wire.files import serve_copy, serve_file
 from thinwire.coordinator.wire.identity import ask_again, require_client, require_operator, require_reader
+from thinwire.coordinator.wire.listing import respond_with, respond_with_csv, wants_csv
 from thinwire.coordinator.wire.negotiation import read_message, respond, take_body
 from thinwire.protocol.messages import (
     Ledger,
@@ -155,15 +155,17 @@ async def events(request: Request, run: RunKey) -> Response:
     "/v1/runs/{run}/ledger",
     **describe("All bytes of a run, as JSON, msgpack or text/csv", gives=Ledger, problems=("run-not-found",)),
 )
-async def ledger(request: Request, run: RunKey) -> Response:
-    found = await _reads(request).ledger(run)
-    if "text/csv" in request.headers.get("accept", ""):
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(LedgerRow.model_fields)
-        writer.writerows(row.model_dump().values() for row in found.rows)
-        return Response(text.getvalue(), media_type="text/csv")
-    return respond(request, found)
+async def ledger(
+    request: Request,
+    run: RunKey,
+    sums: Annotated[
+        Sums | None, Query(description="sums instead of rows: by client and kind, or by kind alone, without links")
+    ] = None,
+) -> Response:
+    rows, links = await _reads(request).ledger(run, sums)
+    if wants_csv(request):
+        return respond_with_csv(list(LedgerRow.model_fields), rows)
+    return respond_with(request, {"rows": rows, "links": links})
 
 
 @router.get(
@@ -171,7 +173,7 @@ async def ledger(request: Request, run: RunKey) -> Response:
     **describe("Every closed exchange, in order", gives=RunMetrics, problems=("run-not-found",)),
 )
 async def metrics(request: Request, run: RunKey) -> Response:
-    return respond(request, await _reads(request).metrics(run))
+    return respond_with(request, {"exchanges": await _reads(request).metrics(run)})
 
 
 @router.get(

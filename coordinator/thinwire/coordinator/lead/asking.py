@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 from thinwire.codecs import Spec
 from thinwire.coordinator.objects.objects import Objects, payload
@@ -17,6 +17,9 @@ from thinwire.protocol.identity import client_seed
 
 from .clock import Clock
 from .current import Current, Led
+
+LAPSE_S: Final = 30.0
+"""Whoever has been asked for so long and is not heard of has not been told: a poll that waits is answered at once."""
 
 
 class Asking:
@@ -90,7 +93,29 @@ class Asking:
                 current.exchange.lose(slot.client)
                 del current.asked.slot_by_task[task]
             else:
+                current.asked.unheard.pop(slot.client, None)
+                current.asked.unheard[slot.client] = self._clock.wall()
                 self._signals.publish(f"client:{slot.client}")
+
+    async def lapse(self, led: Led, current: Current) -> None:
+        """Takes back the slots of clients that were asked a while ago and never heard of it: they are not there any
+        more, until they are heard. A cohort that is asked again is waited for. Raises: `storage-failed`,
+        `storage-full`, `LeaseLostError`.
+        """
+        now, unheard = self._clock.wall(), current.asked.unheard
+        # The first was asked first: a look costs nothing while its time is not up.
+        if current.exchange.policy.same or now - next(iter(unheard.values()), now) < LAPSE_S:
+            return
+        due = {name: at for name, at in unheard.items() if now - at >= LAPSE_S}
+        tasks = {name: current.id_of(slot) for name in due if (slot := current.exchange.open_slot(name)) is not None}
+        lapsed = await self._tasks.lapse(led.lease, {tasks[name]: at for name, at in due.items() if name in tasks})
+        for name in due:
+            del unheard[name]
+            if name in tasks and tasks[name] in lapsed:
+                current.exchange.lapse(name)
+                del current.asked.slot_by_task[tasks[name]]
+                self._signals.publish(f"task:{tasks[name]}")
+                current.asked.newcomers = None
 
     def _make_private(self, led: Led, current: Current, slots: list[Slot]) -> dict[str, list[Any]]:
         """In a thread: client -> digest in hex, size and spec of the part for it alone, where it has one."""

@@ -121,7 +121,7 @@ class Closing:
         if arrays is not None:
             model = await self._workers.run(self._put_model, led, arrays)
         await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall())
-        led.state, led.command = "finished", None
+        led.state, led.orders.command = "finished", None
         led.current, led.predecessor = None, Predecessor()
         if current is not None:
             current.exchange.close()

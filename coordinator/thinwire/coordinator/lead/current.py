@@ -27,12 +27,15 @@ _EVALUATING: Final = frozenset[Role]({"client", "evaluator"})
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What an exchange sends: its task, its plan by digest, its broadcast, and the chains of both ways."""
+    """What an exchange sends: its task, its plan by digest, its broadcast, and the chains of both ways. `lineage`: of
+    the run, where a backup was put back.
+    """
 
     task: Task
     chains: Chains
     plan: bytes
     broadcast: Broadcast
+    lineage: str | None = None
 
 
 @dataclass(slots=True)
@@ -50,13 +53,16 @@ class Sum:
 @dataclass(slots=True)
 class Asked:
     """Who is asked. `unasked`: slots whose tasks the database does not have yet, so that they are not told. `declined`:
-    who gave its task up, and why. `newcomers`: the clients to consider, None for all there are.
+    who gave its task up, and why. `newcomers`: the clients to consider, None for all there are. `unheard`: when clients
+    were asked that have not been heard of since, Unix seconds; not of a process before this one, which may have told
+    them.
     """
 
     slot_by_task: dict[str, int] = field(default_factory=dict)
     unasked: list[int] = field(default_factory=list)
     declined: dict[str, str] = field(default_factory=dict)
     newcomers: set[str] | None = None
+    unheard: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -91,7 +97,7 @@ class Current:
 
     def id_of(self, slot: Slot) -> str:
         """The task of this slot."""
-        return task_id(self.run, self.index, slot.offer, slot.client)
+        return task_id(self.run, self.index, slot.offer, slot.client, self.published.lineage)
 
     def know(self, slot: Slot) -> str:
         """The task of this slot, which can be found by it from now on."""
@@ -109,6 +115,14 @@ class Predecessor:
 
 
 @dataclass(slots=True)
+class Orders:
+    """`command`: of the operator, not yet carried out; `resumed`: the run has just been told to go on."""
+
+    command: RunCommand | None = None
+    resumed: bool = False
+
+
+@dataclass(slots=True)
 class Led:
     """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state
     before it. `history`: all exchanges that are closed. `command`: of the operator, not yet carried out; `resumed`: it
@@ -120,8 +134,8 @@ class Led:
     method_state: State
     index: int
     state: RunState
-    command: RunCommand | None = None
-    resumed: bool = False
+    lineage: str | None = None
+    orders: Orders = field(default_factory=Orders)
     current: Current | None = None
     predecessor: Predecessor = Predecessor()
     history: list[Past] = field(default_factory=list)

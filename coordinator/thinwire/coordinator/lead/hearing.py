@@ -88,7 +88,7 @@ class Hearing:
     async def take_in(self, led: Led) -> None:
         """Reads what has changed, and begins to decide on answers. Raises: `storage-failed`."""
         if self._commanded:
-            led.command = (await self._runs.get(self._run)).command
+            led.orders.command = (await self._runs.get(self._run)).command
             self._commanded = False
         current = led.current
         if current is None:

@@ -81,6 +81,8 @@ class Leader:
         Raises: `storage-failed`, `storage-full`, `CodecError`, `OSError`, `LeaseLostError`.
         """
         await self._hearing.take_in(led)
+        if led.state == "running" and led.current is not None:
+            await self._moving.lapse(led, led.current)
         present, people = self._present, self._people
         self._present = self._people = None
         move, wait_s = next_move(self._moving.standing(led, present, people), self._clock.monotonic())
@@ -91,7 +93,7 @@ class Leader:
         elif move is not Move.WAIT:
             await self._moving.make(move, led)
         if move is not Move.OBEY and led.current is not None:
-            led.resumed = False
+            led.orders.resumed = False
         return wait_s
 
     async def save_clock(self) -> None:
@@ -158,7 +160,7 @@ class Leader:
     async def _whole_again(self, led: Led) -> None:
         state = led.state = "running" if led.index > 0 or led.current is not None else "pending"
         await self._runs.set_state(self._lease, state, None, self._clock.wall(), obeyed="resume", damaged=False)
-        led.command, led.resumed = None, True
+        led.orders.command, led.orders.resumed = None, True
         self._signals.publish(f"group:{led.definition.run.group}")
         self._signals.publish(f"events:{self.run}")
 

@@ -49,8 +49,8 @@ class Moving:
         )
         return Standing(
             state=led.state,
-            command=led.command,
-            resumed=led.resumed,
+            command=led.orders.command,
+            resumed=led.orders.resumed,
             present=present,
             needed=led.definition.run.present,
             exchange=None if current is None else current.exchange,
@@ -68,8 +68,8 @@ class Moving:
         `LeaseLostError`; then it can be made again.
         """
         current = led.current
-        if move is Move.OBEY and led.command is not None:
-            await self._obey(led, led.command)
+        if move is Move.OBEY and led.orders.command is not None:
+            await self._obey(led, led.orders.command)
         elif move is Move.BEGIN:
             await self._set_state(led, "running", None)
         elif move is Move.OPEN:
@@ -84,6 +84,10 @@ class Moving:
             elif move is Move.MISS:
                 await self._miss(led, current)
         self._signals.publish(f"events:{led.id}")
+
+    async def lapse(self, led: Led, current: Current) -> None:
+        """Takes back what was offered to clients that are not there any more. Raises as `make`."""
+        await self._asking.lapse(led, current)
 
     async def people(self, led: Led, current: Current) -> People:
         """Whether anybody could still be asked, or come."""
@@ -112,7 +116,7 @@ class Moving:
         if what == "resume":
             begun = led.index > 0 or led.current is not None
             await self._set_state(led, "running" if begun else "pending", None, obeyed="resume")
-            led.resumed = True
+            led.orders.resumed = True
             if led.current is not None:
                 led.current.asked.newcomers = None
             self._signals.publish(f"group:{led.definition.run.group}")
@@ -128,7 +132,7 @@ class Moving:
         led.state = state
         if obeyed is not None:
             # Another command may have taken its place: the row says.
-            led.command = (await self._runs.get(led.id)).command
+            led.orders.command = (await self._runs.get(led.id)).command
 
     async def _miss(self, led: Led, current: Current) -> None:
         """The quorum was missed: the method goes on without, or the exchange is offered again, or the run pauses."""

@@ -71,7 +71,9 @@ class Opening:
         """The exchange the run stands at, as its leader holds it, without any answer yet."""
         chains = led.definition.chains(task.kind)
         spool = Spool(self._spool)
-        current = Current(led.id, led.index, Published(task, chains, plan, broadcast), exchange, opened_at, spool)
+        current = Current(
+            led.id, led.index, Published(task, chains, plan, broadcast, led.lineage), exchange, opened_at, spool
+        )
         if not current.is_evaluation:
             current.sum.total = led.definition.server.reducer.zero()
         return current

@@ -26,7 +26,7 @@ from thinwire.methods.values import EVALUATE
 from thinwire.protocol.reasons import ProblemError
 
 from .clock import Clock
-from .current import Current, Led, Predecessor
+from .current import Current, Led, Orders, Predecessor
 from .deciding import Deciding
 from .opening import Opening
 from .repairing import Repairing
@@ -66,7 +66,7 @@ class Restoring:
             state = await self._workers.run(self._repairing.state, row.id, row.exchange)
         except CodecError as error:
             raise ProblemError("storage-failed", f"{checkpoint(row.id, row.exchange)}: {error.detail}") from None
-        led = Led(definition, lease, state, row.exchange, row.state, row.command)
+        led = Led(definition, lease, state, row.exchange, row.state, row.lineage, Orders(row.command))
         rows = {one.exchange: one for one in await self._exchanges.of(row.id)}
         led.history = [Past(one.exchange, one.round, one.kind) for one in rows.values() if one.closed]
         opened = rows.get(row.exchange)

@@ -7,6 +7,7 @@ with `durable` also the death of the machine (FULL).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -192,6 +193,23 @@ def _run(connection: Connection, driver: sqlite3.Connection, transaction: _Trans
         driver.execute("ROLLBACK TO work")
         transaction.error = _problem(error) if isinstance(error, DBAPIError) else error
     driver.execute("RELEASE work")
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """A database as it is at one moment, its log included, while others write to it. Raises: `storage-failed`,
+    `storage-full`.
+    """
+    try:
+        # URIs, since sqlite3 would make a database where none is.
+        with (
+            contextlib.closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=rw", uri=True)) as given,
+            contextlib.closing(sqlite3.connect(target)) as made,
+        ):
+            target.chmod(0o600)
+            given.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            given.backup(made)
+    except sqlite3.Error as error:
+        raise _problem(error) from None
 
 
 def upsert(connection: Connection, table: Table) -> sqlite.Insert:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Executable, bindparam, delete, select, update
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Executable,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from thinwire.coordinator.runs.rows import ExchangeRow
 
@@ -19,6 +33,8 @@ from .tables import answers, exchanges, payloads, runs, tasks
 from .uploads import delete_uploads
 
 _KEY = ("run", "exchange")
+BLOCK: Final = 200
+"""Closed exchanges that are read at once."""
 _CLOSE = (
     update(exchanges)
     .where(
@@ -165,6 +181,25 @@ class Exchanges:
             lambda connection: [ExchangeRow(**row._mapping) for row in connection.execute(query)]
         )
 
+    async def closed(self, run: str) -> tuple[int, AsyncIterator[list[ExchangeRow]]]:
+        """How many exchanges of the run are closed, and these, block by block in order; without their parts."""
+        empty = literal_column("'[]'", JSON).label("parts")
+        columns = [empty if column.name == "parts" else column for column in exchanges.c]
+        is_closed = and_(exchanges.c.run == run, exchanges.c.closed)
+        query = select(*columns).where(is_closed).order_by(exchanges.c.exchange)
+        count = select(func.count(), func.coalesce(func.max(exchanges.c.exchange), -1)).where(is_closed)
+        number, last = await self._database.read(lambda connection: tuple(connection.execute(count).one()))
+
+        async def blocks() -> AsyncIterator[list[ExchangeRow]]:
+            done = -1
+            while done < last:
+                some = query.where(exchanges.c.exchange > done, exchanges.c.exchange <= last).limit(BLOCK)
+                found = await self._database.read(partial(_all, query=some))
+                yield [ExchangeRow(**row._mapping) for row in found]
+                done = found[-1].exchange
+
+        return number, blocks()
+
     async def get(self, run: str, exchange: int) -> ExchangeRow | None:
         """The exchange, if it has been opened."""
 
@@ -189,3 +224,7 @@ def _opening(dialect: str) -> Executable:
 
 def _is(run: str, exchange: int) -> ColumnElement[bool]:
     return (exchanges.c.run == run) & (exchanges.c.exchange == exchange)
+
+
+def _all(connection: Connection, query: Select[Any]) -> Sequence[Row[Any]]:
+    return connection.execute(query).all()

@@ -11,27 +11,30 @@ from collections.abc import AsyncIterator, Callable, Container, Iterator
 from functools import cache, partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, Executable, and_, case, cast, exists, func, literal, select, text, tuple_, union_all
+from sqlalchemy import Connection, Executable, case, exists, select
 
 from thinwire.coordinator.wire.accounting import Account, Key
+from thinwire.coordinator.wire.listing import Listing
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LedgerKind, LedgerRow, LinkRow
 from thinwire.protocol.reasons import ProblemError
 
 from .database import Database, upsert_in
-from .tables import exchanges, ledger, links
+from .ledger_rows import (
+    COUNTS,
+    NO_EXCHANGE,
+    SUMS,
+    Extent,
+    block,
+    client_extent,
+    client_sums,
+    exchange_of,
+    extent,
+    kind_sums,
+)
+from .tables import ledger, links
 
-BLOCK: Final = 1000
-"""Rows that are read at once."""
-_NOBODY: Final = -1  # the exchange of rows that belong to none: NULL would not be unique
-_COUNTS: Final = (
-    ledger.c.requests, ledger.c.uplink_payload_bytes, ledger.c.uplink_framing_bytes, ledger.c.downlink_payload_bytes,
-    ledger.c.downlink_framing_bytes, ledger.c.resumed_bytes, ledger.c.seconds,
-)  # fmt: skip
-_SUMS: Final = tuple(cast(func.coalesce(func.sum(count), 0), count.type) for count in _COUNTS)
-_ORDER: Final = (ledger.c.client, ledger.c.exchange, ledger.c.kind, ledger.c.run)
-_Place = tuple[str, int, str, str]
-"""The values of `_ORDER` in one row."""
+_Read = Callable[[Connection, Extent, LedgerRow | None], list[LedgerRow]]
 _PLACES: Final = {"run": 0, "client": 1, "exchange": 2, "kind": 3}
 
 
@@ -107,7 +110,7 @@ class Ledger:
     async def exchanges(self, run: str) -> dict[int | None, Bytes]:
         """All bytes of a run by exchange; None for those that belong to none."""
         sums = await self._sums("exchange", run=run)
-        return {_exchange(number): value for number, value in sums.items()}
+        return {exchange_of(number): value for number, value in sums.items()}
 
     async def before(self, run: str, exchange: int) -> Bytes:
         """All bytes of the run's exchanges before this one: what its broadcast had cost when it was complete."""
@@ -128,7 +131,7 @@ class Ledger:
 
     async def links(self, run: str) -> list[LinkRow]:
         """What the run's clients have reported of their links, beside all the bytes that are theirs, by client."""
-        names, counted = await self.clients_of(run), await self._sums("client")
+        names, counted = await self.clients_of(run), await self._sums("client", of_run=run)
         query = select(links.c.client, links.c.sent_bytes, links.c.received_bytes).where(
             exists().where(ledger.c.run == run, ledger.c.client == links.c.client)
         )
@@ -144,29 +147,58 @@ class Ledger:
             if name in told
         ]  # fmt: skip
 
-    async def rows(self, run: str) -> AsyncIterator[list[LedgerRow]]:
-        """The run's rows, and those of its clients that belong to no run (enrolment, connections, idle polls), block by
-        block in the order of client, exchange and kind; each as it stood when its block was read.
+    async def rows(self, run: str) -> Listing[LedgerRow]:
+        """The run's rows, and those of its clients that belong to no run (enrolment, connections, idle polls), in the
+        order of client, exchange and kind: those that there are now, each as it stands when its block is read.
 
-        What could not be stored follows as rows of its own.
+        Before them comes what could not be stored, as rows of its own.
         """
-        with contextlib.suppress(ProblemError):
-            await self.flush()
-        last: _Place | None = None
-        while found := await self._database.read(partial(_block, run=run, last=last)):
-            yield found
-            last = found[-1].client, _number(found[-1].exchange), found[-1].kind, found[-1].run
+        return await self._listing(run, extent, block)
+
+    async def client_sums(self, run: str) -> Listing[LedgerRow]:
+        """The same, summed by client and kind."""
+        return await self._listing(run, client_extent, client_sums)
+
+    async def kind_sums(self, run: str) -> list[LedgerRow]:
+        """The same, summed by kind; what could not be stored apart."""
+        fresh = await self._unstored(run)
+        return fresh + await self._database.read(partial(kind_sums, run=run))
+
+    async def _listing(
+        self,
+        run: str,
+        measure: Callable[[Connection, str], Extent],
+        read: _Read,
+    ) -> Listing[LedgerRow]:
+        fresh = await self._unstored(run)
+        of = await self._database.read(lambda connection: measure(connection, run))
+
+        async def blocks() -> AsyncIterator[list[LedgerRow]]:
+            if fresh:
+                yield fresh
+            last: LedgerRow | None = None
+            while found := await self._database.read(partial(_call, read, of, last)):
+                yield found
+                last = found[-1]
+
+        return Listing(of.rows + len(fresh), blocks())
+
+    async def _unstored(self, run: str) -> list[LedgerRow]:
+        """What of the run cannot be stored now, if anything."""
         try:
             await self.flush()
         except ProblemError:
             members = await self.clients_of(run)
             async with self._storing:  # else what is being stored would be missing
                 fresh = list(self._fresh.items())
-            yield [_unstored(*one) for one in fresh if one[0][0] == run or (not one[0][0] and one[0][1] in members)]
+            return [_row(*one) for one in fresh if one[0][0] == run or (not one[0][0] and one[0][1] in members)]
+        return []
 
-    async def _sums(self, by: str, **where: str) -> dict[Any, Bytes]:
-        """Sums of the rows with these values, by the value of a column."""
-        query = select(ledger.c[by], *_SUMS).where(*(ledger.c[name] == value for name, value in where.items()))
+    async def _sums(self, by: str, *, of_run: str | None = None, **where: str) -> dict[Any, Bytes]:
+        """Sums of the rows with these values, by the value of a column; `of_run`: at least those of its clients."""
+        query = select(ledger.c[by], *SUMS).where(*(ledger.c[name] == value for name, value in where.items()))
+        if of_run is not None:
+            query = query.where(ledger.c.client.in_(select(ledger.c.client).where(ledger.c.run == of_run)))
 
         def work(connection: Connection) -> dict[Any, Bytes]:
             return {row[0]: Bytes(*row[1:]) for row in connection.execute(query.group_by(ledger.c[by]))}
@@ -197,7 +229,7 @@ def _adding(dialect: str) -> Executable:
     new = upsert_in(dialect, ledger)
     return new.on_conflict_do_update(
         index_elements=["run", "client", "exchange", "kind"],
-        set_={count.name: count + new.excluded[count.name] for count in _COUNTS},
+        set_={count.name: count + new.excluded[count.name] for count in COUNTS},
     )
 
 
@@ -220,32 +252,15 @@ def _values(key: Key, value: Bytes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _unstored(key: Key, value: Bytes) -> LedgerRow:
+def _row(key: Key, value: Bytes) -> LedgerRow:
     """A row of what could not be stored; what is to be taken off a stored row shows only when it can be."""
     positive = {name: max(0, count) if isinstance(count, int) else count for name, count in _values(key, value).items()}
     return LedgerRow.model_validate({**positive, "exchange": key[2]})
 
 
 def _number(exchange: int | None) -> int:
-    return _NOBODY if exchange is None else exchange
+    return NO_EXCHANGE if exchange is None else exchange
 
 
-def _exchange(number: int) -> int | None:
-    return None if number == _NOBODY else number
-
-
-def _block(connection: Connection, run: str, last: _Place | None) -> list[LedgerRow]:
-    """The next rows behind `last`."""
-    other = ledger.alias()
-    of_run = exists().where(other.c.run == run, other.c.client == ledger.c.client)
-    place = and_(exchanges.c.run == ledger.c.run, exchanges.c.exchange == ledger.c.exchange)
-    # Named, since two tables have an exchange and a run.
-    names = (column.label(column.name) for column in _ORDER)
-    query = select(*names, exchanges.c.round, exchanges.c.step, *_COUNTS).outerjoin_from(ledger, exchanges, place)
-    if last is not None:
-        query = query.where(tuple_(*_ORDER) > tuple_(*map(literal, last)))
-    idle = query.where(ledger.c.run == "", ledger.c.client != "", of_run)
-    both = union_all(query.where(ledger.c.run == run), idle)
-    ordered = both.order_by(*(text(column.name) for column in _ORDER)).limit(BLOCK)
-    found = connection.execute(ordered).mappings()
-    return [LedgerRow.model_validate({**row, "exchange": _exchange(row["exchange"])}) for row in found]
+def _call(read: _Read, of: Extent, behind: LedgerRow | None, connection: Connection) -> list[LedgerRow]:
+    return read(connection, of, behind)

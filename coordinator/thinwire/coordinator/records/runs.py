@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -19,6 +22,7 @@ from sqlalchemy import (
 )
 
 from thinwire.coordinator.runs.rows import RunCommand, RunRow
+from thinwire.protocol.command_options import invalid
 from thinwire.protocol.fields import RunOutcome, RunState
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
@@ -27,7 +31,7 @@ from .database import Database, upsert
 from .events import add_event
 from .leases import Lease, fence
 from .payloads import NO_EXCHANGE
-from .tables import payloads, runs, tasks
+from .tables import answers, exchanges, payloads, presence, runs, tasks, uploads
 from .uploads import delete_uploads
 
 _ONE = select(runs).where(runs.c.id == bindparam("of"))
@@ -151,6 +155,26 @@ class Runs:
 
         return await self._database.transaction(work)
 
+    async def begin_anew(self, lineages: Callable[[], str]) -> None:
+        """After a restore: every run that is not over goes on from the exchange at which it stood, in a lineage of its
+        own; what was asked and answered in that exchange is forgotten, and who holds what, too. Durable.
+        """
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(presence))
+            unfinished = select(runs.c.id, runs.c.exchange, runs.c.restored_at).where(runs.c.state != "finished")
+            for run, exchange, before in connection.execute(unfinished).all():
+                asked = select(tasks.c.id).where(tasks.c.run == run, tasks.c.exchange >= exchange)
+                for table in (answers, uploads):
+                    connection.execute(delete(table).where(table.c.task.in_(asked)))
+                for table in (tasks, exchanges):
+                    connection.execute(delete(table).where(table.c.run == run, table.c.exchange >= exchange))
+                since = exchange if before is None else min(before, exchange)
+                again = update(runs).where(runs.c.id == run).values(lineage=lineages(), restored_at=since)
+                connection.execute(again)
+
+        await self._database.transaction(work, durable=True)
+
     async def set_state(
         self,
         lease: Lease,
@@ -211,4 +235,19 @@ def _get(connection: Connection, run: str, *, lock: bool = False) -> RunRow:
 
 
 def _row(row: Any) -> RunRow:
-    return RunRow(**{**row._mapping, "settings": RunSettings.model_validate(row.settings)})
+    try:
+        return RunRow(**{**row._mapping, "settings": RunSettings.model_validate(row.settings)})
+    except ValidationError as error:
+        why = f"this version cannot read the run's settings: {invalid(error)}"
+        return RunRow(**{**row._mapping, "settings": _stand_in(row), "unreadable": why})
+
+
+def _stand_in(row: Any) -> RunSettings:
+    """What can be said of settings that cannot be read."""
+    stored = row.settings if isinstance(row.settings, dict) else {}
+    known = {"name": row.name, "group": row.group}
+    for name in ("method", "rounds", "cohort"):
+        with contextlib.suppress(ValidationError):
+            RunSettings.model_validate({**known, name: stored.get(name)})
+            known[name] = stored.get(name)
+    return RunSettings.model_validate(known)

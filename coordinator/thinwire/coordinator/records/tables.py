@@ -67,6 +67,8 @@ presence: Final = Table(
 
 # `exchange`: the one that is open or comes next; `round`, `step`: of the state before it. `damaged`: what the run needs
 # on the disk cannot be read. `command`: pause, pause-drop, stop, stop-drop, resume: not yet carried out.
+# `lineage`: of a run that goes on from a backup; what was said of its exchange `restored_at` or later ones may be of a
+# future that is lost.
 runs: Final = Table(
     "runs",
     metadata,
@@ -87,6 +89,8 @@ runs: Final = Table(
     Column("model", LargeBinary(32)),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    Column("lineage", String(12)),
+    Column("restored_at", Integer),
     Index("runs_group", "group", "state"),
 )
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Executable, and_, bindparam, delete, exists, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.rows import TaskRow
@@ -15,6 +27,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from .database import Database, upsert_in
 from .events import add_event
+from .lapsing import LAPSED, lapse_tasks
 from .leases import Lease, fence
 from .payloads import name_private
 from .tables import answers, clients, exchanges, presence, runs, tasks
@@ -52,7 +65,7 @@ _OPEN_OF = (
     select(
         tasks.c.id, tasks.c.run, tasks.c.exchange, tasks.c.slot, tasks.c.offer, tasks.c.private, exchanges.c.round,
         exchanges.c.step, exchanges.c.kind, exchanges.c.plan, exchanges.c.options, exchanges.c.left_s,
-        exchanges.c.clock_at,
+        exchanges.c.clock_at, runs.c.restored_at,
     )
     .join(runs, runs.c.id == tasks.c.run)
     .join(exchanges, and_(exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange))
@@ -80,7 +93,7 @@ class NewTask:
 class OpenTask:
     """A client's open task, with what its exchange says beside its parts, which stay as they are.
 
-    `left_s`: seconds left of the offer at `clock_at`, None without a deadline.
+    `left_s`: seconds left of the offer at `clock_at`, None without a deadline. `restored_at`: as of its run.
     """
 
     id: str
@@ -96,6 +109,7 @@ class OpenTask:
     options: dict[str, Any] | None
     left_s: float | None
     clock_at: float
+    restored_at: int | None
 
 
 class Tasks:
@@ -106,7 +120,7 @@ class Tasks:
 
     async def offer(self, lease: Lease, exchange: int, new: Sequence[NewTask]) -> set[str]:
         """Asks these clients. Those of them that are shut out, whose tasks are late from the start. What is offered
-        already keeps its state. Raises: `LeaseLostError`.
+        already keeps its state, but for what has lapsed. Raises: `LeaseLostError`.
         """
         if not new:
             return set()
@@ -164,6 +178,17 @@ class Tasks:
 
         return await self._database.transaction(work, durable=durable)
 
+    async def lapse(self, lease: Lease, asked: Mapping[str, float]) -> set[str]:
+        """Those of these open tasks, by when they were offered (Unix seconds), whose clients have not been heard of
+        since and do not wait: late from now on, and their clients gone until they are heard. Raises: `LeaseLostError`.
+        """
+
+        def work(connection: Connection) -> set[str]:
+            fence(connection, lease)
+            return lapse_tasks(connection, lease.run, asked)
+
+        return await self._database.transaction(work)
+
     async def decline(self, task: str, client: str, detail: str, now: float) -> str | None:
         """The client gives its task up: one that is open and not answered is late. The run's id, None where nothing has
         changed. Raises: `task-not-found`, also for another client's task.
@@ -197,6 +222,17 @@ class Tasks:
         return await self._database.read(
             lambda connection: [TaskRow(**row._mapping) for row in connection.execute(query)]
         )
+
+    async def unanswered(self, run: str, exchange: int, most: int) -> list[str]:
+        """The clients that have been asked and have not answered, the first so many by name."""
+        query = select(tasks.c.client).where(_is(run, exchange), tasks.c.state == "open", ~_ANSWERED)
+        ordered = query.order_by(tasks.c.client).limit(most)
+        return await self._database.read(lambda connection: list(connection.scalars(ordered)))
+
+    async def answered(self, run: str, exchange: int, client: str) -> bool:
+        """Whether an answer of the client to this exchange has ever arrived here."""
+        query = select(tasks.c.id).where(_is(run, exchange), tasks.c.client == client, _ANSWERED).limit(1)
+        return await self._database.read(lambda connection: connection.execute(query).first() is not None)
 
     async def busy(self, run: str, names: Collection[str]) -> set[str]:
         """Those of these clients that have an open task in another run that goes on."""
@@ -246,7 +282,9 @@ def find_task(connection: Connection, task: str, client: str, *, lock: bool = Fa
 def _asking(dialect: str) -> Executable:
     new = upsert_in(dialect, tasks)
     return new.on_conflict_do_update(
-        index_elements=["id"], set_={"private": new.excluded.private}, where=tasks.c.state == "open"
+        index_elements=["id"],
+        set_={**{name: new.excluded[name] for name in ("slot", "private", "state")}, "reason": None},
+        where=or_(tasks.c.state == "open", tasks.c.reason == LAPSED),
     )
 
 

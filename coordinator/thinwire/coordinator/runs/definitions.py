@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thinwire.methods.definition import Definition, define
+from thinwire.protocol.reasons import ProblemError
 
 from .rows import RunRow
 
@@ -17,6 +18,8 @@ class Definitions:
         """The definition. Raises: `run-invalid` where this version does not know the method or its settings."""
         found = self._known.get(row.id)
         if found is None:
+            if row.unreadable is not None:
+                raise ProblemError("run-invalid", row.unreadable)
             found = define(row.id, row.settings, spec=row.spec, parameters=row.parameters)
             self._known[row.id] = found
         return found

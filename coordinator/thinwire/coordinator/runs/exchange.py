@@ -152,6 +152,11 @@ class Exchange:
         if slot is not None:
             self._set(slot.index, "late")
 
+    def lapse(self, client: str) -> None:
+        """The client never heard of its slot; it may be asked again when it is there."""
+        self.lose(client)
+        self._tried.discard(client)
+
     def unanswered(self, *, drop: bool = False) -> list[Slot]:
         """The slots that `again` closes."""
         return [slot for slot in self._slots if slot.state == "open" or (drop and slot.state == "accepted")]

@@ -12,9 +12,12 @@ TASK_ID_LENGTH: Final = 10
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 
 
-def task_id(run: str, exchange: int, offer: int, client: str) -> str:
-    """The same task has the same id before and after a crash, so a staged answer stays usable."""
-    digest = hashlib.sha256(f"{run}/{exchange}/{offer}/{client}".encode()).digest()
+def task_id(run: str, exchange: int, offer: int, client: str, lineage: str | None = None) -> str:
+    """The same task has the same id before and after a crash, so a staged answer stays usable; but not before and after
+    the run goes on from a backup, which gives it another `lineage`.
+    """
+    apart = "" if lineage is None else f"{lineage}/"
+    digest = hashlib.sha256(f"{apart}{run}/{exchange}/{offer}/{client}".encode()).digest()
     return base64.b32encode(digest).decode().lower()[:TASK_ID_LENGTH]
 
 

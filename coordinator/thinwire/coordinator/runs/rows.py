@@ -18,7 +18,8 @@ RunCommand = Literal["pause", "pause-drop", "stop", "stop-drop", "resume"]
 class RunRow:
     """`exchange`: the one that is open or comes next; `round`, `step`: of the state before it. `command`: not yet
     carried out. `damaged`: what the run needs on the disk cannot be read. `spec`: digest of the model that clients must
-    have.
+    have. `lineage`, `restored_at`: of a run that goes on from a backup, since this exchange. `unreadable`: what of its
+    settings this version does not know; then `settings` are not those.
     """
 
     id: str
@@ -38,6 +39,9 @@ class RunRow:
     model: bytes | None
     created_at: float
     finished_at: float | None
+    lineage: str | None = None
+    restored_at: int | None = None
+    unreadable: str | None = None
 
     @property
     def finished(self) -> bool:

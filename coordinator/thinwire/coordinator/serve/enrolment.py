@@ -18,10 +18,10 @@ import structlog
 
 from thinwire.coordinator.objects.secret_files import fresh_secret, operator_token, write_token
 from thinwire.coordinator.records.clients import Client, Clients
-from thinwire.coordinator.records.invites import Invites
+from thinwire.coordinator.records.invites import SHORT_DIGITS, Invites
 from thinwire.coordinator.records.secrets import Secrets
 from thinwire.coordinator.signals.signals import Signals
-from thinwire.protocol.messages import Enrolled, Invite, InviteRequest, OperatorToken
+from thinwire.protocol.messages import Enrolled, Invite, InviteList, InviteRequest, InviteView, OperatorToken
 from thinwire.protocol.messages import Enrolment as EnrolmentMessage
 from thinwire.protocol.reasons import ProblemError
 
@@ -147,6 +147,26 @@ class Enrolment:
         expires_at = None if wanted.expires_in_s is None else self._clock() + wanted.expires_in_s
         await self._invites.issue(hash_of(code), wanted.group, wanted.role, wanted.uses, expires_at)
         return Invite(invite=code, group=wanted.group, role=wanted.role, uses=wanted.uses)
+
+    async def invites(self) -> InviteList:
+        """All that have not expired. Raises: `storage-failed`."""
+        issued = await self._invites.list(self._clock())
+        return InviteList(
+            invites=[
+                InviteView(
+                    invite=one.code_hash.hex()[:SHORT_DIGITS], group=one.group, role=one.role,
+                    uses_left=one.uses_left, expires_at=one.expires_at,
+                )
+                for one in issued
+            ]
+        )  # fmt: skip
+
+    async def void(self, digits: str) -> None:
+        """Nobody enrols any more with the invite whose hash begins so. Raises: `bad-request` (too few digits to say
+        which), `not-found`, `storage-failed`, `storage-full`.
+        """
+        if not await self._invites.void(digits):
+            raise ProblemError("not-found", f"no invite is in force whose name begins with {digits[:64]!r}")
 
     async def enrol(self, wanted: EnrolmentMessage) -> Enrolled:
         """Raises: `invite-invalid`, `name-taken`, `too-many-requests`, `storage-failed`, `storage-full`.

@@ -19,7 +19,7 @@ _POLL: Final = "poll:"
 
 
 class Poll:
-    """A registration that waits. `gone`: its connection has died."""
+    """A registration that waits. `gone`: its connection has died, or it was told that there is nothing to wait for."""
 
     def __init__(self, client: str) -> None:
         self.client = client

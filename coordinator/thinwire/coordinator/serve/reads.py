@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator
+from typing import Final, Literal
 
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.records.tasks import Tasks
 from thinwire.coordinator.records.troubles import Troubles
 from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.coordinator.runs.rows import ExchangeRow, RunRow
 from thinwire.coordinator.runs.views import exchange_metrics, run_view
+from thinwire.coordinator.wire.listing import Listing, in_one_block
 from thinwire.protocol.bytes import Bytes
-from thinwire.protocol.messages import ClientList, ClientView, ExchangeMetrics, RunList, RunMetrics, RunView
-from thinwire.protocol.messages import Ledger as LedgerMessage
+from thinwire.protocol.messages import ClientList, ClientView, ExchangeMetrics, LedgerRow, LinkRow, RunList, RunView
 from thinwire.protocol.reasons import ProblemError
 
 from .enrolment import Enrolment
 from .presence import Presence
+
+Sums = Literal["client", "kind"]
+SHOWN: Final = 20
+"""Clients that a run's view names at most."""
 
 
 class Reads:
@@ -28,6 +34,7 @@ class Reads:
         self,
         runs: Runs,
         exchanges: Exchanges,
+        tasks: Tasks,
         ledger: Ledger,
         troubles: Troubles,
         definitions: Definitions,
@@ -36,6 +43,7 @@ class Reads:
     ) -> None:
         self._runs = runs
         self._exchanges = exchanges
+        self._tasks = tasks
         self._ledger = ledger
         self._troubles = troubles
         self._definitions = definitions
@@ -49,7 +57,11 @@ class Reads:
 
     async def run(self, key: str) -> RunView:
         """One run, by id or name. Raises: `run-not-found`."""
-        return await self.view(await self._runs.find(key))
+        row = await self._runs.find(key)
+        view = await self.view(row)
+        if row.state != "running":
+            return view
+        return view.model_copy(update={"waits_for": await self._tasks.unanswered(row.id, row.exchange, SHOWN)})
 
     async def find(self, key: str) -> RunRow:
         """The same as a row. Raises: `run-not-found`."""
@@ -64,12 +76,11 @@ class Reads:
             definition = None
         return run_view(row, definition, opened, self._troubles.of(row.id))
 
-    async def metrics(self, key: str) -> RunMetrics:
+    async def metrics(self, key: str) -> Listing[ExchangeMetrics]:
         """Every closed exchange of a run, in order. Raises: `run-not-found`."""
         run = (await self._runs.find(key)).id
-        closed = [row for row in await self._exchanges.of(run) if row.closed]
-        spent = await self._ledger.exchanges(run)
-        return RunMetrics(exchanges=_with_bytes(closed, spent))
+        count, closed = await self._exchanges.closed(run)
+        return Listing(count, _with_bytes(closed, await self._ledger.exchanges(run)))
 
     async def exchange(self, run: str, exchange: int) -> ExchangeMetrics | None:
         """One closed exchange of a run."""
@@ -79,11 +90,18 @@ class Reads:
         of = (await self._ledger.exchanges(run)).get(exchange, Bytes())
         return exchange_metrics(row, of, await self._ledger.before(run, exchange))
 
-    async def ledger(self, key: str) -> LedgerMessage:
-        """All bytes of a run, and what its clients' kernels counted. Raises: `run-not-found`."""
+    async def ledger(self, key: str, sums: Sums | None) -> tuple[Listing[LedgerRow], Listing[LinkRow]]:
+        """All bytes of a run, row by row or summed, and what its clients' kernels counted, but where kinds are summed.
+
+        Raises: `run-not-found`.
+        """
         run = (await self._runs.find(key)).id
-        rows = [row async for block in self._ledger.rows(run) for row in block]
-        return LedgerMessage(rows=rows, links=await self._ledger.links(run))
+        if sums == "kind":
+            rows = await self._ledger.kind_sums(run)
+            return Listing(len(rows), in_one_block(rows)), Listing(0, in_one_block([]))
+        links = await self._ledger.links(run)
+        listed = await (self._ledger.client_sums(run) if sums == "client" else self._ledger.rows(run))
+        return listed, Listing(len(links), in_one_block(links))
 
     async def clients(self) -> ClientList:
         """All clients, by name."""
@@ -98,12 +116,16 @@ class Reads:
         )
 
 
-def _with_bytes(closed: Iterable[ExchangeRow], spent: dict[int | None, Bytes]) -> list[ExchangeMetrics]:
-    before, done, found = Bytes(), -1, []
-    for row in closed:
-        for exchange in range(done + 1, row.exchange):
-            before += spent.get(exchange, Bytes())
-        of = spent.get(row.exchange, Bytes())
-        found.append(exchange_metrics(row, of, before))
-        before, done = before + of, row.exchange
-    return found
+async def _with_bytes(
+    closed: AsyncIterator[list[ExchangeRow]], spent: dict[int | None, Bytes]
+) -> AsyncIterator[list[ExchangeMetrics]]:
+    before, done = Bytes(), -1
+    async for block in closed:
+        found = []
+        for row in block:
+            for exchange in range(done + 1, row.exchange):
+                before += spent.get(exchange, Bytes())
+            of = spent.get(row.exchange, Bytes())
+            found.append(exchange_metrics(row, of, before))
+            before, done = before + of, row.exchange
+        yield found

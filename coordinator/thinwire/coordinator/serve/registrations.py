@@ -91,7 +91,11 @@ class Registrations:
                         return message
                     if problem is not None:
                         raise problem
-                    await self._check_use(client, registration.spec)
+                    try:
+                        await self._check_use(client, registration.spec)
+                    except FinishedError:
+                        poll.gone = True  # whoever hears this ends; one that does not polls again
+                        raise
                     left_s = until - time.monotonic()
                     if left_s <= 0 or self._stopping:
                         return None
@@ -132,6 +136,7 @@ class Registrations:
                     return None
                 if not await heard.wait(left_s):
                     return None
+        self._presence.touch(client)  # it hears of this task now
         holds = {**await self._presence.holds(client), answered.run: answered.exchange}
         return await self._messages.of(task, client, holds, inline=inline)
 

@@ -60,6 +60,10 @@ class TaskBook:
             raise ProblemError("task-not-found")
         return found
 
+    async def answered(self, run: str, exchange: int, client: str) -> bool:
+        """Whether an answer of the client to this exchange has arrived here. Raises: `storage-failed`."""
+        return await self._tasks.answered(run, exchange, client)
+
     async def takes_up_to(self, task: TaskFacts) -> int:
         """Bytes that the payload of an answer may have. Raises: `task-not-found`: nobody waits for an answer any more;
         `storage-failed`.
@@ -91,7 +95,7 @@ class TaskMessages:
             raise ProblemError("internal", f"the open task {task.id} has no exchange")
         small = facts.small or {}
         inline = inline and facts.small is not None
-        held, held_exchange = await self._held(task, facts, holds.get(task.run))
+        held, held_exchange = await self._held(task, facts, await self._claim(task, client, holds.get(task.run)))
         parts = part_messages(
             facts.parts,
             held,
@@ -114,6 +118,14 @@ class TaskMessages:
             parts=parts,
             deadline_s=None if left_s is None else max(0.0, round(left_s, 1)),
         )
+
+    async def _claim(self, task: OpenTask, client: str, exchange: int | None) -> int | None:
+        """What the client may still hold. Of a run that goes on from a backup it may have meant a future that is lost,
+        unless it has answered here.
+        """
+        if exchange is None or task.restored_at is None or exchange < task.restored_at:
+            return exchange
+        return exchange if await self._book.answered(task.run, exchange, client) else None
 
     async def _held(
         self, task: OpenTask, facts: ExchangeFacts, exchange: int | None

@@ -1,4 +1,4 @@
-"""`thinwire client`: invite, list, revoke; `thinwire rotate-token`."""
+"""`thinwire client`: invite, invites, void, list, revoke; `thinwire rotate-token`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import typer
 from pydantic import ValidationError
 
 from thinwire.machine.files import write_atomic
-from thinwire.operator.console import console, in_time, say
+from thinwire.operator.console import console, in_count, in_time, say
 from thinwire.operator.sheet import Sheet
 from thinwire.protocol.command_options import invalid
 from thinwire.protocol.exit_codes import Exit
-from thinwire.protocol.messages import ClientList, Invite, InviteRequest, OperatorToken
+from thinwire.protocol.messages import ClientList, Invite, InviteList, InviteRequest, OperatorToken
 
 from .options import Address, AsFormat, Format, fail, operator, print_json, with_options
 
@@ -57,6 +57,36 @@ def invite(
         say(made.invite)
     else:
         say(f"{out}: for {made.uses} client(s) of group {made.group}")
+
+
+@app.command()
+@with_options
+def invites(at: Address, format_: AsFormat = Format.TABLE) -> None:
+    """Invites that have not expired, by the digits that name them."""
+    with operator(at) as coordinator:
+        found = coordinator.ask("GET", "/v1/invites", InviteList)
+    if format_ is Format.JSON:
+        print_json(found)
+        return
+    columns = ("invite", "group", "role", "uses left", "expires")
+    shown = Sheet(None, columns, text=set(columns) - {"uses left"})
+    for one in found.invites:
+        expires = "never" if one.expires_at is None else in_time(one.expires_at)
+        shown.add_row(one.invite, one.group, one.role, in_count(one.uses_left), expires)
+    console().print(shown)
+
+
+@app.command()
+@with_options
+def void(
+    invite: Annotated[str, typer.Argument(help="the digits that name it, as `thinwire client invites` shows them")],
+    *,
+    at: Address,
+) -> None:
+    """Make an invite worth nothing. Whoever has enrolled with it stays."""
+    with operator(at) as coordinator:
+        coordinator.delete(f"/v1/invites/{quote(invite, safe='')}")
+    say(f"the invite {invite} is void")
 
 
 @app.command("list")

@@ -102,7 +102,8 @@ def show(
             return
         view = coordinator.ask("GET", f"/v1/runs/{run}", RunView)
         metrics = coordinator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics)
-        ledger = coordinator.ask("GET", f"/v1/runs/{run}/ledger", Ledger)
+        sums = "" if format_ is ShowFormat.JSON else "?sums=client"
+        ledger = coordinator.ask("GET", f"/v1/runs/{run}/ledger{sums}", Ledger)
     if format_ is ShowFormat.JSON:
         parts = {"run": view, "metrics": metrics, "ledger": ledger}
         print_json({name: part.model_dump(mode="json") for name, part in parts.items()})
@@ -111,6 +112,9 @@ def show(
     screen.print(f"run {view.name} ({view.id}), {view.method}: {_state(view)}, round {view.round} of {view.rounds}")
     if view.reason:
         screen.print(f"reason: {printable(view.reason)}")
+    if view.waits_for is not None and view.answers < view.cohort:
+        names = ", ".join(view.waits_for) or "clients to come: nobody who is there can be asked"
+        screen.print(f"waits for {printable(names)}")
     warn(view)
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
     if (measured := measure_table(metrics.exchanges)) is not None:

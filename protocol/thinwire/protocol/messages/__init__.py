@@ -6,7 +6,17 @@ exist only in msgpack. Fields that are None are not written.
 
 from thinwire.protocol.fields import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 
-from .enrolment import ClientList, ClientView, Enrolled, Enrolment, Invite, InviteRequest, OperatorToken
+from .enrolment import (
+    ClientList,
+    ClientView,
+    Enrolled,
+    Enrolment,
+    Invite,
+    InviteList,
+    InviteRequest,
+    InviteView,
+    OperatorToken,
+)
 from .exchanges import (
     AnswerMessage,
     ChainsMessage,
@@ -34,7 +44,9 @@ __all__ = [
     "Enrolment",
     "ExchangeMetrics",
     "Invite",
+    "InviteList",
     "InviteRequest",
+    "InviteView",
     "Ledger",
     "LedgerKind",
     "LedgerRow",

@@ -43,6 +43,24 @@ class Invite(Message):
     uses: int
 
 
+class InviteView(Message):
+    """An invite as operators see it. `invite`: the first digits of its hash, which name it; `uses_left`: how many more
+    clients may enrol with it; `expires_at`: Unix seconds.
+    """
+
+    invite: str
+    group: Name
+    role: Role
+    uses_left: int
+    expires_at: float | None = None
+
+
+class InviteList(Message):
+    """`GET /v1/invites`, by an operator: those that have not expired; used-up ones too."""
+
+    invites: list[InviteView]
+
+
 class OperatorToken(Message):
     """`POST /v1/operator/token`, by whoever has the one it replaces; shown once and stored in the data folder."""
 

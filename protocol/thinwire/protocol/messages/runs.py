@@ -24,7 +24,8 @@ class RunRequest(Message):
 
 class RunView(Message):
     """A run as operators see it. `reason`: why it is paused or has failed. `warnings`: what its method says about
-    these settings. Times are Unix seconds.
+    these settings. `waits_for`: of a single run that is running, the clients that have been asked and have not answered
+    yet, the first 20 by name. Times are Unix seconds.
     """
 
     id: Id
@@ -44,6 +45,7 @@ class RunView(Message):
     created_at: float
     finished_at: float | None = None
     warnings: list[str] | None = None
+    waits_for: list[str] | None = None
     settings: Plain
 
 

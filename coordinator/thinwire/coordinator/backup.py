@@ -1,0 +1,106 @@
+"""A data folder copied while its coordinator goes on, and put back.
+
+The database comes last: a folder with objects and without one is neither served nor restored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from thinwire.machine.files import move, read_mapped, write_atomic
+from thinwire.protocol.places import OPERATOR_TOKEN
+
+from .objects.local import LocalObjects
+from .objects.objects import KINDS, checkpoint
+from .records.database import Database, copy_database
+from .records.runs import Runs
+from .runs.identity import fresh_id
+from .service import DATABASE
+
+TRIES: Final = 10
+"""A run that closes an exchange while it is copied deletes what the copy needs; then it is copied again."""
+_LINEAGE: Final = 8
+
+
+class BackupError(Exception):
+    """The text says why nothing was copied, or not all."""
+
+
+def back_up(data_dir: Path, folder: Path) -> int:
+    """Copies a data folder, whether or not a coordinator serves it; how many objects. Raises: `BackupError`, OSError,
+    `ProblemError`.
+    """
+    if not (data_dir / DATABASE).is_file():
+        raise BackupError(f"{data_dir} is no coordinator's folder: it has no {DATABASE}")
+    _check_empty(folder)
+    target, part = LocalObjects(folder), folder / f"{DATABASE}.part"
+    target.open()
+    for _ in range(TRIES):
+        _copy_objects(data_dir, target)
+        part.unlink(missing_ok=True)
+        copy_database(data_dir / DATABASE, part)
+        copied = _copy_objects(data_dir, target)
+        if all((folder / name).is_file() for name in asyncio.run(_needed(part))):
+            break
+    else:
+        raise BackupError(f"{data_dir} changes faster than it can be copied: pause its runs, or stop the coordinator")
+    write_atomic(folder / OPERATOR_TOKEN, (data_dir / OPERATOR_TOKEN).read_bytes(), fsync=True)
+    move(part, folder / DATABASE, fsync=True)
+    return copied
+
+
+def restore(folder: Path, data_dir: Path) -> int:
+    """Makes a data folder of a backup; how many objects. Every run that was not over begins its open exchange again;
+    what clients were told after the backup counts no more. Raises: `BackupError`, OSError, `ProblemError`.
+    """
+    if not (folder / DATABASE).is_file():
+        raise BackupError(f"{folder} is no backup: it has no {DATABASE}")
+    _check_empty(data_dir)
+    target, part = LocalObjects(data_dir), data_dir / f"{DATABASE}.part"
+    target.open()
+    copied = _copy_objects(folder, target)
+    copy_database(folder / DATABASE, part)
+    asyncio.run(_begin_anew(part))
+    write_atomic(data_dir / OPERATOR_TOKEN, (folder / OPERATOR_TOKEN).read_bytes(), fsync=True)
+    move(part, data_dir / DATABASE, fsync=True)
+    return copied
+
+
+def _check_empty(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise BackupError(f"{folder} is not empty: name a new folder")
+
+
+def _copy_objects(source: Path, target: LocalObjects) -> int:
+    """What `target` has already stays; how many it has then."""
+    for kind in KINDS:
+        for path in sorted((source / kind).rglob("*")):
+            name = str(path.relative_to(source))
+            try:
+                if path.is_file() and "." not in path.name:
+                    target.put(name, [memoryview(read_mapped(path))], durable=True)
+            except FileNotFoundError:
+                continue  # deleted meanwhile: nothing needs it any more
+    return sum(len(target.names(kind)) for kind in KINDS)
+
+
+async def _needed(database: Path) -> list[str]:
+    """The checkpoints at which the runs stand that are not over."""
+    opened = Database(database)
+    await opened.open()
+    try:
+        return [checkpoint(row.id, row.exchange) for row in await Runs(opened).unfinished()]
+    finally:
+        await opened.close()
+
+
+async def _begin_anew(database: Path) -> None:
+    opened = Database(database)
+    await opened.open()
+    try:
+        await Runs(opened).begin_anew(partial(fresh_id, _LINEAGE))
+    finally:
+        await opened.close()

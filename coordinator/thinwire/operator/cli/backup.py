@@ -1,0 +1,52 @@
+"""`thinwire backup`, `thinwire restore`: by the service's own code, which knows what lies in its folder."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from thinwire.operator.console import say
+from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.reasons import ProblemError
+
+from .missing import explained
+from .options import fail
+
+SERVICE: Final = "thinwire.coordinator.backup"
+DataDir = Annotated[
+    Path, typer.Option("--data-dir", envvar="THINWIRE_DATA_DIR", show_envvar=False, help="folder of the coordinator")
+]
+_USUAL: Final = Path("thinwire-data")
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="a new folder on this machine")], data_dir: DataDir = _USUAL
+) -> None:
+    """Copy a coordinator's folder, also while it is served."""
+    copied = _do("back_up", data_dir, folder)
+    say(f"{folder}: the database and {copied} objects of {data_dir}, the operator's token among them; keep it closed")
+
+
+def restore(
+    folder: Annotated[Path, typer.Argument(help="what `thinwire backup` made")], data_dir: DataDir = _USUAL
+) -> None:
+    """Make a coordinator's folder of a backup. Runs begin the exchange again that was open."""
+    copied = _do("restore", folder, data_dir)
+    say(f"{data_dir}: the database and {copied} objects of {folder}; start it by: thinwire serve --data-dir {data_dir}")
+
+
+def _do(what: str, source: Path, target: Path) -> int:
+    with explained("coordinator"):
+        service: Any = import_module(SERVICE)
+    try:
+        copied: int = getattr(service, what)(source, target)
+    except service.BackupError as error:
+        fail(str(error), Exit.LOCAL)
+    except ProblemError as error:
+        fail(f"{error.reason}: {error.detail}", Exit.LOCAL)
+    except OSError as error:
+        fail(str(error), Exit.LOCAL)
+    return copied
