@@ -215,8 +215,8 @@ def test_a_client_that_is_shut_out_is_not_waited_for(tmp_path: Path) -> None:
 
     async def script(house: House) -> None:
         run = await ready(house, ONE, TWO, quorum=1, settings={"steps": 2})
-        await house.command_later(run, "pause")
         tasks = {name: await house.task(name) for name in (ONE, TWO)}
+        await house.command_later(run, "pause")
         for name, task in tasks.items():
             assert await house.answer(name, task) == "accepted"
         await house.until(run, lambda row: row.state == "paused")

@@ -12,7 +12,7 @@ from thinwire.coordinator.records import tables
 from thinwire.coordinator.records.answers import Answers
 from thinwire.coordinator.records.clients import Clients
 from thinwire.coordinator.records.events import Events
-from thinwire.coordinator.records.exchanges import Closing, Exchanges
+from thinwire.coordinator.records.exchanges import Exchanges, Figures
 from thinwire.coordinator.records.leases import Lease, Leases
 from thinwire.coordinator.records.payloads import Payloads
 from thinwire.coordinator.records.runs import Runs
@@ -103,4 +103,4 @@ OPENED: Final = ExchangeRow(
     max_payload_bytes=100, cohort="new", size=2, offers=1, seconds=0.0, left_s=60.0, clock_at=NOW, closed=False,
     answers=0, metrics={}, opened_at=NOW, closed_at=None,
 )  # fmt: skip
-CLOSING: Final = Closing(exchange=0, seconds=5.0, answers=1, offers=1, metrics={"loss": 0.5})
+CLOSING: Final = Figures(exchange=0, seconds=5.0, answers=1, offers=1, metrics={"loss": 0.5})

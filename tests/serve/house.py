@@ -21,7 +21,7 @@ from thinwire.coordinator.records.answers import Answers as AnswerRows
 from thinwire.coordinator.records.clients import Client, Clients
 from thinwire.coordinator.records.database import Database
 from thinwire.coordinator.records.events import Events as EventRows
-from thinwire.coordinator.records.exchanges import Closing, Exchanges
+from thinwire.coordinator.records.exchanges import Exchanges, Figures
 from thinwire.coordinator.records.invites import Invites
 from thinwire.coordinator.records.leases import Lease, Leases
 from thinwire.coordinator.records.ledger import Ledger
@@ -223,7 +223,7 @@ class House:
 
     async def close(self, run: str = "run001", index: int = 0) -> None:
         """The exchange is over."""
-        closing = Closing(index, seconds=5.0, answers=1, offers=1, metrics={"loss": 0.5})
+        closing = Figures(index, seconds=5.0, answers=1, offers=1, metrics={"loss": 0.5})
         await self.exchanges.close(self.leases[run], closing, index + 2, 0, self.now)
         self.signals.publish(f"closed:{run}", str(index))
         self.signals.publish(f"events:{run}")

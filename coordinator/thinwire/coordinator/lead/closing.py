@@ -10,8 +10,7 @@ from thinwire.codecs import Arrays
 from thinwire.coordinator.objects.objects import Objects, answer, payload
 from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.objects.states import keep_states, put_state
-from thinwire.coordinator.records.exchanges import Closing as Figures
-from thinwire.coordinator.records.exchanges import Exchanges
+from thinwire.coordinator.records.exchanges import Exchanges, Figures
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.payloads import Payloads
 from thinwire.coordinator.records.runs import Runs

@@ -68,7 +68,7 @@ _ONE = select(exchanges).where(exchanges.c.run == bindparam("of_run"), exchanges
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class Figures:
     """The figures of an exchange that is over. `seconds`: how long it was open; `answers`: how many counted; `offers`:
     how often it was offered; `metrics`: means over the answers.
     """
@@ -139,15 +139,15 @@ class Exchanges:
 
         await self._database.transaction(work)
 
-    async def close(self, lease: Lease, closing: Closing, round_: int, step: int, now: float) -> None:
+    async def close(self, lease: Lease, figures: Figures, round_: int, step: int, now: float) -> None:
         """The exchange is over: its unanswered tasks are late, and the run stands before the next one, at this round
         and step. Of the run's payloads those of this exchange stay. Durable. A repeat changes nothing.
         """
-        run, exchange = lease.run, closing.exchange
+        run, exchange = lease.run, figures.exchange
         which = {"of_run": run, "index": exchange}
         figures = {
-            "lasted": closing.seconds, "counted": closing.answers, "offered": closing.offers,
-            "means": dict(closing.metrics), "now": now,
+            "lasted": figures.seconds, "counted": figures.answers, "offered": figures.offers,
+            "means": dict(figures.metrics), "now": now,
         }  # fmt: skip
 
         def work(connection: Connection) -> None:
