@@ -145,14 +145,14 @@ class Exchanges:
         """
         run, exchange = lease.run, figures.exchange
         which = {"of_run": run, "index": exchange}
-        figures = {
+        values = {
             "lasted": figures.seconds, "counted": figures.answers, "offered": figures.offers,
             "means": dict(figures.metrics), "now": now,
         }  # fmt: skip
 
         def work(connection: Connection) -> None:
             fence(connection, lease)
-            if not connection.execute(_CLOSE, {**which, **figures}).rowcount:
+            if not connection.execute(_CLOSE, {**which, **values}).rowcount:
                 return
             connection.execute(_LATE, which)
             following = {"next_exchange": exchange + 1, "next_round": round_, "next_step": step}
