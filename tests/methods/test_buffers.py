@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from tests.methods.fleet import first_model, learners_of, run_settings, simulated, table
+from tests.methods.fleet import client_of, first_model, learners_of, run_settings, simulated, table
 from thinwire.codecs import BUFFERS, Chain, CodecError, Spec
 from thinwire.edge_client.data import Data
 from thinwire.methods.arrays import Model, arrived, buffers_of, same_bits, travelling
 from thinwire.methods.definition import define
 from thinwire.methods.model_file import model_bytes, read_model
+from thinwire.methods.payloads import merge_parts
 from thinwire.methods.reducers import Bounds
 from thinwire.methods.robust import BoundedNorm
 from thinwire.methods.sparse_masks.masked_model import expand, is_packed
@@ -195,6 +197,30 @@ def test_classes_are_those_of_the_last_array_that_is_trained() -> None:
         task = server.task(server.start(first, 0))
         assert task is not None
         assert task.reply["owned"].max_shape == (3,)
+
+
+@pytest.mark.parametrize("method", ["fedavg", "feddlr", "feddkd", "sparse_masks"])
+def test_a_state_of_before_buffers_were_marked_goes_on(method: str) -> None:
+    """It holds running statistics under their own names, and so do the tasks that come of it."""
+    fleet = learners_of(normalised, table)
+    learner, half, first = fleet["client-00"], client_of(method), first_model(fleet)
+    server = define("run", run_settings(method)).server
+    state = server.start(first, 0)
+    state = replace(state, arrays={name.replace(BUFFERS, ""): array for name, array in state.arrays.items()})
+    task = server.task(state)
+    assert task is not None
+    assert "1.running_var" in task.reply
+    learner.prepare(0, reply=task.reply, reference=merge_parts(task.parts))
+    answer = half.perform(task, {}, learner).answer
+    task.reply.check(answer.arrays)
+    after = server.advance(
+        state, server.reducer.add(server.reducer.zero(), server.reducer.check(Contribution(0, "c", 1, answer.arrays)))
+    )
+    model = server.model(after)
+    assert model is not None
+    found = expand(model) if is_packed(model) else model
+    assert buffers_of(found) == buffers_of(first)
+    assert (found["1.running_var"] != first["1.running_var"]).any()
 
 
 class Backbone(nn.Module):

@@ -56,6 +56,8 @@ def test_names_say_where_a_model_may_be_cut() -> None:
     assert cut(named, ProgfedSettings()) == [[name] for name in named]
     assert cut(named, ProgfedSettings(stages=(2, 3))) == [named[:2], named[2:3], named[3:]]
     assert cut(named, ProgfedSettings(stages=(("stem", "layers"),))) == [named[:3], named[3:]]
+    kept = ["buffers/mask", *children, "buffers/3.running_var"]
+    assert cut(kept, ProgfedSettings()) == [children[:2], [children[2], kept[-1]], [*children[3:], "buffers/mask"]]
     for stages in [(9,), (("nothing",),), (("stem", "layers", "out"),), ((),)]:
         with pytest.raises(CodecError, match="bad-spec"):
             cut(named, ProgfedSettings(stages=stages))

@@ -63,17 +63,18 @@ class Asking:
 
         Raises: `storage-failed`, `storage-full`, `CodecError`, `OSError`; then nobody has been asked.
         """
-        names, led.newcomers = led.newcomers, set()
+        asked = current.asked
+        names, asked.newcomers = asked.newcomers, set()
         try:
             if current.exchange.wanted:
                 there = await self.present(led, names)
                 added = current.exchange.offer(there - await self._tasks.busy(led.id, there))
-                current.unasked += [slot.index for slot in added]
-            slots = [current.exchange.slots[index] for index in current.unasked]
+                asked.unasked += [slot.index for slot in added]
+            slots = [current.exchange.slots[index] for index in asked.unasked]
             await self._offer(led, current, [slot for slot in slots if slot.state == "open"])
-            current.unasked.clear()
+            asked.unasked.clear()
         except BaseException:
-            led.newcomers = None  # some of them may have been considered, others not
+            asked.newcomers = None  # some of them may have been considered, others not
             raise
 
     async def _offer(self, led: Led, current: Current, slots: list[Slot]) -> None:
@@ -90,9 +91,9 @@ class Asking:
             if slot.client in shut_out:
                 # Revoked while this exchange was being made, or before a given cohort was asked again.
                 current.exchange.lose(slot.client)
-                del current.slot_by_task[task]
+                del current.asked.slot_by_task[task]
             else:
-                current.unheard[slot.client] = self._clock.wall()
+                current.asked.unheard[slot.client] = self._clock.wall()
                 self._signals.publish(f"client:{slot.client}")
 
     async def lapse(self, led: Led, current: Current) -> None:
@@ -101,29 +102,29 @@ class Asking:
         `storage-full`, `LeaseLostError`.
         """
         now = self._clock.wall()
-        due = {name: at for name, at in current.unheard.items() if now - at >= LAPSE_S}
+        due = {name: at for name, at in current.asked.unheard.items() if now - at >= LAPSE_S}
         if not due or current.exchange.policy.same:
             return
         tasks = {name: current.id_of(slot) for name in due if (slot := current.exchange.open_slot(name)) is not None}
         lapsed = await self._tasks.lapse(led.lease, {tasks[name]: at for name, at in due.items() if name in tasks})
         for name in due:
-            del current.unheard[name]
+            del current.asked.unheard[name]
             if name in tasks and tasks[name] in lapsed:
                 current.exchange.lapse(name)
-                del current.slot_by_task[tasks[name]]
+                del current.asked.slot_by_task[tasks[name]]
                 self._signals.publish(f"task:{tasks[name]}")
-                led.newcomers = None
+                current.asked.newcomers = None
 
     def _make_private(self, led: Led, current: Current, slots: list[Slot]) -> dict[str, list[Any]]:
         """In a thread: client -> digest in hex, size and spec of the part for it alone, where it has one."""
-        settings, task, made = led.definition.run, current.task, {}
+        settings, task, made = led.definition.run, current.published.task, {}
         for slot in slots:
             arrays = led.definition.server.private(led.method_state, task, slot.client)
             if arrays is None:
                 continue
             spec = Spec.of(arrays)
             seed = client_seed(settings.seed, task.round, task.step, slot.client)
-            data = current.chains.private.encode(arrays, spec, seed=seed)
+            data = current.published.chains.private.encode(arrays, spec, seed=seed)
             digest = hashlib.sha256(data).digest()
             self._objects.put(payload(led.id, digest), data, durable=True)
             made[slot.client] = [digest.hex(), len(data), spec.to_plain()]

@@ -26,7 +26,7 @@ from thinwire.protocol.fields import RunOutcome
 from thinwire.protocol.reasons import ProblemError
 
 from .clock import Clock
-from .current import Current, Led
+from .current import Current, Led, Predecessor
 
 _log = structlog.get_logger("thinwire.coordinator")
 
@@ -65,16 +65,16 @@ class Closing:
         await self._exchanges.renew(led.lease, current.index, offers, left_s, late, drop=drop, now=self._clock.wall())
         exchange.again(self._clock.monotonic(), drop=drop)
         for task in late:
-            current.slot_by_task.pop(task, None)
+            current.asked.slot_by_task.pop(task, None)
             self._signals.publish(f"task:{task}")
         if drop:
             current.metrics_by_slot.clear()
-            current.after = None
-            current.total = None if current.is_evaluation else led.definition.server.reducer.zero()
+            current.sum.after = None
+            current.sum.total = None if current.is_evaluation else led.definition.server.reducer.zero()
             await self._workers.run(self._objects.delete, [answer(task) for task in late])
         if exchange.policy.same:
-            current.unasked = [slot.index for slot in exchange.slots if slot.state == "open"]
-        led.newcomers = None
+            current.asked.unasked = [slot.index for slot in exchange.slots if slot.state == "open"]
+        current.asked.newcomers = None
 
     async def advance(self, led: Led, current: Current) -> None:
         """The answers become the next state, and the exchange is closed."""
@@ -83,11 +83,13 @@ class Closing:
             return
         # Closed before the sum is read: an answer that comes now is late.
         current.exchange.close()
-        if current.after is None:
-            current.after = await self._workers.run(led.definition.server.advance, led.method_state, current.total)
+        if current.sum.after is None:
+            current.sum.after = await self._workers.run(
+                led.definition.server.advance, led.method_state, current.sum.total
+            )
             # Of the sum and the next checkpoint only one is needed; a failed write begins again from the state.
-            current.total = None
-        await self.close(led, current, current.after)
+            current.sum.total = None
+        await self.close(led, current, current.sum.after)
 
     async def close(self, led: Led, current: Current, state: State) -> None:
         """The exchange is closed, and the run stands at this state. Raises: `storage-failed`, `storage-full`,
@@ -104,11 +106,11 @@ class Closing:
             metrics=weighted_metrics(current.metrics_by_slot.values(), settings.max_examples),
         )
         await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall())
-        led.method_state, led.index, led.current, led.reason = state, current.index + 1, None, None
+        led.method_state, led.index, led.current = state, current.index + 1, None
         builds_on = led.definition.builds_on_broadcasts
-        led.previous_broadcast = current.broadcast if builds_on else current.broadcast.without_arrays()
-        led.previous_contributors = exchange.contributors
-        led.history.append(Past(current.index, current.task.round, current.task.kind))
+        broadcast = current.published.broadcast
+        led.predecessor = Predecessor(broadcast if builds_on else broadcast.without_arrays(), exchange.contributors)
+        led.history.append(Past(current.index, current.published.task.round, current.published.task.kind))
         await self._release(led, current)
 
     async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
@@ -119,8 +121,8 @@ class Closing:
         if arrays is not None:
             model = await self._workers.run(self._put_model, led, arrays)
         await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall())
-        led.state, led.command, led.reason = "finished", None, reason
-        led.current, led.previous_broadcast = None, None
+        led.state, led.command = "finished", None
+        led.current, led.predecessor = None, Predecessor()
         if current is not None:
             current.exchange.close()
         self._signals.publish(f"group:{led.definition.run.group}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,49 +25,75 @@ _TRAINING: Final = frozenset[Role]({"client"})
 _EVALUATING: Final = frozenset[Role]({"client", "evaluator"})
 
 
-@dataclass(slots=True)
-class Current:
-    """The exchange that is open. `total` grows as answers are accepted, and becomes the state `after`; `adding` counts
-    those that are accepted but not in it yet. `metrics_by_slot`: what accepted answers told. `unasked`: slots whose
-    tasks the database does not have yet, so that they are not told. `declined`: who gave its task up, and why.
-    `opened_at`: monotonic seconds. `unheard`: when clients were asked that have not been heard of since, Unix seconds;
-    not of a process before this one, which may have told them.
-    """
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What an exchange sends: its task, its plan by digest, its broadcast, and the chains of both ways."""
 
-    run: str
-    index: int
     task: Task
     chains: Chains
     plan: bytes
     broadcast: Broadcast
-    exchange: Exchange
-    opened_at: float
-    spool: Spool
-    lineage: str | None = None
-    unheard: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Sum:
+    """`total` grows as answers are accepted, and becomes the state `after`; `adding` counts those that are accepted but
+    not in it yet. `lock`: one is added at a time.
+    """
+
     total: Any = None
     after: State | None = None
     adding: int = 0
-    summing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    metrics_by_slot: dict[int, Told] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(slots=True)
+class Asked:
+    """Who is asked. `unasked`: slots whose tasks the database does not have yet, so that they are not told. `declined`:
+    who gave its task up, and why. `newcomers`: the clients to consider, None for all there are. `unheard`: when clients
+    were asked that have not been heard of since, Unix seconds; not of a process before this one, which may have told
+    them.
+    """
+
     slot_by_task: dict[str, int] = field(default_factory=dict)
     unasked: list[int] = field(default_factory=list)
     declined: dict[str, str] = field(default_factory=dict)
+    newcomers: set[str] | None = None
+    unheard: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Current:
+    """The exchange that is open. `metrics_by_slot`: what accepted answers told. `opened_at`: monotonic seconds.
+    `lineage`: of its run.
+    """
+
+    run: str
+    index: int
+    published: Published
+    exchange: Exchange
+    opened_at: float
+    spool: Spool
+    sum: Sum = field(default_factory=Sum)
+    asked: Asked = field(default_factory=Asked)
+    metrics_by_slot: dict[int, Told] = field(default_factory=dict)
+    lineage: str | None = None
 
     @property
     def is_evaluation(self) -> bool:
         """Whether it measures the final state; its answers add up to nothing."""
-        return self.task.kind == EVALUATE
+        return self.published.task.kind == EVALUATE
 
     @property
     def reference(self) -> Arrays:
         """What both ends know when an answer is decoded."""
-        return self.broadcast.reference
+        return self.published.broadcast.reference
 
     @property
     def max_payload_bytes(self) -> int:
         """Of an answer; nothing larger is read."""
-        return self.chains.up.bound(self.task.reply).max_payload_bytes if len(self.task.reply) else 0
+        reply = self.published.task.reply
+        return self.published.chains.up.bound(reply).max_payload_bytes if len(reply) else 0
 
     def id_of(self, slot: Slot) -> str:
         """The task of this slot."""
@@ -75,18 +102,23 @@ class Current:
     def know(self, slot: Slot) -> str:
         """The task of this slot, which can be found by it from now on."""
         task = self.id_of(slot)
-        self.slot_by_task[task] = slot.index
+        self.asked.slot_by_task[task] = slot.index
         return task
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The exchange before: its broadcast, and whose answers counted, sorted."""
+
+    broadcast: Broadcast | None = None
+    contributors: Sequence[str] = ()
 
 
 @dataclass(slots=True)
 class Led:
     """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state
-    before it.
-
-    `previous_broadcast`: of the exchange before, `previous_contributors` whose answers counted in it, `history` all
-    that are closed. `command`: of the operator, not yet carried out; `resumed`: it has just been told to go on.
-    `newcomers`: the clients to consider for the open exchange, None for all there are.
+    before it. `history`: all exchanges that are closed. `command`: of the operator, not yet carried out; `resumed`: it
+    has just been told to go on. `lineage`: of a run that goes on from a backup.
     """
 
     definition: Definition
@@ -94,15 +126,12 @@ class Led:
     method_state: State
     index: int
     state: RunState
-    lineage: str | None = None
     command: RunCommand | None = None
     resumed: bool = False
-    reason: str | None = None
     current: Current | None = None
-    previous_broadcast: Broadcast | None = None
-    previous_contributors: list[str] = field(default_factory=list)
+    predecessor: Predecessor = Predecessor()
     history: list[Past] = field(default_factory=list)
-    newcomers: set[str] | None = None
+    lineage: str | None = None
 
     @property
     def id(self) -> str:

@@ -90,7 +90,7 @@ class Deciding:
 
     async def _accept(self, led: Led, current: Current, row: AnswerRow, contribution: Contribution) -> None:
         exchange = current.exchange
-        current.adding += 1
+        current.sum.adding += 1
         try:
             try:
                 changed = await self._decide(led, current, row, "accepted")
@@ -107,22 +107,22 @@ class Deciding:
             self._told(led, row)
             await self.add(led, current, contribution)
         finally:
-            current.adding -= 1
+            current.sum.adding -= 1
 
     async def add(self, led: Led, current: Current, contribution: Contribution) -> None:
         """Adds it to the sum of the exchange; an evaluation has none."""
         if current.is_evaluation:
             return
-        async with current.summing:
+        async with current.sum.lock:
             # A sum that failed half-way is worth nothing: without it the exchange cannot close, and the run fails.
-            total, current.total = current.total, None
-            current.total = await self._workers.run(led.definition.server.reducer.add, total, contribution)
+            total, current.sum.total = current.sum.total, None
+            current.sum.total = await self._workers.run(led.definition.server.reducer.add, total, contribution)
 
     def read(self, led: Led, current: Current, row: AnswerRow, *, verify: bool) -> Contribution:
         """In a thread: the contribution that lies in the objects, decoded and checked; kept on disk where the reducer
         keeps it. `verify`: looks whether the payload has its digest. Raises: `CodecError`, `OSError`.
         """
-        settings, task = led.definition.run, current.task
+        settings, task = led.definition.run, current.published.task
         if row.size > current.max_payload_bytes:
             raise CodecError("too-large", f"a payload of {row.size} bytes; at most {current.max_payload_bytes}")
         if row.examples < 1:
@@ -133,7 +133,7 @@ class Deciding:
             if verify and hashlib.sha256(data).digest() != row.digest:
                 raise OSError(errno.EIO, "the stored answer is torn")
         seed = client_seed(settings.seed, task.round, task.step, row.client)
-        arrays = decode_answer(data, task.reply, current.chains.up, reference=current.reference, seed=seed)
+        arrays = decode_answer(data, task.reply, current.published.chains.up, reference=current.reference, seed=seed)
         examples = min(row.examples, settings.max_examples)
         contribution = Contribution(row.slot, row.client, examples, arrays, dict(row.metrics))
         if current.is_evaluation:

@@ -57,8 +57,8 @@ class Hearing:
         for topic, item in hints:
             kind, _, name = item.partition(":")
             if topic.startswith("polls:"):
-                if led.newcomers is not None:
-                    led.newcomers.add(item)
+                if led.current is not None and led.current.asked.newcomers is not None:
+                    led.current.asked.newcomers.add(item)
             elif kind == "command":
                 self._commanded = True
             elif kind == "answer":
@@ -79,7 +79,8 @@ class Hearing:
         )
         if wanting and not self._listening:
             heard.add(topic)
-            led.newcomers = None  # whoever came while nobody listened
+            if current is not None:
+                current.asked.newcomers = None  # whoever came while nobody listened
         elif not wanting and self._listening:
             heard.drop(topic)
         self._listening = wanting
@@ -100,14 +101,14 @@ class Hearing:
         """Tasks that were declined, or whose clients were shut out."""
         while self._changed:
             task = next(iter(self._changed))
-            index = current.slot_by_task.get(task)
+            index = current.asked.slot_by_task.get(task)
             if index is not None:
                 client = current.exchange.slots[index].client
                 row = await self._tasks.get(task, client)
                 if row.state == "late":
                     current.exchange.lose(client)
                 if row.reason == "declined":
-                    current.declined[client] = row.detail or ""
+                    current.asked.declined[client] = row.detail or ""
                     _log.warning("task declined", run=self._run, client=client, detail=row.detail)
             self._changed.discard(task)
 

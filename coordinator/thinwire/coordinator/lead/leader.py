@@ -160,7 +160,7 @@ class Leader:
     async def _whole_again(self, led: Led) -> None:
         state = led.state = "running" if led.index > 0 or led.current is not None else "pending"
         await self._runs.set_state(self._lease, state, None, self._clock.wall(), obeyed="resume", damaged=False)
-        led.command, led.reason, led.resumed = None, None, True
+        led.command, led.resumed = None, True
         self._signals.publish(f"group:{led.definition.run.group}")
         self._signals.publish(f"events:{self.run}")
 

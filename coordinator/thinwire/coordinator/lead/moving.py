@@ -43,7 +43,9 @@ class Moving:
         """Where the run stands. `present`, `people`: where somebody has looked since anything changed."""
         current = led.current
         newcomers = current is not None and (
-            led.newcomers is None or bool(current.unasked) or bool(led.newcomers and current.exchange.wanted)
+            current.asked.newcomers is None
+            or bool(current.asked.unasked)
+            or bool(current.asked.newcomers and current.exchange.wanted)
         )
         return Standing(
             state=led.state,
@@ -52,7 +54,7 @@ class Moving:
             present=present,
             needed=led.definition.run.present,
             exchange=None if current is None else current.exchange,
-            adding=current is not None and current.adding > 0,
+            adding=current is not None and current.sum.adding > 0,
             newcomers=newcomers,
             people=people,
         )
@@ -114,7 +116,9 @@ class Moving:
         if what == "resume":
             begun = led.index > 0 or led.current is not None
             await self._set_state(led, "running" if begun else "pending", None, obeyed="resume")
-            led.resumed, led.newcomers = True, None
+            led.resumed = True
+            if led.current is not None:
+                led.current.asked.newcomers = None
             self._signals.publish(f"group:{led.definition.run.group}")
             return
         if drop and led.current is not None:
@@ -125,7 +129,7 @@ class Moving:
         self, led: Led, state: RunState, reason: str | None, *, obeyed: RunCommand | None = None
     ) -> None:
         await self._runs.set_state(led.lease, state, reason, self._clock.wall(), obeyed=obeyed)
-        led.state, led.reason = state, reason
+        led.state = state
         if obeyed is not None:
             # Another command may have taken its place: the row says.
             led.command = (await self._runs.get(led.id)).command
@@ -144,8 +148,10 @@ class Moving:
             await self._closing.close(led, current, state)
         elif exchange.offers >= exchange.policy.max_offers:
             quorum, offers = exchange.policy.quorum, exchange.offers
-            reason = f"round {current.task.round}: {accepted} of {quorum} answers after {offers} offers"
-            declined = "".join(f"; {name} declined: {detail}" for name, detail in sorted(current.declined.items()))
+            reason = f"round {current.published.task.round}: {accepted} of {quorum} answers after {offers} offers"
+            declined = "".join(
+                f"; {name} declined: {detail}" for name, detail in sorted(current.asked.declined.items())
+            )
             await self._set_state(led, "paused", (reason + declined)[:_LONGEST_REASON])
         else:
             await self._closing.offer_again(led, current)

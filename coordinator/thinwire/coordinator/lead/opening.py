@@ -18,7 +18,7 @@ from thinwire.methods.values import EVALUATE, Task
 from thinwire.protocol.encoding import encode_message
 
 from .clock import Clock
-from .current import Current, Led
+from .current import Current, Led, Published
 
 
 class Opening:
@@ -54,16 +54,16 @@ class Opening:
         """
         definition = led.definition
         chains = definition.chains(task.kind)
-        base = led.previous_broadcast if chains.down.needs_reference else None
+        base = led.predecessor.broadcast if chains.down.needs_reference else None
         broadcast, plan = await self._workers.run(self._publish, led, task, base)
         now = self._clock.monotonic()
         policy = Policy.from_settings(definition.run, same=task.cohort == "same")
-        exchange = Exchange.begin(policy, definition.run.seed, task.round, now, led.previous_contributors)
+        exchange = Exchange.begin(policy, definition.run.seed, task.round, now, led.predecessor.contributors)
         current = self.current(led, task, plan, broadcast, exchange, now)
-        current.unasked = [slot.index for slot in exchange.slots]
+        current.asked.unasked = [slot.index for slot in exchange.slots]
         wall = self._clock.wall()
         await self._exchanges.open(led.lease, _row(current, wall), [*broadcast.digests()], wall)
-        led.current, led.newcomers = current, None
+        led.current = current
 
     def current(
         self, led: Led, task: Task, plan: bytes, broadcast: Broadcast, exchange: Exchange, opened_at: float
@@ -71,9 +71,10 @@ class Opening:
         """The exchange the run stands at, as its leader holds it, without any answer yet."""
         chains = led.definition.chains(task.kind)
         spool = Spool(self._spool)
-        current = Current(led.id, led.index, task, chains, plan, broadcast, exchange, opened_at, spool, led.lineage)
+        published = Published(task, chains, plan, broadcast)
+        current = Current(led.id, led.index, published, exchange, opened_at, spool, lineage=led.lineage)
         if not current.is_evaluation:
-            current.total = led.definition.server.reducer.zero()
+            current.sum.total = led.definition.server.reducer.zero()
         return current
 
     def _publish(self, led: Led, task: Task, base: Broadcast | None) -> tuple[Broadcast, bytes]:
@@ -99,15 +100,15 @@ def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:
 
 def _row(current: Current, wall: float) -> ExchangeRow:
     """The row of an exchange that is opened now; `wall`: Unix seconds."""
-    task = current.task
+    task = current.published.task
     return ExchangeRow(
         run=current.run,
         exchange=current.index,
         round=task.round,
         step=task.step,
         kind=task.kind,
-        plan=current.plan,
-        parts=current.broadcast.to_plain(),
+        plan=current.published.plan,
+        parts=current.published.broadcast.to_plain(),
         options=dict(task.options) or None,
         max_payload_bytes=current.max_payload_bytes,
         cohort=task.cohort,

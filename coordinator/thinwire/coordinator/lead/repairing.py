@@ -61,7 +61,7 @@ class Repairing:
         try:
             broadcast = self._stored(led, row)
         except ProblemError as error:
-            base = led.previous_broadcast if definition.chains(row.kind).down.needs_reference else None
+            base = led.predecessor.broadcast if definition.chains(row.kind).down.needs_reference else None
             broadcast = self._made_again(led, row, task, base, error)
         if not self._is_whole(led.id, row.plan):
             _log.warning("the plan is made again", run=led.id, exchange=row.exchange)

@@ -26,7 +26,7 @@ from thinwire.methods.values import EVALUATE
 from thinwire.protocol.reasons import ProblemError
 
 from .clock import Clock
-from .current import Current, Led
+from .current import Current, Led, Predecessor
 from .deciding import Deciding
 from .opening import Opening
 from .repairing import Repairing
@@ -66,15 +66,17 @@ class Restoring:
             state = await self._workers.run(self._repairing.state, row.id, row.exchange)
         except CodecError as error:
             raise ProblemError("storage-failed", f"{checkpoint(row.id, row.exchange)}: {error.detail}") from None
-        led = Led(definition, lease, state, row.exchange, row.state, row.lineage, row.command, reason=row.reason)
+        led = Led(definition, lease, state, row.exchange, row.state, row.command, lineage=row.lineage)
         rows = {one.exchange: one for one in await self._exchanges.of(row.id)}
         led.history = [Past(one.exchange, one.round, one.kind) for one in rows.values() if one.closed]
         opened = rows.get(row.exchange)
         if (before := rows.get(row.exchange - 1)) is not None:
-            led.previous_contributors = await self._tasks.contributors(row.id, before.exchange)
+            contributors = await self._tasks.contributors(row.id, before.exchange)
+            led.predecessor = Predecessor(contributors=contributors)
             try:
                 broadcast = await self._workers.run(self._repairing.broadcast_before, led, before)
-                led.previous_broadcast = broadcast if definition.builds_on_broadcasts else broadcast.without_arrays()
+                kept = broadcast if definition.builds_on_broadcasts else broadcast.without_arrays()
+                led.predecessor = Predecessor(kept, contributors)
             except (ProblemError, CodecError, OSError):
                 if opened is None:
                     raise  # the next broadcast builds on it
@@ -102,19 +104,19 @@ class Restoring:
         for slot in exchange.slots:
             if slot.state == "open" and current.know(slot) not in written:
                 # A crash came between the offer and its tasks.
-                current.unasked.append(slot.index)
+                current.asked.unasked.append(slot.index)
         for one in known:
             if one.reason == "declined":
-                current.declined[one.client] = one.detail or ""
+                current.asked.declined[one.client] = one.detail or ""
         for answer in await self._answers.accepted(row.run, row.exchange):
             await self._count(led, current, answer)
 
     async def _describe(self, led: Led, current: Current, row: ExchangeRow) -> None:
         """Notes what the exchange's tasks say, and what is for one client alone."""
-        options = dict(current.task.options) or None
+        options = dict(current.published.task.options) or None
         full = replace(row, options=options, max_payload_bytes=current.max_payload_bytes)
-        await self._exchanges.open(led.lease, full, [*current.broadcast.digests()], self._clock.wall())
-        current.unasked = [slot.index for slot in current.exchange.slots if slot.state == "open"]
+        await self._exchanges.open(led.lease, full, [*current.published.broadcast.digests()], self._clock.wall())
+        current.asked.unasked = [slot.index for slot in current.exchange.slots if slot.state == "open"]
 
     async def _count(self, led: Led, current: Current, row: AnswerRow) -> None:
         """Adds a stored answer again; one that the machine lost is asked for again."""
@@ -135,7 +137,7 @@ def _exchange(led: Led, row: ExchangeRow, known: list[TaskRow], now: float) -> E
     """The machine as its rows have it: of each slot the task that was offered last."""
     policy, seed = Policy.from_settings(led.definition.run, same=row.cohort == "same"), led.definition.run.seed
     if policy.same and not known:
-        return Exchange.begin(policy, seed, row.round, now, led.previous_contributors)
+        return Exchange.begin(policy, seed, row.round, now, led.predecessor.contributors)
     last = {one.slot: one for one in sorted(known, key=lambda item: item.offer)}
     slots = [Slot(index, last[index].client, last[index].offer, last[index].state) for index in sorted(last)]
     if policy.same:

@@ -14,6 +14,7 @@ from .database import Database, upsert_in
 from .presence import note_held
 from .tables import answers, tasks
 from .tasks import find_task
+from .uploads import end_upload
 
 _FEW_TASKS: Final = 50
 """Of more tasks than these the whole exchange is read."""
@@ -52,11 +53,12 @@ class Answers:
         size: int,
         now: float,
         *,
+        upload: str | None = None,
         durable: bool = False,
     ) -> TaskRow:
         """Notes the answer of an open task. `digest`, `size` in bytes: of its payload, which is stored; None and 0
         without one. A repeat, or one that comes too late, is none. To have answered implies holding the parts of the
-        exchange. The task as it stands.
+        exchange. `upload`: the one that the payload has come by, which is over. The task as it stands.
 
         Raises: `task-not-found`, also for another client's task.
         """
@@ -69,6 +71,8 @@ class Answers:
             row = find_task(connection, task, client, lock=True)
             if row.state == "open":
                 connection.execute(_noting(connection.dialect.name), values)
+            if upload is not None:
+                end_upload(connection, upload)
             note_held(connection, client, row.run, row.exchange, now)
             return row
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, bindparam, delete, select
+from sqlalchemy import Connection, Executable, Select, and_, bindparam, delete, select
 
 from thinwire.coordinator.runs.exchange import SlotState
 
-from .database import Database, upsert
+from .database import Database, upsert_in
 from .tables import exchanges, tasks, uploads
 from .tasks import find_task
 
@@ -31,16 +32,17 @@ class UploadRow:
     created_at: float
 
 
-def _query() -> Select[Any]:
-    return (
-        select(
-            uploads.c.id, uploads.c.task, uploads.c.client, tasks.c.run, tasks.c.exchange, exchanges.c.kind,
-            uploads.c.length, uploads.c.digest, tasks.c.state, uploads.c.created_at,
-        )
-        .join(tasks, tasks.c.id == uploads.c.task)
-        .join(exchanges, and_(exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange))
-        .order_by(uploads.c.created_at, uploads.c.id)
-    )  # fmt: skip
+_ALL: Final[Select[Any]] = (
+    select(
+        uploads.c.id, uploads.c.task, uploads.c.client, tasks.c.run, tasks.c.exchange, exchanges.c.kind,
+        uploads.c.length, uploads.c.digest, tasks.c.state, uploads.c.created_at,
+    )
+    .join(tasks, tasks.c.id == uploads.c.task)
+    .join(exchanges, and_(exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange))
+    .order_by(uploads.c.created_at, uploads.c.id)
+)  # fmt: skip
+_ONE = _ALL.where(uploads.c.id == bindparam("upload"))
+_DELETE = delete(uploads).where(uploads.c.id == bindparam("upload"))
 
 
 class Uploads:
@@ -55,22 +57,30 @@ class Uploads:
 
         def work(connection: Connection) -> UploadRow:
             find_task(connection, task, client)
-            connection.execute(upsert(connection, uploads).values(row).on_conflict_do_nothing(index_elements=["id"]))
-            return UploadRow(*connection.execute(_query().where(uploads.c.id == upload)).one())
+            connection.execute(_creating(connection.dialect.name), row)
+            return UploadRow(*connection.execute(_ONE, {"upload": upload}).one())
 
         return await self._database.transaction(work)
 
     async def all(self) -> list[UploadRow]:
         """The oldest first."""
-        query = _query()
-        return await self._database.read(lambda connection: [UploadRow(*row) for row in connection.execute(query)])
+        return await self._database.read(lambda connection: [UploadRow(*row) for row in connection.execute(_ALL)])
 
     async def delete(self, ids: Collection[str]) -> None:
         """None of these is there any more, whether or not it was."""
         if ids:
-            statement = delete(uploads).where(uploads.c.id == bindparam("upload"))
             rows = [{"upload": upload} for upload in ids]
-            await self._database.transaction(lambda connection: connection.execute(statement, rows) and None)
+            await self._database.transaction(lambda connection: connection.execute(_DELETE, rows) and None)
+
+
+def end_upload(connection: Connection, upload: str) -> None:
+    """It has become an answer."""
+    connection.execute(_DELETE, {"upload": upload})
+
+
+@cache
+def _creating(dialect: str) -> Executable:
+    return upsert_in(dialect, uploads).on_conflict_do_nothing(index_elements=["id"])
 
 
 def delete_uploads(connection: Connection, run: str, exchange: int) -> None:

@@ -175,13 +175,14 @@ class Answers:
         await self._workers.run(self._take, row.id, path)
         # Where it cannot be noted, the file stays what has arrived of the upload.
         row = await self._note(row, message, upload.digest, upload.length)
-        await self._uploads.end(upload)
+        self._uploads.end(upload)
         return row
 
     async def _note(self, row: TaskRow, message: AnswerMessage, digest: bytes | None, size: int) -> TaskRow:
         noted = await self._rows.arrive(
-            row.id, row.client, message.examples, message.metrics, digest, size, self._clock(), durable=self._durable
-        )
+            row.id, row.client, message.examples, message.metrics, digest, size, self._clock(),
+            upload=message.upload, durable=self._durable,
+        )  # fmt: skip
         if noted.state in ("late", "refused"):  # meanwhile
             await self._drop(row)
         return noted

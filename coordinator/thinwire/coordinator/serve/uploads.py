@@ -193,10 +193,9 @@ class Uploads:
             raise ProblemError("digest-mismatch", f"{digest.hex()} arrived where {upload.digest.hex()} was announced")
         return upload, path
 
-    async def end(self, upload: Upload) -> None:
-        """It has become an answer. Raises: `storage-failed`, `storage-full`."""
+    def end(self, upload: Upload) -> None:
+        """It has become an answer, and its row is gone."""
         self._cut([upload])
-        await self._rows.delete([upload.id])
 
     async def forget(self, upload: Upload) -> None:
         """Deletes the upload and what is left of its file. Raises: `storage-failed`, `storage-full`, OSError."""

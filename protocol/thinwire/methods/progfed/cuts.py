@@ -24,7 +24,9 @@ def cut(names: Iterable[str], settings: ProgfedSettings) -> list[list[str]]:
     up to their first dot. Raises: `bad-spec` (a block or head without arrays).
     """
     given = {own_name(name): name for name in names}
-    ordered, stages = list(given), settings.stages
+    # A buffer of the model itself, of none of its pieces, goes with the head.
+    ordered = [name for name in given if "." in name or not is_buffer(given[name])]
+    stages = settings.stages
     if stages == "auto":
         owner = _by_decoder(ordered) if settings.growth == "asymmetric" else _by_piece(ordered, None)
         blocks = max(owner.values(), default=0)
@@ -36,6 +38,7 @@ def cut(names: Iterable[str], settings: ProgfedSettings) -> list[list[str]]:
     found: list[list[str]] = [[] for _ in range(blocks + 1)]
     for name in ordered:
         found[owner[name]].append(given[name])
+    found[-1] += [given[name] for name in given if name not in owner]
     if not blocks or not all(found):
         raise CodecError("bad-spec", f"stages {stages!r} leave a block or the head without arrays")
     return found
