@@ -8,8 +8,6 @@ from collections import defaultdict
 from importlib.resources import files
 from typing import Any, Final
 
-from jinja2 import Environment, StrictUndefined
-
 POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -18,6 +16,9 @@ _METHODS: Final = ("get", "head", "post", "patch", "delete", "options")
 
 def reference(document: dict[str, Any]) -> bytes:
     """An OpenAPI document as HTML."""
+    # Most coordinators are never asked for it, and it takes two megabytes.
+    from jinja2 import Environment, StrictUndefined
+
     tags: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for path, operations in document["paths"].items():
         for method in _METHODS:
