@@ -85,9 +85,6 @@ def check(records: Records, ledger: Ledger, sums: Sums) -> None:
         own = {key for key in sums if key[0] == run}
         found = records.run(ledger.exchanges(run))
         assert found == {exchange: total(run=run, exchange=exchange) for exchange in {key[2] for key in own}}
-        for exchange in range(6):
-            before = Bytes.sum(total(run=run, exchange=earlier) for earlier in range(exchange))
-            assert records.run(ledger.before(run, exchange)) == before
         members = {key[1] for key in own if key[1]}
         assert records.run(ledger.clients_of(run)) == sorted(members)
         wanted = {key: sums[key] for key in sums if key in own or (not key[0] and key[1] in members)}
@@ -209,7 +206,7 @@ def test_asking_for_what_is_not_there_adds_nothing(records: Records) -> None:
     ledger = Ledger(records.database)
     before = records.dump()
     assert records.run(ledger.exchanges("runaaa")) == records.run(ledger.kinds()) == {}
-    assert records.run(ledger.before("runaaa", 1)) == records.run(ledger.client("ann")) == Bytes()
+    assert records.run(ledger.client("ann")) == Bytes()
     assert rows_of(records, ledger, "runaaa") == records.run(ledger.links("runaaa")) == []
     assert records.dump() == before
 

@@ -112,11 +112,6 @@ class Ledger:
         sums = await self._sums("exchange", run=run)
         return {exchange_of(number): value for number, value in sums.items()}
 
-    async def before(self, run: str, exchange: int) -> Bytes:
-        """All bytes of the run's exchanges before this one: what its broadcast had cost when it was complete."""
-        sums = await self.exchanges(run)
-        return Bytes.sum(value for of, value in sums.items() if of is not None and of < exchange)
-
     async def client(self, name: str) -> Bytes:
         """All bytes of one client, of whatever run."""
         return (await self._sums("client", client=name)).get(name, Bytes())

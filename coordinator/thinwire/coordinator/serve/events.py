@@ -33,7 +33,7 @@ class Events:
         with self._signals.subscribe(f"events:{run}", "access", "stop") as heard:
             if last is None:
                 last = await self._rows.last_id(run)
-            view = await self._reads.run(run)
+            view = await self._reads.view(await self._reads.find(run))
             yield _event("run", view.model_dump_json(exclude_none=True), last)
             hints: set[Hint] = set()
             while True:
@@ -45,7 +45,7 @@ class Events:
                         yield _event(event.kind, data, last)
                 before, is_news = view, any(event.kind == "run" for event in events)
                 if is_news or (hints and not events):
-                    view = await self._reads.run(run)
+                    view = await self._reads.view(await self._reads.find(run))
                     if is_news or view.reason != before.reason:  # a trouble is no event
                         yield _event("run", view.model_dump_json(exclude_none=True), last)
                 if len(events) == MOST_AT_ONCE:

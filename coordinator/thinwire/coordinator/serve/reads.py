@@ -87,8 +87,9 @@ class Reads:
         row = await self._exchanges.get(run, exchange)
         if row is None or not row.closed:
             return None
-        of = (await self._ledger.exchanges(run)).get(exchange, Bytes())
-        return exchange_metrics(row, of, await self._ledger.before(run, exchange))
+        spent = await self._ledger.exchanges(run)
+        before = Bytes.sum(value for number, value in spent.items() if number is not None and number < exchange)
+        return exchange_metrics(row, spent.get(exchange, Bytes()), before)
 
     async def ledger(self, key: str, sums: Sums | None) -> tuple[Listing[LedgerRow], Listing[LinkRow]]:
         """All bytes of a run, row by row or summed, and what its clients' kernels counted, but where kinds are summed.
