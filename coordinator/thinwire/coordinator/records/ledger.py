@@ -30,6 +30,7 @@ from .ledger_rows import (
     client_sums,
     exchange_of,
     extent,
+    idle_rows,
     kind_sums,
 )
 from .tables import ledger, links
@@ -179,14 +180,19 @@ class Ledger:
         return Listing(of.rows + len(fresh), blocks())
 
     async def _unstored(self, run: str) -> list[LedgerRow]:
-        """What of the run cannot be stored now, if anything."""
+        """What of the run cannot be stored now, if anything; with what is stored of clients whose part in the run is
+        not.
+        """
         try:
             await self.flush()
         except ProblemError:
             members = await self.clients_of(run)
             async with self._storing:  # else what is being stored would be missing
                 fresh = list(self._fresh.items())
-            return [_row(*one) for one in fresh if one[0][0] == run or (not one[0][0] and one[0][1] in members)]
+            mine = [one for one in fresh if one[0][0] == run or (not one[0][0] and one[0][1] in members)]
+            newcomers = {key[1] for key, _ in mine if key[0] == run and key[1]}
+            stored = await self._database.read(partial(idle_rows, run=run, clients=newcomers))
+            return [*(_row(*one) for one in mine), *stored]
         return []
 
     async def _sums(self, by: str, *, of_run: str | None = None, **where: str) -> dict[Any, Bytes]:

@@ -4,6 +4,7 @@ connections, idle polls). One block at a time, each found by the place behind wh
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,6 +76,15 @@ def block(connection: Connection, of: Extent, behind: LedgerRow | None) -> list[
     both = union_all(query.where(_own(of.run)), query.where(_idle(of.run, of.last)))
     ordered = both.order_by(*(text(column.name) for column in _ORDER)).limit(BLOCK)
     found = connection.execute(ordered).mappings()
+    return [LedgerRow.model_validate({**row, "exchange": exchange_of(row["exchange"])}) for row in found]
+
+
+def idle_rows(connection: Connection, run: str, clients: Collection[str]) -> list[LedgerRow]:
+    """The rows that belong to no run of those of these clients that no row of this run names."""
+    named = select(ledger.c.client).where(_own(run))
+    mine = ledger.c.client.in_(clients), ledger.c.client.not_in(named)
+    query = select(*_ORDER, *COUNTS).where(ledger.c.run == "", *mine).order_by(*_ORDER)
+    found = connection.execute(query).mappings()
     return [LedgerRow.model_validate({**row, "exchange": exchange_of(row["exchange"])}) for row in found]
 
 
