@@ -102,8 +102,15 @@ def _settled(served: Served, run: str, kinds: set[str]) -> tuple[int, int]:
     raise AssertionError("it never came to rest")
 
 
-@pytest.mark.parametrize("buffer", [None, 8_192], ids=["a usual reader", "a small one"])
-@pytest.mark.parametrize("how", ["reset", "closed"])
+@pytest.mark.parametrize(
+    ("how", "buffer"),
+    [
+        pytest.param("reset", None, id="reset by a usual reader"),
+        pytest.param("closed", 8_192, id="closed by a small one"),
+        pytest.param("closed", None, id="closed by a usual reader", marks=pytest.mark.long),
+        pytest.param("reset", 8_192, id="reset by a small one", marks=pytest.mark.long),
+    ],
+)
 def test_of_a_download_that_is_cut_counts_what_crossed(
     serve: Callable[..., Served], buffer: int | None, how: str
 ) -> None:
