@@ -114,8 +114,11 @@ class NoRoomError(Exception):
 
 
 def let_have(clients: int) -> None:
-    """Lets this process have a socket for each client; the coordinator lets itself. Raises: `NoRoomError`."""
-    wanted = clients + OTHER_FILES
+    """Lets this process have what the coordinator, which lets itself, needs: two handles for each connection.
+
+    Raises: `NoRoomError`.
+    """
+    wanted = 2 * clients + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         raise NoRoomError(
