@@ -10,14 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.serve.conftest import Play
 from tests.serve.house import PATIENCE_S, House
 from thinwire.coordinator.objects.objects import answer
-from thinwire.coordinator.serve.quotas import Limits, Quotas
-from thinwire.coordinator.serve.tasks import TaskFacts
 from thinwire.coordinator.serve.upload import Upload
 from thinwire.protocol.messages import AnswerMessage
 from thinwire.protocol.reasons import ProblemError
@@ -256,34 +252,3 @@ def test_a_task_takes_an_upload_only_while_somebody_waits_for_it(play: Stage) ->
         assert caught.value.reason == "task-not-found"
 
     play(act)
-
-
-def _upload(client: str, run: str, length: int) -> Upload:
-    return Upload("x", TaskFacts("task", run, 0, client, is_evaluation=False), length, b"", 0, 0.0)
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("rs"), st.integers(0, 40)), max_size=8),
-    st.integers(0, 100),
-)
-def test_no_quota_is_ever_exceeded(wanted: list[tuple[str, str, int]], used: int) -> None:
-    quotas = Quotas(Limits(3, 60, 80, 150), lambda: used)
-    quotas.measure()
-    uploads: list[Upload] = []
-    for client, run, length in wanted:
-        mine = [upload for upload in uploads if upload.client == client]
-        fits = {
-            "too-many-requests": len(mine) < 3,
-            "quota-exceeded": sum(upload.length for upload in mine) + length <= 60
-            and sum(upload.length for upload in uploads if upload.run == run) + length <= 80,
-            "storage-full": used + sum(upload.length for upload in uploads) + length <= 150,
-        }
-        refused = next((why for why, room in fits.items() if not room), None)
-        if refused is None:
-            quotas.check_upload(uploads, client, run, length)
-            uploads.append(_upload(client, run, length))
-        else:
-            with pytest.raises(ProblemError) as caught:
-                quotas.check_upload(uploads, client, run, length)
-            assert caught.value.reason == refused
-            assert caught.value.retry

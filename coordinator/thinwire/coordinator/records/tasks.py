@@ -257,11 +257,6 @@ class Tasks:
         query = select(tasks.c.client).where(_is(run, exchange), tasks.c.state == "accepted")
         return sorted(await self._database.read(lambda connection: set(connection.scalars(query))))
 
-    async def took_part(self, run: str) -> set[str]:
-        """The clients that the run has ever asked."""
-        query = select(tasks.c.client).where(tasks.c.run == run).distinct()
-        return await self._database.read(lambda connection: set(connection.scalars(query)))
-
 
 def note_seen(connection: Connection, client: str, now: float) -> None:
     """The client is there: it has just asked for something."""
