@@ -142,6 +142,19 @@ def test_a_metric_that_is_not_finite_is_told_and_counted(tmp_path: Path) -> None
     assert "not_finite" not in other(other.first()).metrics
 
 
+def test_a_model_whose_units_have_died_is_told_of(tmp_path: Path) -> None:
+    performed = Performed(learner(), tmp_path, "fedavg", {"batch-size": 40})
+    task = performed.first()
+    assert "unmoved" not in performed(task).metrics
+    dead = {name: np.full_like(array, -1e3) if name == "0.bias" else array for name, array in task.arrays.items()}
+    for round_ in (2, 3):
+        metrics = performed(replace(task, round=round_, parts={"model": dead})).metrics
+        assert metrics["unmoved"] == 1
+    warnings = [line for line in performed.said if line.startswith("warning")]
+    assert any("moves no weight" in line for line in warnings)
+    assert len(set(warnings)) == len(warnings), "said when it begins, and not every time"
+
+
 def later(performed: Performed, spoil: Callable[[Array], Array]) -> Task:
     """A task of the third round, of a model that has been spoilt."""
     task = performed.first()

@@ -53,7 +53,7 @@ class LocalTraining(Rates, MethodSettings):
 
     epochs: int = Field(1, ge=1, le=1000, description="passes over the client's own examples per task")
     batch_size: int = Field(8, ge=1, le=1 << 20)
-    lr: float = Field(0.05, gt=0, le=100, description="of the clients' SGD")
+    lr: float = Field(0.02, gt=0, le=100, description="of the clients' SGD")
     lr_decay: float = Field(1.0, gt=0, le=1, description="the clients' rate in round t is lr * lr-decay**(t - 1)")
     lr_schedule: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: the rate falls to nothing in one half wave over all rounds, lr-decay besides"
