@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from thinwire.codecs import Array, Arrays, Chain, Spec
 
+from .arrays import own_name
 from .chains import Chains
+from .learner import Learner
 from .values import Answer
 
 PRIVATE = "private"
@@ -58,6 +60,17 @@ def since(arrays: Arrays, spec: Spec, chains: Chains, rows: Mapping[str, int]) -
     """
     held = {name: array[: rows[name]] if name in rows else array for name, array in arrays.items()}
     return chains.down.encode(arrays, spec, reference=held)
+
+
+def first_payload(learner: Learner, spec: Spec, chains: Chains, seed: int) -> bytes | None:
+    """What a part of this spec is in full if it holds arrays of the learner's own first model, which then need not
+    travel; None where the learner's model has no such arrays.
+    """
+    own = learner.spec
+    if any(own.get(own_name(array)) != item for array, item in spec.items()):
+        return None
+    first = learner.first_arrays()
+    return chains.whole.encode({array: first[own_name(array)] for array in spec}, spec, seed=seed)
 
 
 def receive(
