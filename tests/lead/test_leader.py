@@ -337,7 +337,7 @@ def test_whoever_takes_a_run_up_again_ends_in_the_same_bits(tmp_path: Path) -> N
 
 def test_what_a_coarse_broadcast_lost_is_not_forgotten_by_a_restart(tmp_path: Path) -> None:
     """Two unbiased bits: shortened against the broadcast before, which is all that the server remembers of its loss."""
-    coarse = {"settings": {"steps": 1}, "rounds": 4, "downlink": "delta, quantise(2), entropy"}
+    coarse: dict[str, Any] = {"settings": {"steps": 1}, "rounds": 4, "downlink": "delta, quantise(2), entropy"}
 
     async def begin(house: House) -> None:
         await ready(house, ONE, TWO, **coarse)
@@ -350,9 +350,9 @@ def test_what_a_coarse_broadcast_lost_is_not_forgotten_by_a_restart(tmp_path: Pa
         await house.until(RUN, lambda row: row.exchange > exchange)
 
     async def the_rest(house: House) -> dict[str, Any]:
-        while not (await house.runs.get(RUN)).finished:
+        while (await house.runs.get(RUN)).exchange < coarse["rounds"]:
             await one_round(house)
-        return house.model(await house.runs.get(RUN))
+        return house.model(await house.until(RUN, lambda row: row.finished))
 
     play(tmp_path / "killed", begin)
     for _ in range(3):

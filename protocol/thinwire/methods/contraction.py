@@ -78,10 +78,10 @@ def compares(chain: Chain) -> bool:
 
 def require_first_delta(chain: Chain) -> None:
     """Raises `bad-chain` where `delta` meets arrays that another codec has changed, which have no reference."""
-    codecs = [*chain.array_codecs, *chain.bytes_codecs]
     changed = next((codec for codec in chain.array_codecs if not codec.lossless), None)
     if compares(chain) and not isinstance(changed, Delta):
-        first = Chain.of(sorted(codecs, key=lambda codec: not isinstance(codec, Delta)))
+        others = [codec for codec in chain.array_codecs if not isinstance(codec, Delta)]
+        first = Chain.of([Delta(), *others, *chain.bytes_codecs])
         raise CodecError("bad-chain", f"{changed and changed.name} changes what delta would compare; write {first}")
 
 
