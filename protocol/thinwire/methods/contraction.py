@@ -85,13 +85,12 @@ def require_first_delta(chain: Chain) -> None:
         raise CodecError("bad-chain", f"{changed and changed.name} changes what delta would compare; write {first}")
 
 
-def require_bearable(chain: Chain, arrays: Arrays, seed: int) -> None:
+def require_bearable(chain: Chain, arrays: Arrays, spec: Spec, seed: int) -> None:
     """Raises `bad-chain` where a chain without `delta` loses most of a model on its way down: nothing that is lost so
     comes with a later broadcast.
     """
     if chain.lossless or compares(chain):
         return
-    spec = Spec.of(arrays)
     decoded = chain.decode(chain.encode(arrays, spec, seed=seed), spec, seed=seed)
     lost = whole = 0.0
     for name, array in arrays.items():
