@@ -34,8 +34,8 @@ ROUND_TRIPS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a run stands when this many rounds are done. `scores`: by name, of the model it has then; `up`, `down`: wire
-    bytes of all clients so far, its broadcast included, as reports count; `seconds`: of transfers on the link.
+    """Where a run stands when this many rounds are done. `scores`: by name, of the model it has then; `up`, `down`:
+    wire bytes of all clients so far, its broadcast included, as reports count; `seconds`: of transfers on the link.
     """
 
     rounds: int

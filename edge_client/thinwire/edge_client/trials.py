@@ -158,4 +158,3 @@ def _part(train: Any, share: float) -> Any:
 def _rows(count: int, share: float) -> Iterable[int]:
     wanted = max(1, round(count * share))
     return (index * count // wanted for index in range(wanted))
-

@@ -158,7 +158,9 @@ class _Simulation:
             after = self.server.advance(state, total)
         if after is None:
             raise ValueError(f"round {task.round}, step {task.step}: {len(cohort)} of {needed} answers")
-        exchanged = Exchanged(task.round, task.step, task.kind, sorted(cohort), up, down, metrics, given_up, fetched, uploaded)
+        exchanged = Exchanged(
+            task.round, task.step, task.kind, sorted(cohort), up, down, metrics, given_up, fetched, uploaded
+        )
         self.exchanges.append(exchanged)
         return after, exchanged.contributors
 
