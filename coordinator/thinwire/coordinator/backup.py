@@ -15,8 +15,9 @@ from thinwire.protocol.places import OPERATOR_TOKEN
 
 from .objects.local import LocalObjects
 from .objects.objects import KINDS, checkpoint
-from .records.database import Database, copy_database
+from .records.database import Database
 from .records.runs import Runs
+from .records.sqlite import copy_database
 from .runs.identity import fresh_id
 from .service import DATABASE
 

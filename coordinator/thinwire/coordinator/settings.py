@@ -20,6 +20,10 @@ class ServeSettings(Settings):
     data_dir: Annotated[Path, Written(envvar="THINWIRE_DATA_DIR")] = Field(
         default=Path("thinwire-data"), description="folder of database, payloads, checkpoints"
     )
+    database: Annotated[str, Written(envvar="THINWIRE_DATABASE")] = Field(
+        default="", max_length=2000,
+        description="postgresql://... of the database that replicas share; default: SQLite in the data folder",
+    )  # fmt: skip
     host: str = Field(default="127.0.0.1", max_length=255, description="address to listen at")
     port: int = Field(default=8080, ge=0, le=65535, description="0: a free one")
     certificate: Path | None = Field(default=None, description="TLS certificate chain, PEM")
