@@ -28,15 +28,16 @@ _REFUSING: dict[str, list[str]] = {
         "CREATE TRIGGER refusal BEFORE INSERT ON {} EXECUTE FUNCTION refuse()",
     ],
 }
+_MANY_STATEMENTS = ("test_whoever_decides_first", "test_an_answered_task_is_decided_once")
 _REFUSING_NO_MORE = {"sqlite": "DROP TRIGGER refusal", "postgresql": "DROP FUNCTION refuse CASCADE"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Properties are tried over SQLite; over PostgreSQL, where each statement takes its time, in the long tests."""
     for item in items:
-        if isinstance(item, pytest.Function) and getattr(item.obj, "is_hypothesis_test", False):
-            if "[postgres" in item.nodeid:
-                item.add_marker(pytest.mark.long)
+        is_property = isinstance(item, pytest.Function) and getattr(item.obj, "is_hypothesis_test", False)
+        if "[postgres" in item.nodeid and (is_property or item.name.startswith(_MANY_STATEMENTS)):
+            item.add_marker(pytest.mark.long)
 
 
 class Records:

@@ -158,11 +158,12 @@ def _put(connection: Connection, before: Client | None, client: Client, **also: 
     }  # fmt: skip
     if before is None:
         new = upsert(connection, clients).values(name=client.name, **values)
-        write = new.on_conflict_do_nothing(index_elements=["name"]).returning(clients.c.name)
+        new = new.on_conflict_do_nothing(index_elements=["name"])
+        written = connection.scalar(new.returning(clients.c.name))
     else:
         mine = clients.c.name == client.name, clients.c.token_hash == before.token_hash
-        write = update(clients).where(*mine).values(values).returning(clients.c.name)
-    if connection.execute(write).first() is None:
+        written = connection.scalar(update(clients).where(*mine).values(values).returning(clients.c.name))
+    if written is None:
         raise ProblemError("name-taken")
 
 

@@ -84,33 +84,42 @@ class Database:
         self._connection: Connection | None = None
         self.commits = 0
 
-    async def open(self) -> bool:
-        """Migrates the database to the newest tables and starts the writer; whether it was there before. Raises:
-        `storage-failed`.
-        """
+    @property
+    def place(self) -> str:
+        """Where it is, as people are told."""
+        return self.kind.place
+
+    def is_new(self) -> bool:
+        """Whether it has no tables yet; in a thread. Raises: `storage-failed`."""
         try:
-            there = await _in(self._writing, self._migrate)
-        except (DBAPIError, *self.kind.errors) as error:
+            return self.kind.is_new()
+        except DBAPIError as error:
+            raise self._cannot_be_opened(error) from None
+
+    async def open(self) -> None:
+        """Migrates the database to the newest tables and starts the writer. Raises: `storage-failed`."""
+        try:
+            await _in(self._writing, self._migrate)
+        except self.kind.errors as error:
             self._end()
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            reason = problem_of(self.kind, error).reason
-            raise ProblemError(reason, f"the database {self.kind.place}: {cause}") from None
+            raise self._cannot_be_opened(error) from None
         if self.kind.looks_at_once:
             self._looking = self._lookers.connect()
         self._writer = asyncio.create_task(self._write_all(), name="database-writer")
-        return there
 
-    def _migrate(self) -> bool:
+    def _cannot_be_opened(self, error: Exception) -> ProblemError:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return ProblemError(problem_of(self.kind, error).reason, f"the database {self.place}: {cause}")
+
+    def _migrate(self) -> None:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.set_main_option("path_separator", "os")
-        there = not self.kind.is_new()
         # Whoever else begins at this moment waits for the lock of all writers, and finds it done.
         with self.kind.migrators.begin() as connection:
             config.attributes["connection"] = connection
             alembic.command.upgrade(config, "head")
             self.kind.settle(connection)
-        return there
 
     async def close(self) -> None:
         """Commits what is queued and closes."""
@@ -200,7 +209,7 @@ class Database:
         try:
             self._commit_group(group)
             self.commits += 1
-        except (DBAPIError, *self.kind.errors) as error:
+        except self.kind.errors as error:
             # Locked, full, read-only, cut: it would meet each alone too, and each would wait as long for the lock.
             problem = problem_of(self.kind, error)
             for transaction in group:
@@ -213,7 +222,7 @@ class Database:
         durable = any(transaction.durable for transaction in group)
         try:
             connection, whole = self._begin(durable)
-        except (DBAPIError, *self.kind.errors):
+        except self.kind.errors:
             if not self._drop_lost():
                 raise
             connection, whole = self._begin(durable)  # the one before was cut while nobody used it
@@ -227,7 +236,7 @@ class Database:
             raise
         try:
             whole.commit()
-        except (DBAPIError, *self.kind.errors):
+        except self.kind.errors:
             self._undo(whole)
             if not token or self._connection is not None or not self._was_committed(token):
                 raise
@@ -240,7 +249,7 @@ class Database:
         return connection, connection.begin()
 
     def _undo(self, whole: RootTransaction) -> None:
-        with contextlib.suppress(DBAPIError, *self.kind.errors):
+        with contextlib.suppress(*self.kind.errors):
             whole.rollback()
         self._drop_lost()
 
@@ -250,7 +259,7 @@ class Database:
         if connection is None or not (connection.invalidated or self.kind.is_lost(_driver(connection))):
             return False
         self._connection = None
-        with contextlib.suppress(DBAPIError, *self.kind.errors):
+        with contextlib.suppress(*self.kind.errors):
             connection.invalidate()
             connection.close()
         return True

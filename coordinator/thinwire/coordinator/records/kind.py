@@ -16,8 +16,9 @@ _log = structlog.get_logger("thinwire.coordinator")
 
 
 class Kind(Protocol):
-    """`place`: how people are told of it, without a secret. `errors`: what its driver raises. `readers`: reads at a
-    time. `looks_at_once`: a look at a few rows takes less than to hand it to a thread, and never waits.
+    """`place`: how people are told of it, without a secret. `errors`: what its driver raises, wrapped or not.
+    `readers`: reads at a time. `looks_at_once`: a look at a few rows takes less than to hand it to a thread, and never
+    waits. `is_shared`: others may write to it at the same time.
     """
 
     place: str

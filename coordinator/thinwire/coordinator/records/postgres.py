@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from thinwire.protocol.reasons import ProblemError
 
@@ -42,7 +42,7 @@ def _writing(lock_ms: int, frozen_ms: int) -> str:
 class Postgres:
     """See `Kind`. Every commit is on the server's disk before it is told, as its settings have it."""
 
-    errors: tuple[type[Exception], ...] = (psycopg.Error,)
+    errors: tuple[type[Exception], ...] = (psycopg.Error, DBAPIError)
     readers = 8
     looks_at_once = False
     is_shared = True
@@ -62,8 +62,8 @@ class Postgres:
         )
         event.listen(self.engine, "connect", _configure)
         event.listen(self.engine, "begin", _begin)
-        self.writers = self.engine.execution_options(**{BEGIN: _writing(LOCK_TIMEOUT_MS, FROZEN_MS)})
-        self.migrators = self.engine.execution_options(**{BEGIN: _writing(MIGRATION_MS, 0)})
+        self.writers: Engine = self.engine.execution_options(**{BEGIN: _writing(LOCK_TIMEOUT_MS, FROZEN_MS)})
+        self.migrators: Engine = self.engine.execution_options(**{BEGIN: _writing(MIGRATION_MS, 0)})
 
     def is_new(self) -> bool:
         with self.engine.connect() as connection:

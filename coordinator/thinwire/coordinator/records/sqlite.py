@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 
 from .kind import BEGIN, problem_of
 
@@ -19,7 +20,7 @@ class SQLite:
     death of the machine (FULL).
     """
 
-    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+    errors: tuple[type[Exception], ...] = (sqlite3.Error, DBAPIError)
     readers = 4
     looks_at_once = True
     is_shared = False
@@ -31,7 +32,8 @@ class SQLite:
         event.listen(self.engine, "connect", _configure)
         event.listen(self.engine, "begin", _begin)
         # A writer takes its lock first: one that has read before would wait for another in vain.
-        self.writers = self.migrators = self.engine.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
+        self.writers: Engine = self.engine.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
+        self.migrators: Engine = self.writers
 
     def is_new(self) -> bool:
         return not self._path.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any, Final
 
 import psycopg
@@ -99,17 +98,14 @@ class PostgresSignals:
         while True:
             await self._some.wait()
             self._some.clear()
-            hints = list(self._waiting)
+            hints, self._waiting = list(self._waiting), {}
             try:
                 for text in _packed(self._holder, hints):
                     await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, text))
             except psycopg.Error:
+                self._waiting = dict.fromkeys([*hints, *self._waiting])
                 self._some.set()
                 raise
-            for hint in hints:
-                # What was published again meanwhile has been told with it.
-                with contextlib.suppress(KeyError):
-                    del self._waiting[hint]
 
 
 def _packed(holder: str, hints: list[tuple[str, str]]) -> list[str]:
