@@ -19,7 +19,6 @@ from thinwire.protocol.reasons import ProblemError
 from .backing import DATABASE, Backing
 from .lead.building import Terms, build_leadership
 from .lead.clock import Clock
-from .objects.migration import move_payloads
 from .records.answers import Answers as AnswerRows
 from .records.clients import Clients
 from .records.events import Events as EventRows
@@ -77,7 +76,7 @@ class Service:
         definitions, troubles, clock = Definitions(), Troubles(), Clock()
         tally = Tally()
         runs, exchanges, tasks = Runs(database), Exchanges(database), Tasks(database)
-        self._presence_rows, self._payload_rows = PresenceRows(database), PayloadRows(database)
+        self._presence_rows = PresenceRows(database)
         self._event_rows = EventRows(database)
         self.ledger = Ledger(database)
 
@@ -134,7 +133,7 @@ class Service:
             Commands(runs, exchanges, definitions, objects, signals, workers, max_runs=settings.max_runs),
             Events(self._event_rows, reads, signals),
             Figures(runs, exchanges, self.ledger, tally, self._presence, objects, partials, workers),
-            Payloads(self._payload_rows, tasks, objects, models),
+            Payloads(PayloadRows(database), tasks, objects, models),
         )
 
     async def start(self) -> None:
@@ -142,9 +141,6 @@ class Service:
         await self._backing.open(self._workers)
         await self._presence_rows.reset()
         await self.enrolment.load()
-        left = await self._workers.run(move_payloads, self._backing.objects, await self._payload_rows.all_needed())
-        if left:
-            _log.warning("the database names none of the payloads in the folder; they stay", files=left)
         await self._uploads.load()
         await self._leadership.start()
         for name, work in (
