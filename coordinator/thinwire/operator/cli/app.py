@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import backup, clients, codecs, compare, demo, login, methods, runs, serve
+from . import advise, backup, clients, codecs, compare, demo, login, methods, runs, serve
 
 app = typer.Typer(
     name="thinwire",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(compare.compare)
+app.command("advise")(advise.advise_command)
 app.command(add_help_option=False, context_settings=serve.PASSED_ON)(serve.serve)
 app.command()(login.login)
 app.command()(login.logout)
