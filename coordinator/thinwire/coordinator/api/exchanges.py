@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -34,6 +34,17 @@ from .parts import TaskId, client_of, of
 
 Inline = Annotated[bool, Query(description="whether parts may travel inside a msgpack message")]
 WaitS = Annotated[float, Query(ge=0, le=600, description="seconds to wait for a task")]
+_ANSWERED: Final = (
+    "task-not-found",
+    "answer-invalid",
+    "payload-invalid",
+    "digest-mismatch",
+    "answer-not-found",
+    "upload-not-found",
+    "upload-incomplete",
+    "storage-full",
+    "storage-failed",
+)
 router = APIRouter(tags=["exchanges"])
 
 
@@ -55,7 +66,16 @@ async def register(request: Request, wait_s: WaitS = 0, inline: Inline = True) -
     return task if isinstance(task, Response) else respond(request, task)
 
 
-@router.post("/v1/r", include_in_schema=False)
+@router.post(
+    "/v1/r",
+    **describe(
+        "The same as `/v1/registrations` in the short form, which has no `Content-Type`",
+        takes=MSGPACK,
+        gives=MSGPACK,
+        also={204: "Nothing yet; ask again after `Retry-After` seconds"},
+        problems=("run-finished", "model-mismatch", "wire-version", "bad-request", "bad-message", "message-too-large"),
+    ),
+)
 async def register_shortly(request: Request, wait_s: WaitS = 0, inline: Inline = True) -> Response:
     """`register` in the short form."""
     client_of(request, "register")
@@ -104,17 +124,7 @@ def _inline_bytes(task: TaskMessage) -> int:
         takes=AnswerMessage,
         gives=VerdictMessage,
         also={202: "Still being checked; ask again after `Retry-After` seconds, naming the payload as `received`"},
-        problems=(
-            "task-not-found",
-            "answer-invalid",
-            "payload-invalid",
-            "digest-mismatch",
-            "answer-not-found",
-            "upload-not-found",
-            "upload-incomplete",
-            "storage-full",
-            "storage-failed",
-        ),
+        problems=_ANSWERED,
     ),
 )
 async def answer(request: Request, task: TaskId, wait_s: WaitS = 0, inline: Inline = True) -> Response:
@@ -127,7 +137,16 @@ async def answer(request: Request, task: TaskId, wait_s: WaitS = 0, inline: Inli
     )  # fmt: skip
 
 
-@router.post("/v1/a/{task}", include_in_schema=False)
+@router.post(
+    "/v1/a/{task}",
+    **describe(
+        "The same as `/v1/tasks/{task}/answer` in the short form, which has no `Content-Type`",
+        takes=MSGPACK,
+        gives=MSGPACK,
+        also={202: "Still being checked; ask again after `Retry-After` seconds, naming the payload as `received`"},
+        problems=(*_ANSWERED, "bad-request", "bad-message", "message-too-large"),
+    ),
+)
 async def answer_shortly(request: Request, task: TaskId, wait_s: WaitS = 0, inline: Inline = True) -> Response:
     """`answer` in the short form: what the next task shares with the one that is answered is left out of it."""
     client, found = await _charged(request, task)
