@@ -16,6 +16,7 @@ from thinwire.codecs.quantise import Quantise
 from thinwire.codecs.random_k import RandomK
 from thinwire.codecs.soft_labels import SoftLabels
 from thinwire.codecs.top_k import TopK
+from thinwire.methods.arrays import same_bits
 
 numbers = st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=60)
 DRAWS = 1000
@@ -97,12 +98,22 @@ def test_a_bundle_has_one_step_and_an_error_of_half_of_it(
     arrays = {"x": np.array(first, "<f4"), "y": np.array(second, "<f4")}
     codec = Quantise(16, per="bundle", rounding="nearest", spread=spread)
     encoded = codec.encode(arrays, Context(Spec.of(arrays)))
-    step = float(encoded["x/step"])
-    assert step == float(encoded["y/step"])
+    step = float(encoded["quantise/step"])
     square = np.mean(np.square(np.concatenate(list(arrays.values())).astype("f8")))
     assert step == pytest.approx(spread * np.sqrt(square), rel=1e-3, abs=1e-37)
     for name, array in _decoded(codec, arrays).items():
         assert (np.abs(array.astype("f8") - arrays[name]) <= step * 0.5 + 2.0**-22 * np.abs(arrays[name])).all()
+
+
+def test_a_bundle_may_leave_arrays_out_and_have_none() -> None:
+    chain = Chain.parse("quantise(8, per=bundle), entropy")
+    arrays = {"x": np.full(4, 127, "<f4"), "k": np.arange(3, dtype="<i4"), "y": np.zeros((2, 0), "<f4")}
+    spec = Spec.of(arrays).with_optional()
+    for names in (["x", "k", "y"], ["k"], ["y"], []):
+        sent = {name: arrays[name] for name in names}
+        assert same_bits(chain.decode(chain.encode(sent, spec), spec), sent)
+    whole = {"k": arrays["k"]}
+    assert same_bits(chain.decode(chain.encode(whole, Spec.of(whole)), Spec.of(whole)), whole)
 
 
 def test_a_spread_is_not_moved_by_a_large_value_which_is_cut() -> None:

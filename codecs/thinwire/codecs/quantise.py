@@ -17,6 +17,8 @@ from .interface import ArrayCodec, Context
 from .spec import Array, Arrays, ArraySpec, Dimension, Open, Spec
 
 STEPS: Final = "step"
+BUNDLE: Final = "quantise/step"
+"""The array of the one step of a bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,10 @@ class Quantise(ArrayCodec):
     comes from `counter` with `context.seed` and the array's name, so equal inputs give equal bytes.
 
     Layout: `w` becomes `w`, `u8` (`u16` above 8 bits) of the same shape, or (n',) where rotated, and `w/step`,
-    `f32`: (), (channels,) or (blocks,). A byte per value until `entropy` follows. Arrays without elements have step
-    0. Cost: 10 ns per value. Source: D. Alistarh et al., "QSGD: Communication-Efficient SGD via Gradient
-    Quantization and Encoding", NIPS 2017, section 3.1, with the largest value for the norm.
+    `f32`: (), (channels,) or (blocks,); with `bundle` one `quantise/step` behind all arrays. A byte per value until
+    `entropy` follows. Arrays without elements have step 0. Cost: 10 ns per value. Source: D. Alistarh et al., "QSGD:
+    Communication-Efficient SGD via Gradient Quantization and Encoding", NIPS 2017, section 3.1, with the largest value
+    for the norm.
     """
 
     name: ClassVar[str] = "quantise"
@@ -86,7 +89,10 @@ class Quantise(ArrayCodec):
                 raise CodecError("bad-spec", f"quantise: array {name!r} has an open dimension and cannot be rotated")
             shape = (rotated_size(item.max_elements),) if self.rotate else item.shape
             items.append((name, ArraySpec("u8" if self.bits <= 8 else "u16", shape, item.optional)))
-            items.append((f"{name}/{STEPS}", ArraySpec("f32", self._steps_shape(item), item.optional)))
+            if self.per != "bundle":
+                items.append((f"{name}/{STEPS}", ArraySpec("f32", self._steps_shape(item), item.optional)))
+        if self.per == "bundle" and any(item.is_floating for item in spec.values()):
+            items.append((BUNDLE, ArraySpec("f32")))
         return Spec(items)
 
     def _steps_shape(self, item: ArraySpec) -> tuple[Dimension, ...]:
@@ -114,7 +120,10 @@ class Quantise(ArrayCodec):
                 shape = array.shape
             steps = self._steps(name, array) if common is None else common
             encoded[name] = self._rounded(name, array.reshape(-1), steps.reshape(-1), context.seed).reshape(shape)
-            encoded[f"{name}/{STEPS}"] = steps
+            if common is None:
+                encoded[f"{name}/{STEPS}"] = steps
+        if common is not None and any(item.is_floating for item in context.spec.values()):
+            encoded[BUNDLE] = common
         return encoded
 
     def _grid(self, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
@@ -147,7 +156,8 @@ class Quantise(ArrayCodec):
             means = squares / np.diff(np.append(begins, array.size))
             exact[:] = _eleven_bits(self.spread * np.sqrt(means))
         elif array.size:
-            exact[:] = np.maximum.reduceat(np.abs(array.reshape(-1)), begins) / self.half
+            exact[:] = np.maximum.reduceat(np.abs(array.reshape(-1)), begins)
+            exact /= self.half
         return self._narrow(name, exact).reshape(shape)
 
     def _narrow(self, name: str, exact: Array) -> NDArray[np.float32]:
@@ -186,12 +196,12 @@ class Quantise(ArrayCodec):
         for name, item in context.spec.items():
             codes = arrays.get(name)
             if codes is None or not item.is_floating:
-                if item.is_floating and f"{name}/{STEPS}" in arrays:
+                if item.is_floating and self.per != "bundle" and f"{name}/{STEPS}" in arrays:
                     raise CodecError("does-not-fit", f"array {name!r} comes without its values")
                 if codes is not None:
                     decoded[name] = codes
                 continue
-            steps = arrays.get(f"{name}/{STEPS}")
+            steps = arrays.get(BUNDLE if self.per == "bundle" else f"{name}/{STEPS}")
             if steps is None:
                 raise CodecError("does-not-fit", f"array {name!r} comes without its steps")
             decoded[name] = self._decode(name, codes, steps, item, context.seed)
