@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -154,8 +154,9 @@ def merge_adapters(model: nn.Module) -> nn.Module:
     """The model with every adapter added to its layer, and the layers in their places again; of `peft`'s models their
     base. Raises: `ValueError` where there is no adapter.
     """
+    theirs: Any = model
     if hasattr(model, "merge_and_unload"):
-        merged: nn.Module = model.merge_and_unload()
+        merged: nn.Module = theirs.merge_and_unload()
         return merged
     adapters = {name: module for name, module in model.named_modules() if isinstance(module, Adapter)}
     if not adapters:
@@ -170,8 +171,9 @@ def write_peft(model: nn.Module, folder: Path) -> None:
 
     Raises: `ValueError` where the model has other adapters than LoRA, none, or of several ranks; `OSError`.
     """
+    theirs: Any = model
     if hasattr(model, "peft_config") and hasattr(model, "save_pretrained"):
-        model.save_pretrained(str(folder))
+        theirs.save_pretrained(str(folder))
         return
     adapters = {name: module for name, module in model.named_modules() if isinstance(module, Adapter)}
     lora = {name: adapter for name, adapter in adapters.items() if isinstance(adapter, LoRA)}
