@@ -20,15 +20,15 @@ class Overhead:
 
 # Read off the ledger of runs over plain HTTP, on kept-alive connections: `python -m benchmarks.framing`. A test plays
 # runs and compares.
-EXCHANGE: Final = Overhead(285, 220)
+EXCHANGE: Final = Overhead(182, 69)
 """An answer, and the next task in its reply."""
-EVALUATION: Final = Overhead(273, 217)
-BEGIN: Final = Overhead(191, 72)
+EVALUATION: Final = Overhead(177, 99)
+BEGIN: Final = Overhead(135, 85)
 """The registration before the first task."""
 PLAN: Final = Overhead(160, 224)
-FETCHED: Final = Overhead(163, 273)
+FETCHED: Final = Overhead(163, 268)
 """A payload that no message has room for."""
-UPLOADED: Final = Overhead(479, 261)
+UPLOADED: Final = Overhead(479, 260)
 ROUND_TRIPS: Final = 1.0
 
 
