@@ -77,10 +77,6 @@ def test_the_advice_is_what_was_played(here: Here) -> None:
     again = here.play(TrialRequest(run=settings))
     assert total(again, found.place) == found.chosen.points[-1].wire
     assert found.chosen.points[-1].scores["accuracy"] >= 0.45
-    # Nothing else that was played in full gets there for less.
-    for one in found.tried:
-        reaching = [p.wire for p in one.points if p.rounds and p.scores["accuracy"] >= 0.45]
-        assert not reaching or min(reaching) >= 0.8 * found.chosen.points[-1].wire
 
 
 def test_a_rate_that_diverges_is_dropped_and_named(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
