@@ -24,6 +24,8 @@ FEW: Final = 200
 STAGES: Final = (0.25, 0.65, 0.95)
 """Of the budget, by when each stage begins nothing more."""
 FINALISTS: Final = 5
+ATTEMPTS: Final = 6
+"""Runs that are shortened until one keeps within a budget of bytes."""
 LEARNS: Final = 0.99
 """Times the loss at the start: what a rate must come below to count as one that learns."""
 Told = Callable[[str, float], None]
@@ -158,13 +160,12 @@ class _Search:
                 if advice.reached:
                     return
         if goal.max_bytes is not None:
-            within = [(self._value(p), i, p.rounds) for i, one in enumerate(tried) if (p := self._within(one))]
-            if within:
-                _, index, rounds = max(within)
-                advice.chosen = self._shortened(tried[index], rounds, None)
-                advice.reached = advice.chosen.points[-1].wire <= goal.max_bytes
-                return
             advice.chosen = min(tried, key=lambda one: one.points[-1].wire)
+            for _, index, rounds in sorted(self._within(goal.max_bytes), reverse=True)[:ATTEMPTS]:
+                found = self._shortened(tried[index], rounds, None)
+                if found.points[-1].wire <= goal.max_bytes:
+                    advice.chosen, advice.reached = found, True
+                    return
             return
         if advice.chosen is None or not advice.reached:
             advice.chosen = tried[0]
@@ -173,15 +174,16 @@ class _Search:
     def _first(self, one: Tried, wanted: float) -> Point | None:
         return next((point for point in one.points if point.rounds and self._value(point) >= wanted), None)
 
-    def _within(self, one: Tried) -> Point | None:
-        """The best point that the bytes allow, the last evaluation included: it costs about another broadcast."""
-        most = self._goal.max_bytes or 0
-        last = one.points[-1]
-        allowed = [p for p in one.points if p.rounds and (p.wire if p is last else p.wire + self._small(one)) <= most]
-        return max(allowed, key=self._value, default=None)
-
-    def _small(self, one: Tried) -> int:
-        return max(0, one.points[-1].wire - one.points[-2].wire) if len(one.points) > 1 else 0
+    def _within(self, most: int) -> list[tuple[float, int, int]]:
+        """What the bytes may allow: score, number among those that were tried, rounds. A run that ends there costs an
+        evaluation besides, which is told when it is played.
+        """
+        return [
+            (self._value(point), index, point.rounds)
+            for index, one in enumerate(self.advice.tried)
+            for point in one.points
+            if point.rounds and point.wire <= most
+        ]
 
     def _shortened(self, one: Tried, rounds: int, wanted: float | None) -> Tried:
         for count in [rounds, min(rounds + max(1, rounds // 4), self._goal.rounds)]:
