@@ -66,7 +66,7 @@ class Performed:
     def __call__(self, task: Task) -> StagedOutcome:
         chains = self.definition.chains(task.kind)
         seed = broadcast_seed(self.run.seed, task.round, task.step)
-        published = {name: publish(arrays, chains, seed=seed) for name, arrays in task.parts.items()}
+        published = {name: publish(a, chains, spec=task.spec(name), seed=seed) for name, a in task.parts.items()}
         plan = encode_message(self.definition.plan(task, {name: part.spec for name, part in published.items()}))
         self._plans.keep_plan(digest_of(plan), plan)
         self._count += 1
@@ -107,7 +107,7 @@ def spoilt(which: str) -> Callable[[Arrays], None]:
     ("method", "settings"),
     [
         ("fedavg", {}), ("feddlr", {}), ("feddkd", {}), ("progfed", {}), ("sparse_masks", {}),
-        ("fd_alu", {"classes": 3, "min-count": 1}),
+        ("fd_alu", {"classes": 3, "min-count": 1}), ("seed_scalars", {"steps": 3}),
     ],
 )  # fmt: skip
 def test_an_answer_that_is_not_finite_is_refused_and_the_data_are_named(

@@ -179,7 +179,7 @@ class Performer:
                 if payload is None:
                     payload = self._payload(part, checked.chains.whole.bound(spec).max_payload_bytes)
                 parts[name] = receive(payload, spec, checked.chains, seed=seed)
-            elif name not in base or Spec.of(base[name]) != spec:
+            elif name not in base or not _fits(spec, base[name]):
                 raise TaskRefusedError("run-invalid", f"part {name!r} builds on one that this client does not hold")
             elif part.form == "held":
                 parts[name] = base[name]
@@ -226,6 +226,15 @@ class Performer:
         if part.digest is None or part.size is None or part.size > most:
             raise TaskRefusedError("run-invalid", f"a part of {part.size} bytes; its spec allows {most}")
         return self._fetch(part.digest, part.size)
+
+
+def _fits(spec: Spec, arrays: Arrays) -> bool:
+    """Whether a part that is held is one of this spec, whose dimensions may be open."""
+    try:
+        spec.check(arrays)
+    except CodecError:
+        return False
+    return list(spec) == list(arrays)
 
 
 def _what(message: TaskMessage, checked: CheckedPlan) -> str:
