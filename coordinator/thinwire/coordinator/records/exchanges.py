@@ -26,8 +26,8 @@ from sqlalchemy import (
 from thinwire.coordinator.runs.rows import ExchangeRow
 
 from .database import Database, upsert_in
+from .dropping import DROPPED
 from .events import add_event
-from .lapsing import DROPPED
 from .leases import Lease, fence
 from .payloads import NO_EXCHANGE, name_broadcast
 from .tables import answers, exchanges, payloads, runs, tasks

@@ -1,4 +1,4 @@
-"""Tasks that are late for a reason that matters later, and those of them that their clients never heard of."""
+"""Tasks that their clients never heard of."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from sqlalchemy import Connection, bindparam, exists, or_, update
 from .tables import answers, presence, tasks
 
 LAPSED: Final = "lapsed"
-"""The reason of one that its client never heard of: the same may be offered to it again."""
-DROPPED: Final = "dropped"
-"""The reason of one whose answer was accepted, and does not count any more."""
+"""The reason of such a task: the same may be offered to its client again."""
 _ANSWERED: Final = exists().where(answers.c.task == tasks.c.id)
 _HEARD: Final = exists().where(
     presence.c.client == tasks.c.client, or_(presence.c.parked, presence.c.seen_at > bindparam("at"))

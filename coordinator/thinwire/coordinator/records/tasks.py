@@ -26,8 +26,9 @@ from thinwire.coordinator.runs.rows import TaskRow
 from thinwire.protocol.reasons import ProblemError
 
 from .database import Database, upsert_in
+from .dropping import DROPPED_BEFORE
 from .events import add_event
-from .lapsing import DROPPED, LAPSED, lapse_tasks
+from .lapsing import LAPSED, lapse_tasks
 from .leases import Lease, fence
 from .payloads import name_private
 from .tables import answers, clients, exchanges, presence, runs, tasks
@@ -61,28 +62,11 @@ _FORGET = delete(answers).where(answers.c.task == bindparam("name"))
 _REVOKED = select(clients.c.name).where(
     clients.c.name.in_(bindparam("names", expanding=True)), clients.c.revoked_at.is_not(None)
 )
-_later = tasks.alias()
-_dropped = tasks.alias()
-_DROPPED_BEFORE = (
-    select(_dropped.c.id)
-    .where(
-        _dropped.c.client == tasks.c.client, _dropped.c.state == "late", _dropped.c.run == tasks.c.run,
-        _dropped.c.reason == DROPPED,
-        ~exists().where(
-            _later.c.client == _dropped.c.client, _later.c.state == "accepted", _later.c.run == _dropped.c.run,
-            _later.c.exchange >= _dropped.c.exchange,
-        ),
-    )
-    .order_by(_dropped.c.exchange.desc(), _dropped.c.offer.desc())
-    .limit(1)
-    .correlate(tasks)
-    .scalar_subquery()
-)  # fmt: skip
 _OPEN_OF = (
     select(
         tasks.c.id, tasks.c.run, tasks.c.exchange, tasks.c.slot, tasks.c.offer, tasks.c.private, exchanges.c.round,
         exchanges.c.step, exchanges.c.kind, exchanges.c.plan, exchanges.c.options, exchanges.c.left_s,
-        exchanges.c.clock_at, runs.c.restored_at, _DROPPED_BEFORE.label("dropped"),
+        exchanges.c.clock_at, runs.c.restored_at, DROPPED_BEFORE.label("dropped"),
     )
     .join(runs, runs.c.id == tasks.c.run)
     .join(exchanges, and_(exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange))
