@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import secrets
 import socket
 import sys
 from pathlib import Path
@@ -86,7 +87,8 @@ def logout(
 def _redeem(url: str, invite: str, name: str, ca_file: Path | None) -> Login:
     asking = Coordinator(url, None, ca_file=ca_file)
     try:
-        enrolled = asking.ask("POST", "/v1/clients", Enrolled, Enrolment(invite=invite, name=name))
+        wanted = Enrolment(invite=invite, name=name, nonce=secrets.token_bytes(16))
+        enrolled = asking.ask("POST", "/v1/clients", Enrolled, wanted)
     finally:
         asking.close()
     if enrolled.role not in ("operator", "reader"):
