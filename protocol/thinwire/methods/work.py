@@ -79,7 +79,9 @@ class Work:
         from .passes import Passes
 
         length = sum(1 for _ in cuts(len(self.learner.train), self.batch_size))
-        return DataLoader(Passes(lambda: self._next_pass(targets), length), batch_size=None, collate_fn=_as_it_is)
+        passes = Passes(lambda: self._next_pass(targets), length)
+        # With a generator of its own: the model's random numbers are not to depend on who fetches.
+        return DataLoader(passes, batch_size=None, collate_fn=_as_it_is, generator=torch.Generator())
 
     def _next_pass(self, name: str | None) -> Iterator[Any]:
         epoch, self._passes = self._passes, self._passes + 1

@@ -214,8 +214,8 @@ class SampleTeacher(_WithTargets):
 def hashes_of(
     learner: Learner, samples: Samples, dims: int, seed: int, rows: torch.Tensor | None = None
 ) -> NDArray[np.int8]:
-    """Hashes of these examples, or of all, i8 (n, dims), each scaled to its largest number: of the user's encoder, where
-    there is one, or else of a random projection, the same for all clients.
+    """Hashes of these examples, or of all, i8 (n, dims), each scaled to its largest number: of the user's encoder,
+    where there is one, or else of a random projection, the same for all clients.
 
     `seed`: of the run. Raises: `TaskRefusedError` (an encoder of another size).
     """
