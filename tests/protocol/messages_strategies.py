@@ -37,6 +37,7 @@ _PLAIN = st.dictionaries(
 _OF_TYPE: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (fields.Digest, st.binary(min_size=32, max_size=32)),
     (fields.SpecDigest, st.binary(min_size=8, max_size=8)),
+    (fields.Nonce, st.binary(min_size=16, max_size=16)),
     (fields.Inline, st.binary(max_size=100)),
     (fields.Id, st.from_regex(r"[a-z0-9]{6,12}", fullmatch=True)),
     (fields.Name, st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)),
@@ -64,10 +65,10 @@ def random_messages(kind: type[fields.Message], media_type: str) -> st.SearchStr
         values = _values(hints[name], media_type)
         given[name] = values
     if kind is messages.AnswerMessage:
-        one = st.just({}) | st.fixed_dictionaries({"upload": given["upload"]})
-        if media_type != JSON:
-            one |= st.fixed_dictionaries({"payload": given["payload"]})
-        del given["upload"], given["payload"]
+        sources = {name: given.pop(name) for name in ("payload", "upload", "received")}
+        if media_type == JSON:
+            del sources["payload"]
+        one = st.just({}) | st.one_of(*(st.fixed_dictionaries({name: it}) for name, it in sources.items()))
         return st.tuples(st.fixed_dictionaries(given), one).map(lambda pair: kind(**pair[0], **pair[1]))
     if "wire" in given:
         given["wire"] = st.just(WIRE_VERSION)

@@ -83,6 +83,7 @@ _Hex = (BeforeValidator(_from_hex), PlainSerializer(_to_hex))
 
 Digest = Annotated[bytes, *_Hex, Field(min_length=32, max_length=32), _hex_schema(32)]
 SpecDigest = Annotated[bytes, *_Hex, Field(min_length=8, max_length=8), _hex_schema(8)]
+Nonce = Annotated[bytes, *_Hex, Field(min_length=16, max_length=16), _hex_schema(16)]
 Inline = Annotated[
     bytes, BeforeValidator(_only_in_msgpack), PlainSerializer(_never_to_json), Field(max_length=MAX_INLINE_BYTES)
 ]
@@ -97,7 +98,7 @@ Plain = Annotated[dict[str, Any], AfterValidator(_only_json_values)]
 # msgpack has no tuples: a pair comes as a list.
 Pair = Annotated[tuple[Count, Count], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 
-Role = Literal["client", "evaluator", "operator"]
+Role = Literal["client", "evaluator", "reader", "operator"]
 Verdict = Literal["accepted", "duplicate", "late", "refused"]
 RunState = Literal["pending", "running", "paused", "finished"]
 RunOutcome = Literal["completed", "failed", "stopped"]

@@ -44,6 +44,12 @@ REASONS: Final[Mapping[str, Reason]] = {
     "not-allowed": Reason(403, False, "This token's role may not do this."),
     "invite-invalid": Reason(403, False, "The invite is unknown, used up or expired. Ask the operator for a new one."),
     "name-taken": Reason(409, False, "Another client has this name. Choose another name."),
+    "client-doubled": Reason(
+        409,
+        False,
+        "Another process works as this client: its folder has been copied. Stop one of them, and enrol the copy as a "
+        "client of its own: with another invite, in an empty folder.",
+    ),
     "too-many-requests": Reason(429, True, "Slow down; Retry-After says for how long."),
     # runs
     "run-not-found": Reason(404, False, "No run has this id or name."),
@@ -62,6 +68,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "task-not-found": Reason(404, False, "No open task of yours has this id. Register again."),
     "answer-invalid": Reason(422, False, "The answer does not fit the task: wrong arrays, values or sizes."),
     "payload-invalid": Reason(422, False, "The payload cannot be decoded by the task's chain."),
+    "answer-not-found": Reason(404, False, "No such answer to this task has arrived. Send its payload."),
     "upload-not-found": Reason(404, False, "No upload has this id, or it has expired. Create a new one."),
     "upload-offset": Reason(409, True, "The offset is not where the upload stands. Ask with HEAD and go on there."),
     "upload-incomplete": Reason(409, True, "The upload has not arrived completely. Send the rest first."),
