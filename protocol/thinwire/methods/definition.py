@@ -15,7 +15,7 @@ from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
 from .chains import Chains
-from .contraction import require_bearable, require_first_delta
+from .contraction import loss_of, require_bearable, require_first_delta
 from .method import Method
 from .reducers import Bounds, Robust
 from .registry import find_method, server_half
@@ -72,6 +72,20 @@ class Definition:
         """Whether a broadcast may be written against the one before, whose arrays must then be kept."""
         kinds = self.method.chains(self.settings)
         return any(self.chains(kind).down.needs_reference for kind in (*kinds, EVALUATE))
+
+    def warnings(self) -> list[str]:
+        """What a person should know before a run with these settings begins, one sentence each."""
+        found = self.server.warnings()
+        if getattr(self.settings, "error_feedback", True):
+            return found
+        for up in dict.fromkeys(self.chains(kind).up for kind in self.method.chains(self.settings)):
+            if (loss := loss_of(up)) > self.run.cohort:
+                found.append(
+                    f"the chain up, {up}, loses {loss:.0f} times the square of what it is given, and the mean of "
+                    f"{self.run.cohort} answers is more of that than of what was learnt: set error-feedback=true, or "
+                    "more bits."
+                )
+        return found
 
     def plan(self, task: Task, parts: Mapping[str, Spec]) -> Plan:
         """What is constant for this kind of exchange."""
