@@ -25,7 +25,7 @@ from thinwire.protocol.fields import RunOutcome
 from thinwire.protocol.reasons import ProblemError
 
 from .clock import Clock
-from .current import Current, Led, Predecessor
+from .current import Current, Led, Predecessor, Why
 
 _log = structlog.get_logger("thinwire.coordinator")
 
@@ -105,7 +105,7 @@ class Closing:
             metrics=weighted_metrics(current.metrics_by_slot.values(), settings.max_examples),
         )
         await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall())
-        led.method_state, led.index, led.current = state, current.index + 1, None
+        led.method_state, led.index, led.current, led.why = state, current.index + 1, None, Why()
         builds_on = led.definition.builds_on_broadcasts
         broadcast = current.published.broadcast
         led.predecessor = Predecessor(broadcast if builds_on else broadcast.without_arrays(), exchange.contributors)
