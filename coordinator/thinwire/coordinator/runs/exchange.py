@@ -26,7 +26,7 @@ Due = Literal["wait", "close", "missed"]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A client's fixed place in the cohort. `offer`: the offer (from 1) that asked it last. `lapsed`: it is late because
+    """A client's fixed place in the cohort. `offer`: the offer (from 1) that asked it last. `lapsed`: it is late since
     its client was not there to hear of it.
     """
 
@@ -138,8 +138,8 @@ class Exchange:
         return offered
 
     def accept(self, index: int, offer: int) -> Literal["accepted", "duplicate", "late", "refused"]:
-        """A checked answer has arrived for this slot, to the task of this offer. Where it had lapsed, its client heard of
-        it after all: it counts, unless another has its place.
+        """A checked answer has arrived for this slot, to the task of this offer. Where it had lapsed, its client heard
+        of it after all: it counts, unless another has its place.
         """
         slot = self._slots[index]
         if slot.offer != offer:

@@ -41,7 +41,8 @@ class Line(Protocol):
 
 
 class Presence:
-    """What the rows learn at once: who waits and who hung up, or has closed its last connection. What they learn every `SAVE_S`: everything else.
+    """What the rows learn at once: who waits and who hung up, or has closed its last connection. What they
+    learn every `SAVE_S`: everything else.
 
     `clock`: Unix seconds.
     """
