@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,6 +16,9 @@ from thinwire.protocol.command_options import fail, with_options
 from thinwire.protocol.exit_codes import Exit
 
 from .settings import JoinSettings, PlaceSettings, ProblemSettings, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PROGRAM: Final = "thinwire-client"
 app = typer.Typer(
@@ -117,15 +121,46 @@ def model_init(
 def model_export(
     file: ModelFile,
     problem: ProblemSettings,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="ends in .safetensors or .pt")] = None,
+    peft: Annotated[
+        Path | None, typer.Option(help="instead: a folder for the adapters alone, as the package peft reads them")
+    ] = None,
+    seed: PartsSeed = 0,
+) -> None:
+    """Write the whole `state_dict` of the task's model with these arrays in it, or its adapters."""
+    with _told():
+        from . import adapters, model
+
+        if (out is None) == (peft is None):
+            raise ValueError("give --out or --peft")
+        whole = _task_model(file, problem, seed)
+        if out is not None:
+            model.export_state(whole, out)
+        elif peft is not None:
+            adapters.write_peft(whole, peft)
+
+
+@_command(model_app, "merge")
+def model_merge(
+    file: ModelFile,
+    problem: ProblemSettings,
     out: Annotated[Path, typer.Option("--out", "-o", help="ends in .safetensors or .pt")],
     seed: PartsSeed = 0,
 ) -> None:
-    """Write the whole `state_dict` of the task's model with these arrays in it."""
+    """Write the `state_dict` of the base with its adapters added to it: for models whose task adds adapters."""
     with _told():
-        from . import model
-        from .join import learning_problem
+        from . import adapters, model
 
-        model.export_state(learning_problem(problem), model.trained_model(file), seed, out)
+        model.export_state(adapters.merge_adapters(_task_model(file, problem, seed)), out)
+
+
+def _task_model(file: Path, problem: ProblemSettings, seed: int) -> nn.Module:
+    """The model of a task with the arrays of a file in it."""
+    from . import model
+    from .join import learning_problem
+
+    learned = learning_problem(problem)
+    return model.task_model(learned, model.trained_model(file, partial(model.first_model, learned, seed)), seed)
 
 
 @_command(model_app, "compact")
@@ -151,9 +186,10 @@ def model_compact(
 
         if energy is not None and tolerance is not None:
             raise ValueError("give --energy or --tolerance, not both")
+        learned = learning_problem(problem)
         arrays, words = model.compact_arrays(
-            learning_problem(problem),
-            model.trained_model(file),
+            learned,
+            model.trained_model(file, partial(model.first_model, learned, seed)),
             seed,
             energy=energy,
             tolerance=tolerance,
@@ -164,14 +200,23 @@ def model_compact(
 
 
 @_command(model_app, "expand")
-def model_expand(file: ModelFile, out: SafetensorsFile) -> None:
-    """Write the arrays of a model that is stored as a seed and a mask: for models trained with sparse_masks."""
+def model_expand(
+    file: ModelFile,
+    out: SafetensorsFile,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="the run's first model, a safetensors file: for models trained with seed_scalars"),
+    ] = None,
+) -> None:
+    """Write the arrays of a model that is stored as a seed and a mask, or as steps from its first model: for models
+    trained with sparse_masks or seed_scalars.
+    """
     with _told():
         from thinwire.methods.model_file import model_bytes
 
         from . import model
 
-        arrays = model.trained_model(file)
+        arrays = model.trained_model(file, None if start is None else partial(model.read_start, start))
         model.write_out(model_bytes(arrays), out)
         print(model.described(arrays))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from thinwire.codecs import Arrays, CodecError
 from thinwire.codecs.decomposition import EXACT
@@ -15,6 +16,7 @@ from thinwire.machine.files import write_atomic
 from thinwire.methods.arrays import Model
 from thinwire.methods.feddlr.compact import compact_model, smallest_energy
 from thinwire.methods.model_file import model_bytes, read_arrays
+from thinwire.methods.seed_scalars.stored import expand_history, is_history
 from thinwire.methods.sparse_masks.masked_model import expand, is_packed
 from thinwire.methods.tensors import load_arrays, model_arrays
 from thinwire.protocol.reasons import ProblemError
@@ -24,15 +26,26 @@ from .learner import Learner, fresh_model
 from .problems.problem_file import LearningProblem
 
 
-def trained_model(path: Path) -> Model:
-    """The arrays of a model as its problem has them, also where the file holds its seed and mask (`sparse_masks`).
-
-    Raises: `ValueError`, `OSError`.
+def trained_model(path: Path, start: Callable[[], Model] | None = None) -> Model:
+    """The arrays of a model as its problem has them, also where the file holds its seed and mask (`sparse_masks`), or
+    scalars (`seed_scalars`), which are steps from a `start`. Raises: `ValueError`, `OSError`, and what `start` raises.
     """
     try:
         arrays = read_arrays(path)
+        if is_history(arrays):
+            if start is None:
+                raise ValueError(f"{path} holds the steps from a first model: give that one with --start")
+            return expand_history(arrays, start())
         return expand(arrays) if is_packed(arrays) else arrays
     except (ProblemError, CodecError) as error:
+        raise ValueError(f"{path}: {error.detail}") from None
+
+
+def read_start(path: Path) -> Model:
+    """The arrays of a first model's file. Raises: `ValueError`, `OSError`."""
+    try:
+        return read_arrays(path)
+    except ProblemError as error:
         raise ValueError(f"{path}: {error.detail}") from None
 
 
@@ -42,10 +55,10 @@ def first_model(problem: LearningProblem, seed: int) -> Model:
     return model_arrays(fresh_model(problem))
 
 
-def export_state(problem: LearningProblem, arrays: Arrays, seed: int, path: Path) -> None:
-    """Writes the trained model's `state_dict` in plain torch names, frozen parameters and all buffers included.
+def task_model(problem: LearningProblem, arrays: Arrays, seed: int) -> nn.Module:
+    """The task's model with these arrays in it; parts that never travel are made from `seed`.
 
-    `path`: `.safetensors`, or `.pt` for `torch.load(..., weights_only=True)`. Raises: `ValueError`, `ProblemFileError`.
+    Raises: `ValueError`, `ProblemFileError`.
     """
     torch.manual_seed(seed)
     model = fresh_model(problem)
@@ -53,6 +66,14 @@ def export_state(problem: LearningProblem, arrays: Arrays, seed: int, path: Path
         load_arrays(model, arrays)
     except CodecError as error:
         raise ValueError(f"the model file does not fit the task: {error.detail}") from None
+    return model
+
+
+def export_state(model: nn.Module, path: Path) -> None:
+    """Writes the model's `state_dict` in plain torch names, frozen parameters and all buffers included.
+
+    `path`: `.safetensors`, or `.pt` for `torch.load(..., weights_only=True)`. Raises: `ValueError`.
+    """
     state = model.state_dict()
     if path.suffix == ".pt":
         with path.open("wb") as file:

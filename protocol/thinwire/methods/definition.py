@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -15,11 +16,12 @@ from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
 from .chains import Chains
+from .contraction import require_bearable, require_first_delta
 from .method import Method
 from .reducers import Bounds, Robust
 from .registry import find_method, server_half
 from .server_half import RunFacts, ServerHalf
-from .settings import MethodSettings
+from .settings import LocalTraining, MethodSettings
 from .values import EVALUATE, State, Task
 
 _EVALUATION: Final = Chains.parse("byte_shuffle, zstd")
@@ -55,6 +57,8 @@ class Definition:
             chains = _put_over(chains, over.down, over.up, over.private)
         if kind != EVALUATE:
             chains = _put_over(chains, run.downlink, run.uplink, None)
+        require_first_delta(chains.down)
+        require_first_delta(chains.up)
         if chains.private.needs_reference:
             raise CodecError("bad-chain", "the chain of private parts cannot have a reference")
         return chains
@@ -69,6 +73,11 @@ class Definition:
         """Whether a broadcast may be written against the one before, whose arrays must then be kept."""
         kinds = self.method.chains(self.settings)
         return any(self.chains(kind).down.needs_reference for kind in (*kinds, EVALUATE))
+
+    def warnings(self) -> list[str]:
+        """What a person should know before this run begins, and when they look at it, one sentence each."""
+        weighting = self.settings.weighting if isinstance(self.settings, LocalTraining) else None
+        return [*Robust.of(self.run).warnings(self.run.cohort, self.run.needed, weighting), *self.server.warnings()]
 
     def plan(self, task: Task, parts: Mapping[str, Spec]) -> Plan:
         """What is constant for this kind of exchange."""
@@ -93,15 +102,21 @@ class Definition:
         )
 
     def first_state(self, model: Arrays) -> State:
-        """The state before the first exchange, whose chains are proved on it. Raises: `run-invalid`."""
+        """The state before the first exchange, whose chains are proved on it; nor may a guard guard nothing, which
+        only a run of before it was refused does. Raises: `run-invalid`.
+        """
+        robust = Robust.of(self.run)
         try:
+            robust.refuse_idle(self.run.cohort)
+            _refuse_wide(robust, self.run.max_value, model)
             state = self.server.start(model, self.run.seed)
             task = self.server.task(state)
             if task is not None:
                 chains = self.chains(task.kind)
-                for arrays in task.parts.values():
-                    chains.down.bound(Spec.of(arrays))
-                    chains.whole.bound(Spec.of(arrays))
+                for part in task.parts:
+                    chains.down.bound(task.spec(part))
+                    chains.whole.bound(task.spec(part))
+                    require_bearable(chains.down, task.parts[part], task.spec(part), self.run.seed)
                 chains.up.bound(task.reply)
         except (CodecError, ValueError) as error:
             raise ProblemError("run-invalid", str(error)) from None
@@ -118,7 +133,8 @@ def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, paramete
         facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value), robust)
         server = server_half(run.method)(settings, facts)
         definition = Definition(run_id, run, method, settings, server, spec, parameters)
-        definition.chains(EVALUATE)  # whatever is written wrongly shows here
+        for kind in (EVALUATE, *method.chains(settings)):
+            definition.chains(kind)  # whatever is written wrongly shows here
     except KeyError as error:
         raise ProblemError("run-invalid", str(error.args[0])) from None
     except ValidationError as error:
@@ -128,6 +144,16 @@ def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, paramete
     except (CodecError, ValueError) as error:
         raise ProblemError("run-invalid", str(error)) from None
     return definition
+
+
+def _refuse_wide(robust: Robust, max_value: float, model: Arrays) -> None:
+    """Raises `ValueError` where no answer that the run takes can be as long as its bound on norms."""
+    longest = max_value * math.sqrt(sum(array.size for array in model.values()))
+    if robust.max_norm is not None and robust.max_norm >= longest:
+        raise ValueError(
+            f"max-norm {robust.max_norm:g} bounds nothing: no update of this model within max-value {max_value:g} is "
+            f"longer than {longest:.4g}. Take a bound near the norm of an honest update"
+        )
 
 
 def _put_over(chains: Chains, down: str | None, up: str | None, private: str | None) -> Chains:

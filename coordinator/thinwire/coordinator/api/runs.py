@@ -148,7 +148,9 @@ async def events(request: Request, run: RunKey) -> Response:
         ask_again(request)
         require_reader(request)
 
-    return StreamingResponse(told.of(row.id, last, check), headers={"cache-control": "no-store"}, media_type=EVENTS)
+    # nginx would keep events back until it has a block of them.
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(told.of(row.id, last, check), headers=headers, media_type=EVENTS)
 
 
 @router.get(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import structlog
+
 from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.runs.rows import RunCommand
 from thinwire.coordinator.runs.standing import Move, People, Standing
@@ -18,6 +20,7 @@ from .closing import Closing
 from .current import Current, Led, Why
 from .opening import Opening
 
+_log = structlog.get_logger("thinwire.coordinator")
 STANDS_S: Final = 2.0
 """A run that has stood for so long says why: most of what holds it up for less is on its way."""
 
@@ -104,8 +107,8 @@ class Moving:
         left_s = 0.0 if why is None else led.why.since + STANDS_S - now
         if why == led.why.said or left_s > 0:
             return min(wait_s, left_s) if why != led.why.said else wait_s
-        await self._set_state(led, led.state, why)
-        led.why.comes = why
+        await self._runs.set_state(led.lease, led.state, why, self._clock.wall())
+        led.why.said = why
         self._signals.publish(f"events:{led.id}")
         return wait_s
 
@@ -153,6 +156,7 @@ class Moving:
         self, led: Led, state: RunState, reason: str | None, *, obeyed: RunCommand | None = None
     ) -> None:
         await self._runs.set_state(led.lease, state, reason, self._clock.wall(), obeyed=obeyed)
+        _log.info(f"run {state}", run=led.definition.run.name, id=led.id, reason=reason)
         led.state, led.why = state, Why(reason)
         if obeyed is not None:
             # Another command may have taken its place: the row says.

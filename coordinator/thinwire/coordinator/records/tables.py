@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 metadata: Final = MetaData()
+_NUMBER: Final = Integer().with_variant(BigInteger(), "postgresql")  # SQLite counts up only where it is an INTEGER
 
 clients: Final = Table(
     "clients",
@@ -191,7 +192,7 @@ uploads: Final = Table(
 ledger: Final = Table(
     "ledger",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _NUMBER, primary_key=True),
     Column("run", String(12), nullable=False),
     Column("client", String(64), nullable=False),
     Column("exchange", Integer, nullable=False),
@@ -219,7 +220,7 @@ links: Final = Table(
 events: Final = Table(
     "events",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _NUMBER, primary_key=True),
     Column("run", String(12), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("exchange", Integer),

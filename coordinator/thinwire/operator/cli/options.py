@@ -17,11 +17,11 @@ from pydantic.dataclasses import dataclass
 
 from thinwire.machine.text import printable
 from thinwire.operator.access import NoAddressError, find_login, kept_logins
-from thinwire.operator.client import Operator, UnreachableError
+from thinwire.operator.client import Coordinator
+from thinwire.operator.transport import UnreachableError
 from thinwire.protocol import command_options
 from thinwire.protocol.command_options import Written
 from thinwire.protocol.exit_codes import Exit
-from thinwire.protocol.messages import RunView
 from thinwire.protocol.reasons import ProblemError
 
 PROGRAM: Final = "thinwire"
@@ -63,18 +63,18 @@ AsFormat = Annotated[Format, typer.Option("--format", help="table or json")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name or id")]
 
 
-def warn(view: RunView) -> None:
-    """Tells a person what the run's method says about its settings."""
-    for sentence in view.warnings or ():
+def warn(sentences: Sequence[str] | None) -> None:
+    """Tells a person what is to be said of a run's settings, or of what has come of them."""
+    for sentence in sentences or ():
         print(f"{PROGRAM}: warning: {printable(sentence)}", file=sys.stderr)
 
 
 @contextmanager
-def operator(at: Address) -> Iterator[Operator]:
+def operator(at: Address) -> Iterator[Coordinator]:
     """Requests to the coordinator; what goes wrong ends the process with its exit code."""
     try:
         url, token, ca_file = find_login(at.url, at.token_file, at.data_dir, at.ca_file, kept_logins())
-        client = Operator(url, token, ca_file=ca_file)
+        client = Coordinator(url, token, ca_file=ca_file)
     except NoAddressError as error:
         fail(str(error), Exit.USAGE)
     except OSError as error:
