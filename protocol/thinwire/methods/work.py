@@ -174,8 +174,8 @@ class Course:
 
     def rise(self, measured: Mapping[str, float]) -> float | None:
         """How many times its start the loss is at least, in every quarter of what follows the first batch; None where
-        that may be noise: a tenth, or twice what batches differ by (at most half). `measured`: before training; a start below its
-        `loss` is luck. `NOT_FINITE` where it is no number.
+        that may be noise: a tenth, or twice what batches differ by, at most half. `measured`: before training; a start
+        below its `loss` is luck. `NOT_FINITE` where it is no number.
         """
         self._look()
         losses, counts = self._losses[1:], self._counts[1:]
