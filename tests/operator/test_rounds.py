@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thinwire.operator.rounds import bytes_to_accuracy, evaluation_of, rounds_of
+from thinwire.methods.rounds import bytes_to_accuracy, evaluation_of, rounds_of
 from thinwire.operator.tables import final_measures, measure_table, measures, round_cells
 from thinwire.protocol.messages import ExchangeMetrics
 

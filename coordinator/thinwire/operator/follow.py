@@ -11,11 +11,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from thinwire.methods.rounds import Round, rounds_of
 from thinwire.protocol.messages import RunMetrics, RunView
 
 from .client import Operator, UnreachableError
 from .console import console
-from .rounds import Round, rounds_of
 from .tables import ROUND_COLUMNS, round_cells, round_table
 
 PATIENCE_S: Final = 30.0

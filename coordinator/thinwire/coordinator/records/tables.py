@@ -228,3 +228,27 @@ events: Final = Table(
     Index("events_run", "run", "id"),
     sqlite_autoincrement=True,
 )
+
+# Who is logged in at the pages. `hash`: of the cookie; `token_hash`: of the token that was shown for it.
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("token_hash", LargeBinary(32), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+# What operators have changed, or tried to. `who`: a client's name, "" for whoever has the data folder's token.
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("method", String(8), nullable=False),
+    Column("path", String(500), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("detail", String(1000)),
+)
