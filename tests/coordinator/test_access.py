@@ -153,6 +153,16 @@ def test_a_revoked_client_does_not_come_back_by_its_invite(standing: Served) -> 
     httpx.delete(f"{url}/leaver", headers=standing.operator).raise_for_status()
 
 
+def test_a_reader_by_invite_reads_and_changes_nothing(standing: Served) -> None:
+    reader = enrolled(standing, "rob", role="reader")
+    for path in ("/v1/runs", "/v1/clients", "/v1/invites", "/metrics"):
+        assert httpx.get(f"{standing.url}{path}", headers=reader).status_code == 200, path
+    for method, path in (("POST", "/v1/invites"), ("DELETE", "/v1/clients/rob"), ("POST", "/v1/models")):
+        assert _reason(httpx.request(method, f"{standing.url}{path}", headers=reader, json={})) == "not-allowed", path
+    # Nor does it wait for tasks that nobody would ever give it.
+    assert _reason(httpx.post(f"{standing.url}/v1/registrations", headers=reader, json={})) == "not-allowed"
+
+
 def test_an_operator_by_invite_does_what_operators_do_and_can_be_revoked(standing: Served) -> None:
     second = enrolled(standing, "second-operator", role="operator")
     assert httpx.get(f"{standing.url}/v1/clients", headers=second).status_code == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,20 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.operator.stub import answering
+from thinwire.operator.access import NoAddressError
 from thinwire.operator.cli.app import app
-from thinwire.operator.client import (
-    ADDRESS_FILE,
-    TOKEN_VARIABLE,
-    URL_VARIABLE,
-    NoAddressError,
-    Operator,
-    UnreachableError,
-    find_token,
-    find_url,
-)
+from thinwire.operator.client import Operator, UnreachableError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.messages import RunList
-from thinwire.protocol.places import OPERATOR_TOKEN
 from thinwire.protocol.reasons import ProblemError
 
 STRANGER = {
@@ -83,21 +73,6 @@ def test_a_pulled_model_is_what_the_coordinator_serves(tmp_path: Path) -> None:
     assert done.exit_code == Exit.OK, done.output
     assert (tmp_path / "model").read_bytes() == served
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_where_the_coordinator_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (URL_VARIABLE, TOKEN_VARIABLE):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(NoAddressError, match=URL_VARIABLE):
-        find_url(None, tmp_path)
-    assert find_token(tmp_path) is None
-    (tmp_path / ADDRESS_FILE).write_text(json.dumps({"url": "http://of-the-folder", "pid": 1}))
-    (tmp_path / OPERATOR_TOKEN).write_text("of-the-folder\n")
-    assert (find_url(None, tmp_path), find_token(tmp_path)) == ("http://of-the-folder", "of-the-folder")
-    monkeypatch.setenv(URL_VARIABLE, "http://of-the-environment/")
-    monkeypatch.setenv(TOKEN_VARIABLE, "of-the-environment")
-    assert (find_url(None, tmp_path), find_token(tmp_path)) == ("http://of-the-environment", "of-the-environment")
-    assert find_url("http://given", tmp_path) == "http://given"
 
 
 def test_a_proxy_of_the_environment_is_named_and_never_asked_for_this_machine(

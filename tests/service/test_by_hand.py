@@ -29,7 +29,14 @@ def test_the_commands_of_the_readme_train_a_model(root: Path, free_port: int, tm
     serve, *others = _commands(root, free_port)
     assert len(others) == 6
     environment = {**os.environ, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    for name in ("XDG_DATA_HOME", "THINWIRE_DATA_DIR", "THINWIRE_URL", "THINWIRE_TOKEN", "THINWIRE_INVITE"):
+    for name in (
+        "XDG_DATA_HOME",
+        "XDG_CONFIG_HOME",
+        "THINWIRE_DATA_DIR",
+        "THINWIRE_URL",
+        "THINWIRE_TOKEN",
+        "THINWIRE_INVITE",
+    ):
         environment.pop(name, None)
     coordinator = subprocess.Popen(
         serve, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True

@@ -1,9 +1,7 @@
-"""The operator's side of the HTTP interface: where the coordinator is, and what to ask it."""
+"""The operator's side of the HTTP interface: what to ask a coordinator."""
 
 from __future__ import annotations
 
-import json
-import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +13,11 @@ from pydantic import BaseModel
 from thinwire.machine.files import write_atomic
 from thinwire.protocol.encoding import JSON, decode_message, encode_message
 from thinwire.protocol.messages import Problem
-from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN, find_proxy, without_secrets
+from thinwire.protocol.places import find_proxy, without_secrets
 from thinwire.protocol.reasons import REASONS, ProblemError
 
-URL_VARIABLE: Final = "THINWIRE_URL"
-TOKEN_VARIABLE: Final = "THINWIRE_TOKEN"  # noqa: S105 (a variable's name)
+from .access import NoAddressError
+
 MAX_RESPONSE_BYTES: Final = 1 << 28
 
 MessageT = TypeVar("MessageT", bound=BaseModel)
@@ -27,33 +25,6 @@ MessageT = TypeVar("MessageT", bound=BaseModel)
 
 class UnreachableError(Exception):
     """No coordinator answered."""
-
-
-class NoAddressError(Exception):
-    """Where the coordinator is has not been said, or cannot be."""
-
-
-def find_url(url: str | None, data_dir: Path) -> str:
-    """Given, or of the environment, or of the coordinator that serves this folder. Raises: `NoAddressError`."""
-    found = url or os.environ.get(URL_VARIABLE)
-    if not found:
-        try:
-            found = json.loads((data_dir / ADDRESS_FILE).read_text())["url"]
-        except (OSError, ValueError, KeyError):
-            raise NoAddressError(
-                f"no coordinator is known: give --url, set {URL_VARIABLE}, or --data-dir of one on this machine"
-            ) from None
-    return str(found).rstrip("/")
-
-
-def find_token(data_dir: Path) -> str | None:
-    """Of the environment, or of the coordinator's folder."""
-    if TOKEN_VARIABLE in os.environ:
-        return os.environ[TOKEN_VARIABLE].strip()
-    try:
-        return (data_dir / OPERATOR_TOKEN).read_text().strip()
-    except OSError:
-        return None
 
 
 class Operator:

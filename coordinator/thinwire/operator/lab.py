@@ -18,7 +18,8 @@ from thinwire.protocol.messages import Invite, InviteRequest, RunCommand, RunMet
 from thinwire.protocol.places import ADDRESS_FILE, LOOPBACK
 from thinwire.protocol.settings import RunSettings
 
-from .client import Operator, find_token
+from .access import find_token
+from .client import Operator
 from .fleet import Fleet, client_name
 from .follow import Step
 from .processes import Child, ChildFailedError, Children, finish

@@ -97,7 +97,7 @@ Plain = Annotated[dict[str, Any], AfterValidator(_only_json_values)]
 # msgpack has no tuples: a pair comes as a list.
 Pair = Annotated[tuple[Count, Count], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 
-Role = Literal["client", "evaluator", "operator"]
+Role = Literal["client", "evaluator", "reader", "operator"]
 Verdict = Literal["accepted", "duplicate", "late", "refused"]
 RunState = Literal["pending", "running", "paused", "finished"]
 RunOutcome = Literal["completed", "failed", "stopped"]

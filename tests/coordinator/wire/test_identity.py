@@ -20,6 +20,7 @@ from thinwire.coordinator.wire.identity import (
     require_client,
     require_operator,
     require_reader,
+    require_token_to_read,
 )
 from thinwire.protocol.fields import Role
 from thinwire.protocol.reasons import ProblemError
@@ -56,7 +57,7 @@ class Directory:
 @pytest.fixture
 def directory() -> Directory:
     known = [Known("ann", "client", hash_of("a")), Known("eve", "evaluator", hash_of("e"))]
-    known.append(Known("olga", "operator", hash_of("o")))
+    known += [Known("olga", "operator", hash_of("o")), Known("rob", "reader", hash_of("r"))]
     return Directory({one.token_hash: one for one in known})
 
 
@@ -95,7 +96,8 @@ def _reason(function: Callable[[Request], object], request: Request) -> str | No
         ("Bearer x", "token-invalid", "token-invalid", "token-invalid"),
         ("bearer   a ", None, "not-allowed", "not-allowed"),
         ("Bearer e", None, "not-allowed", "not-allowed"),
-        ("Bearer o", None, None, None),
+        ("Bearer o", "not-allowed", None, None),
+        ("Bearer r", "not-allowed", "not-allowed", None),
         ("Bearer owner", "token-invalid", None, None),
     ],
 )
@@ -106,7 +108,9 @@ def test_each_is_told_what_is_missing(
     assert _reason(require_client, request) == client
     assert _reason(require_operator, request) == operator
     assert _reason(require_reader, request) == reader
+    assert _reason(require_token_to_read, request) == reader
     assert _reason(require_reader, _seen(directory, header, public_read=True)) is None
+    assert _reason(require_token_to_read, _seen(directory, header, public_read=True)) == reader
 
 
 def test_a_token_is_looked_up_once_however_often_one_asks(directory: Directory) -> None:
@@ -122,9 +126,12 @@ def test_a_token_is_used_where_it_was_good_for_something(directory: Directory) -
         request = _seen(directory, header)
         assert asker(request).owner == (header == "Bearer owner")
     assert directory.used == []
-    require_client(request := _seen(directory, "Bearer a"))
-    assert _reason(require_operator, request) == "not-allowed"
-    assert set(directory.used) == {"ann"}
+    assert _reason(require_client, _seen(directory, "Bearer r")) == "not-allowed"
+    assert _reason(require_operator, _seen(directory, "Bearer a")) == "not-allowed"
+    assert directory.used == []
+    require_client(_seen(directory, "Bearer a"))
+    require_reader(_seen(directory, "Bearer r"))
+    assert directory.used == ["ann", "rob"]
 
 
 def test_who_lasts_is_asked_again(directory: Directory) -> None:

@@ -11,7 +11,7 @@ from thinwire.coordinator.serve.reads import Reads
 from thinwire.coordinator.serve.uploads import Uploads
 from thinwire.coordinator.wire.accounting import account_of
 from thinwire.coordinator.wire.documentation import describe
-from thinwire.coordinator.wire.identity import asker, require_operator
+from thinwire.coordinator.wire.identity import asker, require_operator, require_token_to_read
 from thinwire.coordinator.wire.negotiation import empty, read_message, respond
 from thinwire.protocol.messages import (
     ClientList,
@@ -54,7 +54,7 @@ async def enrol(request: Request) -> Response:
 @router.get("/v1/clients", **describe("All clients, by name", gives=ClientList, problems=("not-allowed",)))
 async def clients(request: Request) -> Response:
     reads = of(request, Reads)
-    require_operator(request)
+    require_token_to_read(request)
     return respond(request, await reads.clients())
 
 
@@ -132,7 +132,7 @@ async def invite(request: Request) -> Response:
 )
 async def invites(request: Request) -> Response:
     enrolment = of(request, Enrolment)
-    require_operator(request)
+    require_token_to_read(request)
     return respond(request, await enrolment.invites())
 
 

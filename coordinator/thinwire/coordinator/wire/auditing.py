@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .addresses import address_of
-from .identity import Asker, asker
+from .identity import asker
 
 DETAIL: Final = "thinwire.detail"
 """The key of what the path does not say of a change, in the ASGI scope."""
@@ -52,7 +52,7 @@ class Auditing:
         finally:
             request = Request(scope)
             who = asker(request)
-            if is_operator(who):
+            if who.operates:
                 detail = scope.get(DETAIL)
                 await self._tell(
                     at=self._clock(),
@@ -63,11 +63,6 @@ class Auditing:
                     status=status,
                     detail=None if detail is None else str(detail)[:_LONGEST_DETAIL],
                 )
-
-
-def is_operator(who: Asker) -> bool:
-    """Whether an operator's token came with the request."""
-    return who.owner or (who.caller is not None and who.caller.role == "operator")
 
 
 def tell_detail(request: HTTPConnection, detail: str) -> None:

@@ -22,6 +22,9 @@ LOCAL: Final = "thinwire.local"
 """The key of whether a program at this machine asks for itself, with nobody in between, in the ASGI scope."""
 COOKIE: Final = "thinwire"
 """The name of the cookie that stands for a token."""
+TAKE_TASKS: Final = frozenset[Role]({"client", "evaluator"})
+_READS: Final = frozenset[Role]({"reader", "operator"})
+_CHANGES: Final = frozenset[Role]({"operator"})
 _IDENTITY: Final = "thinwire.identity"
 
 
@@ -52,6 +55,11 @@ class Asker:
     def known(self) -> bool:
         """Whether the token is one."""
         return self.owner or self.caller is not None
+
+    @property
+    def operates(self) -> bool:
+        """Whether the token is an operator's."""
+        return self.owner or (self.caller is not None and self.caller.role in _CHANGES)
 
     def client(self) -> Caller:
         """Raises: `token-missing`, `token-invalid`."""
@@ -139,22 +147,39 @@ def ask_again(request: HTTPConnection) -> None:
 
 
 def require_client(request: HTTPConnection) -> Caller:
-    """The client that asks; its token counts as used. Raises: `token-missing`, `token-invalid`."""
+    """The client that asks, one that takes tasks; its token counts as used. Raises: `token-missing`, `token-invalid`,
+    `not-allowed`.
+    """
     caller = asker(request).client()
+    if caller.role not in TAKE_TASKS:
+        raise ProblemError("not-allowed", f"this token is for people: a {caller.role} takes no tasks")
     _identity(request).used(caller)
     return caller
 
 
 def require_operator(request: HTTPConnection) -> None:
     """Raises: `token-missing`, `token-invalid`, `not-allowed` unless an operator asks."""
-    if not asker(request).owner and require_client(request).role != "operator":
-        raise ProblemError("not-allowed", "only an operator may do this")
+    _require(request, _CHANGES, "only an operator may do this")
+
+
+def require_token_to_read(request: HTTPConnection) -> None:
+    """Raises: `token-missing`, `token-invalid`, `not-allowed` unless an operator or a reader asks."""
+    _require(request, _READS, "only an operator or a reader may see this")
 
 
 def require_reader(request: HTTPConnection) -> None:
-    """Raises as `require_operator`, unless everybody may read, or this machine asks for itself."""
+    """Raises as `require_token_to_read`, unless everybody may read, or this machine asks for itself."""
     if not _identity(request).public_read and not request.scope.get(LOCAL, False):
-        require_operator(request)
+        require_token_to_read(request)
+
+
+def _require(request: HTTPConnection, roles: frozenset[Role], otherwise: str) -> None:
+    if asker(request).owner:
+        return
+    caller = asker(request).client()
+    if caller.role not in roles:
+        raise ProblemError("not-allowed", otherwise)
+    _identity(request).used(caller)
 
 
 def _identity(request: HTTPConnection) -> Identity:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import backup, clients, codecs, compare, demo, methods, runs, serve
+from . import backup, clients, codecs, compare, demo, login, methods, runs, serve
 
 app = typer.Typer(
     name="thinwire",
@@ -20,6 +20,8 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(compare.compare)
 app.command(add_help_option=False, context_settings=serve.PASSED_ON)(serve.serve)
+app.command()(login.login)
+app.command()(login.logout)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(runs.app, name="run")

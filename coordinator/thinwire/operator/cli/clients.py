@@ -27,6 +27,7 @@ class RoleName(StrEnum):
 
     CLIENT = "client"
     EVALUATOR = "evaluator"
+    READER = "reader"
     OPERATOR = "operator"
 
 
@@ -36,7 +37,7 @@ def invite(
     *,
     uses: Annotated[int, typer.Option(min=1, help="how many clients may enrol with it")] = 1,
     group: Annotated[str, typer.Option(help="group that the clients belong to")] = "default",
-    role: Annotated[RoleName, typer.Option(help="client, evaluator or operator")] = RoleName.CLIENT,
+    role: Annotated[RoleName, typer.Option(help="client, evaluator; for people: reader, operator")] = RoleName.CLIENT,
     expires_in: Annotated[float | None, typer.Option(help="seconds until it is worth nothing")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="write the code to this file, mode 0600")] = None,
     at: Address,

@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field
 from pydantic.dataclasses import dataclass
 
 from thinwire.machine.text import printable
-from thinwire.operator.client import NoAddressError, Operator, UnreachableError, find_token, find_url
+from thinwire.operator.access import NoAddressError, find_login, kept_logins
+from thinwire.operator.client import Operator, UnreachableError
 from thinwire.protocol import command_options
 from thinwire.protocol.command_options import Written
 from thinwire.protocol.exit_codes import Exit
@@ -30,12 +31,15 @@ with_options = partial(command_options.with_options, program=PROGRAM, option=typ
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a coordinator is, and how it is known to be the right one."""
+    """Where a coordinator is, how it is known to be the right one, and who asks it."""
 
     data_dir: Annotated[
         Path, Field(description="folder of a coordinator on this machine"), Written(envvar="THINWIRE_DATA_DIR")
     ] = Path("thinwire-data")
-    url: Annotated[str | None, Field(description="of the coordinator; or set THINWIRE_URL")] = None
+    url: Annotated[str | None, Field(description="of the coordinator; or set THINWIRE_URL, or log in")] = None
+    token_file: Annotated[
+        Path | None, Field(description="with an operator's or a reader's token; or set THINWIRE_TOKEN, or log in")
+    ] = None
     ca_file: Annotated[Path | None, Field(description="certificates to trust instead of the system's")] = None
 
 
@@ -69,9 +73,12 @@ def warn(view: RunView) -> None:
 def operator(at: Address) -> Iterator[Operator]:
     """Requests to the coordinator; what goes wrong ends the process with its exit code."""
     try:
-        client = Operator(find_url(at.url, at.data_dir), find_token(at.data_dir), ca_file=at.ca_file)
+        url, token, ca_file = find_login(at.url, at.token_file, at.data_dir, at.ca_file, kept_logins())
+        client = Operator(url, token, ca_file=ca_file)
     except NoAddressError as error:
         fail(str(error), Exit.USAGE)
+    except OSError as error:
+        fail(str(error), Exit.LOCAL)
     try:
         with failures_told():
             yield client

@@ -56,7 +56,7 @@ class InviteView(Message):
 
 
 class InviteList(Message):
-    """`GET /v1/invites`, by an operator: those that have not expired; used-up ones too."""
+    """`GET /v1/invites`, by an operator or a reader: those that have not expired; used-up ones too."""
 
     invites: list[InviteView]
 
@@ -78,6 +78,6 @@ class ClientView(Message):
 
 
 class ClientList(Message):
-    """`GET /v1/clients`, by an operator, by name."""
+    """`GET /v1/clients`, by an operator or a reader, by name."""
 
     clients: list[ClientView]
