@@ -46,6 +46,7 @@ from .serve.exchanges import ExchangeBook
 from .serve.figures import Figures
 from .serve.models import Models
 from .serve.noting import Noting
+from .serve.pages import build_pages
 from .serve.payloads import Payloads
 from .serve.presence import Presence
 from .serve.quotas import Limits, Quotas
@@ -128,7 +129,9 @@ class Service:
             max_bytes=settings.max_model_bytes, promised=lambda: self._uploads.promised_bytes,
         )  # fmt: skip
         reads = Reads(runs, exchanges, tasks, self.ledger, troubles, definitions, self.enrolment, self._presence)
+        self.pages = build_pages(database, reads, definitions, silent_after_s=settings.present_for_s)
         self._endpoints_take = (
+            *self.pages.parts,
             self.enrolment,
             self._presence,
             self._registrations,

@@ -1,4 +1,4 @@
-"""Who took part in the exchanges of a run, who did not, and why: tasks with their answers and when clients were heard."""
+"""Who took part in exchanges, who did not, and why: tasks with their answers and when their clients were heard."""
 
 from __future__ import annotations
 
@@ -100,9 +100,7 @@ class Participation:
             return rows, {row[0]: (row[1], row[2]) for row in connection.execute(spent)}
 
         rows, seconds = await self._database.read(work)
-        return [
-            Effort(row[0], row[1], row[2], row[3] or {}, *seconds.get(row[0], (0.0, 0.0))) for row in rows
-        ]
+        return [Effort(row[0], row[1], row[2], row[3] or {}, *seconds.get(row[0], (0.0, 0.0))) for row in rows]
 
 
 def _between(run: str, first: int, last: int) -> ColumnElement[bool]:

@@ -28,8 +28,8 @@ _DAY_S: Final = 86_400.0
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """A client's way through an exchange, in seconds from its opening: `download_s`, `train_s`, `upload_s` as far as
-    they are known; `wait_s`: from the answer's arrival to the end of the exchange. `straggler`: its answer took more
-    than half as long again as the middle one, or is not there.
+    they are known; `wait_s`: from the answer's arrival to the end of the exchange. `straggler`: it took, or takes
+    by now, more than half as long again as the middle one, or has not answered at all. `answered`: it has.
     """
 
     client: str
@@ -40,6 +40,7 @@ class Stretch:
     upload_s: float
     wait_s: float
     straggler: bool
+    answered: bool
 
     @property
     def busy_s(self) -> float:
@@ -88,7 +89,9 @@ class Attendances:
         missing = await self._participation.missing(row.id, first, last, _MOST_ROWS)
         return AttendanceList(
             exchanges=[
-                self._attendance(one, asked.get(one.exchange, 0), [who for who in missing if who.exchange == one.exchange])
+                self._attendance(
+                    one, asked.get(one.exchange, 0), [who for who in missing if who.exchange == one.exchange]
+                )
                 for one in rows
             ]
         )
@@ -101,8 +104,10 @@ class Attendances:
         )  # fmt: skip
 
     def _why(self, row: ExchangeRow, one: Missing) -> str:
-        end = row.closed_at if row.closed and row.closed_at is not None else self._clock()
-        silent = one.seen_at is None or one.seen_at < end - self._silent_after_s
+        # Of one that is over, whoever has not been heard since; who trains for long asks for nothing meanwhile.
+        closed_at = row.closed_at if row.closed else None
+        heard_by = self._clock() - self._silent_after_s if closed_at is None else closed_at
+        silent = one.seen_at is None or one.seen_at < heard_by
         since = "never heard" if one.seen_at is None else f"silent since {moment(one.seen_at, self._clock())}"
         if one.revoked:
             return "revoked"
@@ -140,11 +145,12 @@ class Attendances:
         arrivals = sorted(one.arrived_at - opened_at for one in efforts if one.arrived_at)
         usual = arrivals[len(arrivals) // 2] if arrivals else lasted
         return Timeline(
-            row.exchange, row.round, lasted, row.closed, [_stretch(one, opened_at, lasted, usual) for one in efforts]
-        )
+            row.exchange, row.round, lasted, row.closed,
+            [_stretch(one, opened_at, lasted, usual, closed=row.closed) for one in efforts],
+        )  # fmt: skip
 
 
-def _stretch(one: Effort, opened_at: float, lasted: float, usual: float) -> Stretch:
+def _stretch(one: Effort, opened_at: float, lasted: float, usual: float, *, closed: bool) -> Stretch:
     arrived = one.arrived_at is not None and one.arrived_at > 0
     took = min(max(0.0, (one.arrived_at or 0.0) - opened_at), lasted) if arrived else lasted
     download = min(one.download_s, took)
@@ -152,8 +158,8 @@ def _stretch(one: Effort, opened_at: float, lasted: float, usual: float) -> Stre
     upload = min(one.upload_s, took - download - train) if arrived else 0.0
     # What is left: its poll had not been told yet, or it says not how long it trained.
     before = took - download - train - upload
-    late = not arrived or took > 1.5 * usual
-    return Stretch(one.client, one.state, before, download, train, upload, lasted - took, late)
+    late = took > 1.5 * usual or (closed and not arrived)
+    return Stretch(one.client, one.state, before, download, train, upload, lasted - took, late, arrived)
 
 
 def sentence(counted: int, asked: int, absent: Collection[Absence], missing: int) -> str:

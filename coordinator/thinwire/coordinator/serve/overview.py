@@ -18,7 +18,7 @@ from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import AttendanceList, ExchangeMetrics, LedgerRow, RunView
 from thinwire.protocol.reasons import ProblemError
 
-from .attendance import Attendances, Timeline
+from .attendance import LATEST, Attendances, Timeline
 from .reads import Reads
 
 RUNS_A_PAGE: Final = 50
@@ -72,12 +72,12 @@ class ChainsOf:
 class Detail:
     """One run. `rounds`: as `rounds_of` has them, thinned out where they are many; `spent_bytes`: of its exchanges and
     of what belongs to none of them; `forecast_bytes`: what it will have cost at its end, if its rounds go on to cost
-    what the last ones did, None where no round is over or the run is.
+    what the last ones did, None where no round is over or the run is. `exchanges`: the latest closed ones.
     """
 
     run: RunView
     rounds: list[dict[str, Any]]
-    latest: ExchangeMetrics | None
+    exchanges: list[ExchangeMetrics]
     attendance: AttendanceList
     timeline: Timeline | None
     kinds: list[LedgerRow]
@@ -158,7 +158,7 @@ class Overviews:
         return Detail(
             run=view,
             rounds=[one.plain() for one in thinned(rounds)],
-            latest=metrics[-1] if metrics else None,
+            exchanges=metrics[-LATEST:],
             attendance=await self._attendances.of(row.id),
             timeline=await self._attendances.timeline(row.id, exchange, CLIENTS_SHOWN),
             kinds=kinds,

@@ -96,9 +96,9 @@ class Identity:
             scope[_IDENTITY] = self
             headers = Headers(scope=scope)
             presented = _presented(headers)
-            if presented is None and self._token_of is not None and (cookie := cookie_of(headers)):
-                if _is_of_its_own_page(scope["method"], headers):
-                    presented = await self._token_of(hash_of(cookie))
+            cookie = None if presented or self._token_of is None else cookie_of(headers)
+            if cookie and self._token_of is not None and _is_of_its_own_page(scope["method"], headers):
+                presented = await self._token_of(hash_of(cookie))
             scope[ASKER] = self.look_up(presented)
         await self._app(scope, receive, send)
 

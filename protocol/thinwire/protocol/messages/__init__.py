@@ -6,6 +6,7 @@ exist only in msgpack. Fields that are None are not written.
 
 from thinwire.protocol.fields import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 
+from .attendance import Absence, Attendance, AttendanceList
 from .enrolment import (
     ClientList,
     ClientView,
@@ -35,7 +36,10 @@ __all__ = [
     "LEDGER_KINDS",
     "MAX_INLINE_BYTES",
     "MAX_MESSAGE_BYTES",
+    "Absence",
     "AnswerMessage",
+    "Attendance",
+    "AttendanceList",
     "ChainsMessage",
     "ClientList",
     "ClientView",

@@ -1,0 +1,11 @@
+"""All pages."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from . import actions, login, runs, static
+
+router = APIRouter(include_in_schema=False)
+for pages in (runs, actions, login, static):
+    router.include_router(pages.router)
