@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .harness import METHODS, Chaos, HungError
 
-ROUNDS = {"fedavg": 40, "feddkd": 14, "progfed": 40, "sparse_masks": 40, "feddlr": 40, "fd_alu": 80}
+ROUNDS = {"fedavg": 40, "feddkd": 14, "progfed": 40, "sparse_masks": 40, "feddlr": 40, "fd_alu": 80, "seed_scalars": 40}
 """Of each run; runs follow each other until there have been enough kills."""
 WRONG = ("counted_twice", "acknowledged_lost", "counted_untold")
 COLUMNS = {

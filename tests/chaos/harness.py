@@ -50,6 +50,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "progfed": {"cohort": 3, "settings": {"warm-up": 1}},
     "sparse_masks": {"cohort": 2, "over-select": 1.5},
     "feddlr": {"cohort": 2, "settings": {"energy-up": 0.8}},
+    "seed_scalars": {"cohort": 2, "over-select": 1.5, "settings": {"steps": 2, "perturbations": 4}},
     # All are asked: what a client has trained stays in its memory, counted or not, and the replay knows contributors.
     "fd_alu": {"cohort": 3, "settings": {"local-rounds-per-exchange": 2, "batch-size": 4}},
 }

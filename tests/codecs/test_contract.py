@@ -95,7 +95,7 @@ def _within(text: str, x: Any, y: Any) -> bool:
 @pytest.mark.parametrize(
     "text",
     [
-        "delta", "cast(f16)", "cast(bf16)", "low_rank(0.9)", "low_rank(0.5, ends=False)", "top_k(0.25)",
+        "append", "delta", "cast(f16)", "cast(bf16)", "low_rank(0.9)", "low_rank(0.5, ends=False)", "top_k(0.25)",
         "random_k(0.25)", "quantise(8)", "quantise(4, rounding=nearest)", "soft_labels(8)", "soft_labels(12)",
         "pack_bits", "golomb", "golomb(7)", "entropy", "byte_shuffle(3)", "zstd(19)",
     ],

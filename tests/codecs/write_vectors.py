@@ -91,6 +91,7 @@ def cases() -> dict[str, tuple[str, Spec, Arrays, Arrays | None]]:
         "container-optional": ("", opened, {**rows, "mask": np.array([True, False, False, True])}, None),
         "cast-f16": ("cast(f16)", spec, numbers, None),
         "cast-bf16": ("cast(bf16)", spec, numbers, None),
+        "append": ("append", opened, rows, {"rows": rows["rows"][:1]}),
         "delta": ("delta", spec, numbers, reference),
         "byte_shuffle": ("byte_shuffle(4)", spec, numbers, None),
         "zstd-frame": ("zstd(9)", Spec.of({"z": np.zeros(400, "<f4")}), {"z": np.zeros(400, "<f4")}, None),

@@ -156,9 +156,27 @@ def test_an_answer_staged_before_the_end_is_offered_again_and_not_trained_again(
     script.says_problem("run-finished")
     client.process()
     first, second = client.answers()
-    assert (first.payload, first.metrics, first.examples) == (second.payload, second.metrics, second.examples)
+    assert (second.metrics, second.examples) == (first.metrics, first.examples)
+    assert (second.payload, second.received) == (None, digest_of(first.payload or b"")), "it may have arrived"
     assert _performed() == 1
     assert client.counted() == [1, 0]
+
+
+def test_an_answer_that_never_arrived_is_sent_when_it_was_asked_for(
+    client: ScriptedClient, server: CuttingServer
+) -> None:
+    script = Script(server)
+    script.says(message=script.task(0))
+    script.says_plan()
+    script.says_problem("token-invalid")
+    client.process(until=ProblemError)
+    for reason in ("answer-not-found", "bad-message"):  # the latter of a coordinator of before there was the question
+        script.says_problem(reason)
+        script.says_problem("token-invalid")
+        client.process(until=ProblemError)
+        *_, named, sent = client.answers()
+        assert (named.payload, sent.received) == (None, None)
+        assert sent.payload == client.answers()[0].payload
 
 
 def test_the_same_task_offered_again_gets_the_same_answer(client: ScriptedClient, server: CuttingServer) -> None:
@@ -171,12 +189,12 @@ def test_the_same_task_offered_again_gets_the_same_answer(client: ScriptedClient
     script.says_problem("run-finished")
     client.process()
     first, second = client.answers()
-    assert first.payload == second.payload
+    assert second.received == digest_of(first.payload or b"")
     assert _performed() == 1
     assert client.counted() == [1, 0], "counted once"
 
 
-def test_what_is_being_checked_is_asked_for_again_with_the_same_words(
+def test_what_is_being_checked_is_asked_for_again_by_its_name(
     client: ScriptedClient, server: CuttingServer, slept: list[float]
 ) -> None:
     script = Script(server)
@@ -188,8 +206,30 @@ def test_what_is_being_checked_is_asked_for_again_with_the_same_words(
     script.says_problem("run-finished")
     client.process()
     first, second, third = client.answers()
-    assert first == second == third
+    assert first.payload is not None
+    assert second == first.model_copy(update={"payload": None, "received": digest_of(first.payload)})
+    assert third == second
     assert slept == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("end", [HANGS_UP, 503, 504])
+def test_what_may_have_arrived_is_asked_about_before_it_is_sent_again(
+    end: int, client: ScriptedClient, server: CuttingServer
+) -> None:
+    """A coordinator that is slow, behind something on the way that does not wait for so long."""
+    script = Script(server)
+    script.says(message=script.task(0))
+    script.says_plan()
+    script.says(end)
+    script.says(end)
+    script.says(202)
+    script.says(message=VerdictMessage(verdict="accepted"))
+    script.says_problem("run-finished")
+    client.process()
+    first, *others = client.answers()
+    assert first.payload is not None
+    assert [(one.payload, one.received) for one in others] == 3 * [(None, digest_of(first.payload))]
+    assert client.counted() == [1, 0]
 
 
 @pytest.mark.parametrize(("value", "own_first", "travels"), [(0.0, True, False), (0.0, False, True), (2.0, True, True)])
@@ -256,12 +296,14 @@ def test_after_a_crash_the_verdict_is_asked_for_before_anything_is_sent_again(
 
 
 def _broken_off(client: ScriptedClient, server: CuttingServer) -> Script:
-    """The connection breaks behind each of three messages with a payload inside."""
+    """The connection breaks behind each of three messages with a payload inside, of which two do not arrive."""
     script = Script(server)
     script.says(message=script.task(0))
     script.says_plan()
-    for _ in range(3):
+    for _ in range(2):
         script.says(HANGS_UP)
+        script.says_problem("answer-not-found")
+    script.says(HANGS_UP)
     return script
 
 
@@ -281,7 +323,7 @@ def test_an_answer_whose_message_is_too_long_for_its_link_travels_by_itself(
     client: ScriptedClient, server: CuttingServer
 ) -> None:
     script = _broken_off(client, server)
-    script.says_problem("upload-not-found")
+    script.says_problem("answer-not-found")
     client.process(until=ProblemError)
     (upload,) = server.uploads.values()
     assert Chain().decode(bytes(upload), script.spec)["bias"][0] == 0.5

@@ -66,7 +66,7 @@ class Performed:
     def __call__(self, task: Task) -> StagedOutcome:
         chains = self.definition.chains(task.kind)
         seed = broadcast_seed(self.run.seed, task.round, task.step)
-        published = {name: publish(arrays, chains, seed=seed) for name, arrays in task.parts.items()}
+        published = {name: publish(a, chains, spec=task.spec(name), seed=seed) for name, a in task.parts.items()}
         plan = encode_message(self.definition.plan(task, {name: part.spec for name, part in published.items()}))
         self._plans.keep_plan(digest_of(plan), plan)
         self._count += 1
@@ -107,7 +107,7 @@ def spoilt(which: str) -> Callable[[Arrays], None]:
     ("method", "settings"),
     [
         ("fedavg", {}), ("feddlr", {}), ("feddkd", {}), ("progfed", {}), ("sparse_masks", {}),
-        ("fd_alu", {"classes": 3, "min-count": 1}),
+        ("fd_alu", {"classes": 3, "min-count": 1}), ("seed_scalars", {"steps": 3}),
     ],
 )  # fmt: skip
 def test_an_answer_that_is_not_finite_is_refused_and_the_data_are_named(
@@ -140,6 +140,19 @@ def test_a_metric_that_is_not_finite_is_told_and_counted(tmp_path: Path) -> None
     assert any("1 of 12 examples hold NaN" in line for line in performed.said)
     other = Performed(learner(), tmp_path / "other", "fedavg")
     assert "not_finite" not in other(other.first()).metrics
+
+
+def test_a_model_whose_units_have_died_is_told_of(tmp_path: Path) -> None:
+    performed = Performed(learner(), tmp_path, "fedavg", {"batch-size": 40})
+    task = performed.first()
+    assert "unmoved" not in performed(task).metrics
+    dead = {name: np.full_like(array, -1e3) if name == "0.bias" else array for name, array in task.arrays.items()}
+    for round_ in (2, 3):
+        metrics = performed(replace(task, round=round_, parts={"model": dead})).metrics
+        assert metrics["unmoved"] == 1
+    warnings = [line for line in performed.said if line.startswith("warning")]
+    assert any("moves no weight" in line for line in warnings)
+    assert len(set(warnings)) == len(warnings), "said when it begins, and not every time"
 
 
 def later(performed: Performed, spoil: Callable[[Array], Array]) -> Task:

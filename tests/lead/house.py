@@ -34,6 +34,7 @@ from thinwire.coordinator.records.tasks import OpenTask, Tasks
 from thinwire.coordinator.records.troubles import Troubles
 from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.coordinator.runs.rows import RunCommand, RunRow
+from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.local import LocalSignals
 from thinwire.machine.workers import Workers
 from thinwire.methods.definition import define
@@ -80,6 +81,7 @@ class House:
             self.workers,
             self.definitions,
             self.troubles,
+            Tally(),
             clock,
             terms,
         )

@@ -47,6 +47,7 @@ def normalised() -> nn.Module:
         ("feddkd", {"distil-steps": 1}),
         ("progfed", {}),
         ("sparse_masks", {"epochs": 1}),
+        ("seed_scalars", {"steps": 3}),
         ("fd_alu", {"classes": 3}),
         ("fd_alu", {"classes": 3, "knowledge": "proxy", "proxy-samples": 17}),
     ],

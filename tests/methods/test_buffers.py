@@ -238,7 +238,7 @@ class Backbone(nn.Module):
         return outputs
 
 
-@pytest.mark.parametrize("method", ["fedavg", "feddkd", "sparse_masks", "fd_alu"])
+@pytest.mark.parametrize("method", ["fedavg", "feddkd", "sparse_masks", "fd_alu", "seed_scalars"])
 def test_a_frozen_backbone_rests(method: str) -> None:
     """Its statistics do not travel, and no training changes them."""
     fleet = learners_of(Backbone, table)

@@ -9,8 +9,9 @@ import pytest
 
 from tests.methods.conftest import whole_methods
 from tests.methods.fleet import first_model, learners, run_settings, simulated
-from thinwire.methods.arrays import same_bits
+from thinwire.methods.arrays import Model, same_bits
 from thinwire.methods.model_file import model_bytes, read_model
+from thinwire.methods.seed_scalars.stored import expand_history, is_history
 from thinwire.methods.sparse_masks.masked_model import expand, is_packed
 
 KEPT_BY_CLIENTS = {"fd_alu"}
@@ -27,6 +28,12 @@ FLEET = learners(2, examples=120, architecture="digits_convnet")
 MODEL = first_model(FLEET)
 
 
+def in_full(found: Model) -> Model:
+    if is_history(found):
+        return expand_history(found, MODEL)
+    return expand(found) if is_packed(found) else found
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_file_has_the_accuracy_that_was_reported(tmp_path: Path, case: str) -> None:
     method, settings = CASES[case]
@@ -39,7 +46,7 @@ def test_the_file_has_the_accuracy_that_was_reported(tmp_path: Path, case: str) 
     assert list(found) == list(result.model)
     assert same_bits(found, result.model)
     for name, learner in FLEET.items():
-        learner.load(expand(found) if is_packed(found) else found)
+        learner.load(in_full(found))
         measured, reported = learner.evaluate(), result.exchanges[-1].metrics[name]
         assert {key: measured[key] for key in ("loss", "accuracy", "examples")} == {
             key: reported[key] for key in ("loss", "accuracy", "examples")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thinwire.methods.rounds import bytes_to_accuracy, evaluation_of, rounds_of
+from thinwire.operator.learning import learning_warnings
 from thinwire.operator.tables import final_measures, measure_table, measures, round_cells
 from thinwire.protocol.messages import ExchangeMetrics
 
@@ -91,3 +92,17 @@ def test_bits_are_of_payload_for_one_answer_and_parameter() -> None:
     assert one.bits_per_parameter(36) == (8 * 90 / (2 * 36), 8 * 180 / (2 * 36))
     assert round_cells(one, 36)[5] == "10/20"
     assert one.cost.framing == 30
+
+
+def test_a_run_that_learns_nothing_is_told_of() -> None:
+    exchanges = [_exchange(index, index + 1, 0, "train", accuracy, 0) for index, accuracy in enumerate((0.1, 0.7, 0.1))]
+    (said,) = learning_warnings(exchanges)
+    assert "after round 2 the model is no better" in said
+    assert "after round 1 it was loss 0.3 and accuracy 0.700" in said
+    exchanges[1].metrics["unmoved"] = 1.0
+    assert learning_warnings(exchanges) == [said], "it is over"
+    exchanges[2].metrics["unmoved"] = 1.0
+    assert "in round 3 training moves no weight" in learning_warnings(exchanges)[1]
+    exchanges[2].metrics["accuracy"] = 0.9
+    assert len(learning_warnings(exchanges)) == 1
+    assert not learning_warnings([])

@@ -64,10 +64,10 @@ def random_messages(kind: type[fields.Message], media_type: str) -> st.SearchStr
         values = _values(hints[name], media_type)
         given[name] = values
     if kind is messages.AnswerMessage:
-        one = st.just({}) | st.fixed_dictionaries({"upload": given["upload"]})
-        if media_type != JSON:
-            one |= st.fixed_dictionaries({"payload": given["payload"]})
-        del given["upload"], given["payload"]
+        sources = {name: given.pop(name) for name in ("payload", "upload", "received")}
+        if media_type == JSON:
+            del sources["payload"]
+        one = st.just({}) | st.one_of(*(st.fixed_dictionaries({name: it}) for name, it in sources.items()))
         return st.tuples(st.fixed_dictionaries(given), one).map(lambda pair: kind(**pair[0], **pair[1]))
     if "wire" in given:
         given["wire"] = st.just(WIRE_VERSION)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.serve.asking import asking, token_of
 from tests.serve.conftest import Play
 from tests.serve.house import House, reason_of
 from thinwire.coordinator.objects.objects import answer
 from thinwire.coordinator.records.clients import Client
 from thinwire.coordinator.serve import answers as module
 from thinwire.coordinator.wire.accounting import Account
-from thinwire.protocol.messages import AnswerMessage
+from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
+from thinwire.protocol.messages import AnswerMessage, VerdictMessage
 from thinwire.protocol.reasons import ProblemError
 
 Stage = Callable[[Play], None]
@@ -88,6 +92,105 @@ def test_while_it_is_checked_it_is_not_known_and_later_accepted(play: Stage, mon
     play(act)
 
 
+NAMED = AnswerMessage(examples=3, metrics={"loss": 0.5}, received=hashlib.sha256(b"arrays").digest())
+
+
+@pytest.mark.parametrize("slow", ["put", "arrive", "verdict"])
+def test_no_payload_crosses_twice_however_long_it_is_checked(
+    slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever takes its time: storing, noting, or deciding. The client asks ten times meanwhile, and hears of the
+    verdict for the first time after that.
+    """
+    monkeypatch.setattr(module, "CHECK_S", 0.01)
+
+    async def act() -> None:
+        async with House(tmp_path).open() as house, asking(house) as http:
+            ann, who = await token_of(house, "ann")
+            await house.run()
+            await house.exchange()
+            task = await house.ask(ann)
+            go_on = Gate(house, monkeypatch, slow)
+
+            async def post(message: AnswerMessage) -> httpx.Response:
+                headers = who | {"content-type": MSGPACK, "accept": MSGPACK}
+                return await http.post(f"/v1/tasks/{task}/answer", content=encode_message(message), headers=headers)
+
+            assert (await post(ANSWER)).status_code == 202
+            for _ in range(10):
+                assert (await post(NAMED)).status_code == 202
+            go_on()
+            await house.answers.close()
+            assert len(await house.answer_rows.undecided("run001", 0)) == 1
+            await house.decide(task, "accepted")
+            for verdict in ("accepted", "duplicate"):
+                reply = await post(NAMED)
+                assert decode_message(VerdictMessage, reply.content).verdict == verdict
+            (row,) = [row async for block in (await house.ledger.rows("run001")).blocks for row in block]
+            assert (row.requests, row.uplink_payload_bytes) == (13, len(b"arrays"))
+
+    asyncio.run(act())
+
+
+class Gate:
+    """Lets nothing through before it is called."""
+
+    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+        self._open = threading.Event()
+        if where == "put":
+            self._call: Callable[..., object] = house.objects.put
+            monkeypatch.setattr(house.objects, "put", self._behind)
+        elif where == "arrive":
+            self._call = house.database._commit
+            monkeypatch.setattr(house.database, "_commit", self._behind)
+
+    def __call__(self) -> None:
+        self._open.set()
+
+    def _behind(self, *args: object, **also: object) -> object:
+        assert self._open.wait(60)
+        return self._call(*args, **also)
+
+
+def test_an_answer_that_has_not_arrived_is_sent(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ARRIVES_S", 0.01)
+
+    async def act(house: House) -> None:
+        _, (task,) = await asked(house, "ann")
+        for message in (NAMED, AnswerMessage(examples=3, received=hashlib.sha256(b"others").digest())):
+            with pytest.raises(ProblemError) as caught:
+                await house.answers.answer("ann", task, message)
+            assert caught.value.reason == "answer-not-found"
+            monkeypatch.setattr(module, "CHECK_S", 0.01)
+            assert await house.answers.answer("ann", task, ANSWER) is None  # and another one of it is not here
+        assert await house.answers.answer("ann", task, NAMED) is None
+        await house.answer_rows.withdraw(task)  # what lies on the disk is damaged, say
+        with pytest.raises(ProblemError):
+            await house.answers.answer("ann", task, NAMED)
+        await house.decide(task, "late")
+        assert await house.answers.answer("ann", task, NAMED) == "late"
+
+    play(act)
+
+
+def test_a_question_that_overtakes_its_answer_waits_for_it(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent over a connection that then broke, it is read after the next connection's first request."""
+    monkeypatch.setattr(module, "ARRIVES_S", 60.0)
+
+    async def act(house: House) -> None:
+        _, (task,) = await asked(house, "ann")
+        async with house.deciding() as decided:
+            question = asyncio.create_task(house.answers.answer("ann", task, NAMED))
+            async with asyncio.timeout(60):
+                while task not in house.answers._expected:
+                    await asyncio.sleep(0)
+            assert await house.answers.answer("ann", task, ANSWER) == "accepted"
+            assert await question == "accepted"
+            assert decided == [task]
+
+    play(act)
+
+
 def test_where_nobody_decides_the_answer_is_given_up(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A damaged run waits for its operator; its client is not to send the same again and again meanwhile."""
     monkeypatch.setattr(module, "CHECK_S", 0.01)
@@ -96,7 +199,9 @@ def test_where_nobody_decides_the_answer_is_given_up(play: Stage, monkeypatch: p
         _, (task,) = await asked(house, "ann")
         await house.runs.set_state(house.leases["run001"], "paused", "storage-failed: torn", house.now, damaged=True)
         for _ in range(2):
-            assert await house.answers.answer("ann", task, ANSWER) == "late"
+            while (found := await house.answers.answer("ann", task, ANSWER)) is None:
+                await house.answers.close()  # it was still being stored
+            assert found == "late"
         assert await house.answer_rows.undecided("run001", 0) == []
         assert house.objects.names("answers") == []
         await house.runs.set_state(house.leases["run001"], "running", None, house.now, damaged=False)

@@ -61,7 +61,10 @@ def test_the_commands_of_the_readme_train_a_model(root: Path, free_port: int, tm
         coordinator.send_signal(signal.SIGINT)
         coordinator.communicate(timeout=30)
     assert coordinator.returncode == Exit.INTERRUPTED
-    assert "night" in shown
+    accuracies = [float(found) for found in re.findall(r"^ *(?:start|[1-3]) +(\d\.\d{4}) ", shown, re.MULTILINE)]
+    assert len(accuracies) == 4, shown
+    assert accuracies[0] < 0.2
+    assert accuracies[-1] > 0.85, "what the README shows learns"
     first, final = (load_file(tmp_path / name) for name in ("first.safetensors", "final.safetensors"))
     assert first.keys() == final.keys()
     assert any(np.any(first[name] != final[name]) for name in first)

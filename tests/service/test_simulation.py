@@ -37,6 +37,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "feddlr": {"energy-up": 0.8},
     "sparse_masks": {"epochs": 1, "lambda": 0.5},
     "progfed": {"schedule": [1, 1, 1], "warm-up": 1},
+    "seed_scalars": {"steps": 2, "perturbations": 2},
     "fd_alu": {"local-rounds-per-exchange": 2},
 }
 

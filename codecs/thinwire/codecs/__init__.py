@@ -3,6 +3,7 @@
 The byte layout of every codec is specified in `codecs/README.md`.
 """
 
+from .append import Append, grows
 from .chain import Chain
 from .container import container_pieces, max_container_bytes, pack_arrays, unpack_arrays
 from .errors import CODEC_REASONS, CodecError, CodecReason
@@ -15,6 +16,7 @@ __all__ = [
     "CODECS",
     "CODEC_REASONS",
     "DTYPES",
+    "Append",
     "Array",
     "ArrayCodec",
     "ArraySpec",
@@ -28,6 +30,7 @@ __all__ = [
     "Open",
     "Spec",
     "container_pieces",
+    "grows",
     "max_container_bytes",
     "pack_arrays",
     "unpack_arrays",

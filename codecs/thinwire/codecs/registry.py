@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from .append import Append
 from .byte_shuffle import ByteShuffle
 from .cast import Cast
 from .delta import Delta
@@ -22,7 +23,7 @@ from .zstd import Zstd
 CODECS: Final[Mapping[str, type[ArrayCodec] | type[BytesCodec]]] = {
     codec.name: codec
     for codec in (
-        Delta, LowRank, TopK, RandomK, SoftLabels, Quantise, Cast, PackBits, Golomb, Entropy,
+        Append, Delta, LowRank, TopK, RandomK, SoftLabels, Quantise, Cast, PackBits, Golomb, Entropy,
         ByteShuffle, Zstd,
     )
 }  # fmt: skip

@@ -24,6 +24,8 @@ def serve(settings: ServeSettings) -> None:
     from .server import serve as serve_until_signal
 
     def announce(url: str) -> None:
+        if settings.log_format == "json":
+            return  # the log says so itself
         place = f"--data-dir {settings.data_dir}"
         lines = (
             f"The coordinator listens at {url}; its folder is {settings.data_dir}",

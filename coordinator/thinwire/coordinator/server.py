@@ -7,7 +7,6 @@ import contextlib
 import errno
 import fcntl
 import json
-import logging
 import os
 import signal
 import socket
@@ -25,6 +24,7 @@ from thinwire.machine.memory import give_back_large_memory
 from thinwire.protocol.places import ADDRESS_FILE
 
 from .app import create_app
+from .logs import log_from
 from .service import Service
 from .settings import ServeSettings
 from .wire.connection import Terms, accept
@@ -37,6 +37,7 @@ GRACE_S: Final = 10
 """For requests that are being served when the process is told to stop."""
 BACKLOG: Final = 2048
 LOCK_FILE: Final = "coordinator.lock"
+_log = structlog.get_logger("thinwire.coordinator")
 
 
 class CannotServeError(Exception):
@@ -82,7 +83,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
 
     Raises: `CannotServeError`.
     """
-    _log_from(settings.log_level)
+    log_from(settings.log_level, settings.log_format)
     give_back_large_memory()
     with _alone(settings.data_dir), _listening(settings) as listener:
         url = _url(settings, listener)
@@ -95,6 +96,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
 
         def started() -> None:
             write_atomic(address, json.dumps({"url": url, "pid": os.getpid()}).encode(), fsync=False)
+            _log.info("listening", url=url, folder=str(settings.data_dir))
             announce(url)
 
         config = uvicorn.Config(
@@ -119,12 +121,6 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
         if service.failure:
             raise CannotServeError(f"the coordinator cannot start: {service.failure}")
         return server.started
-
-
-def _log_from(level: str) -> None:
-    """What the coordinator says, from this level on; what its libraries say only when everything is wanted."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
-    logging.basicConfig(level=logging.DEBUG if level == "debug" else logging.WARNING)
 
 
 def _terms(service: Service, settings: ServeSettings) -> Terms:

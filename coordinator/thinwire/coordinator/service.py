@@ -38,6 +38,7 @@ from .records.troubles import Troubles
 from .records.uploads import Uploads as UploadRows
 from .runs.definitions import Definitions
 from .runs.identity import fresh_id
+from .runs.tally import Tally
 from .serve.answers import Answers
 from .serve.commands import Commands
 from .serve.enrolment import Enrolment
@@ -83,6 +84,7 @@ class Service:
         objects, partials = self._objects, self._partials
         workers = self._workers = Workers(settings.workers)
         signals, definitions, troubles, clock = LocalSignals(), Definitions(), Troubles(), Clock()
+        tally = Tally()
         database = self._database = Database(data_dir / DATABASE)
         runs, exchanges, tasks = Runs(database), Exchanges(database), Tasks(database)
         self._presence_rows, self._payload_rows = PresenceRows(database), PayloadRows(database)
@@ -91,7 +93,7 @@ class Service:
 
         terms = Terms(fresh_id(), data_dir / "answers", settings.present_for_s, durable)
         self._leadership = build_leadership(
-            database, self.ledger, objects, signals, workers, definitions, troubles, clock, terms
+            database, self.ledger, objects, signals, workers, definitions, troubles, tally, clock, terms
         )
 
         noting, downloads = Noting(troubles, signals), Downloads(data_dir / "downloads")
@@ -143,7 +145,7 @@ class Service:
             downloads,
             Commands(runs, exchanges, definitions, objects, signals, workers, max_runs=settings.max_runs),
             Events(self._event_rows, reads, signals),
-            Figures(runs, exchanges, self.ledger, self._presence, objects, partials, workers),
+            Figures(runs, exchanges, self.ledger, tally, self._presence, objects, partials, workers),
             Payloads(self._payload_rows, tasks, objects, models),
         )
 

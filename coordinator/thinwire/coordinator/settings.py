@@ -61,6 +61,7 @@ class ServeSettings(Settings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error"
     )
+    log_format: Literal["text", "json"] = Field(default="text", description="text or json: one object a line")
     workers: int = Field(default=2, ge=1, le=64, description="threads that decode, hash and sum")
 
     @model_validator(mode="after")

@@ -76,7 +76,7 @@ class Agent:
         for memory in self._folder.runs():
             if memory.state.staged is not None:
                 self._say("offering again the answer staged before")
-                self._work_on(self._despite_disk(partial(self._deliver, memory, memory.state.staged)))
+                self._work_on(self._despite_disk(partial(self._deliver, memory, memory.state.staged, again=True)))
         ended: FinishedError | None = None
         pause_s = float(SHORTEST_POLL_S)
         while ended is None or forever:
@@ -96,9 +96,10 @@ class Agent:
     def _work_on(self, task: TaskMessage | None) -> None:
         while task is not None:
             memory = self._folder.run(task.run)
-            if memory.outcome(task.task) is None and not self._perform(task, memory):
+            again = memory.outcome(task.task) is not None
+            if not again and not self._perform(task, memory):
                 return
-            task = self._despite_disk(partial(self._deliver, memory, task.task))
+            task = self._despite_disk(partial(self._deliver, memory, task.task, again=again))
 
     def _perform(self, task: TaskMessage, memory: RunMemory) -> bool:
         """Whether the task has an outcome now, staged; False where another one is to be asked for."""
@@ -158,13 +159,15 @@ class Agent:
         self._missed = task.task, self._missed[1] + 1 if self._missed[0] == task.task else 1
         return self._missed[1]
 
-    def _deliver(self, memory: RunMemory, task: str) -> TaskMessage | None:
-        """Offers the outcome of this task until it has a verdict; promotes a memory; returns the next task, if any."""
+    def _deliver(self, memory: RunMemory, task: str, *, again: bool = False) -> TaskMessage | None:
+        """Offers the outcome of this task until it has a verdict; promotes a memory; returns the next task, if any.
+        `again`: it may have been offered before.
+        """
         outcome = memory.outcome(task)
         if outcome is None:
             return None
         try:
-            verdict = self._conversation.answer(memory, outcome)
+            verdict = self._conversation.answer(memory, outcome, again=again)
         except ProblemError as error:
             if error.reason not in _REFUSALS:
                 raise

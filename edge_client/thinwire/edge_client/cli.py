@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final
@@ -125,7 +126,9 @@ def model_export(
         from . import model
         from .join import learning_problem
 
-        model.export_state(learning_problem(problem), model.trained_model(file), seed, out)
+        learned = learning_problem(problem)
+        arrays = model.trained_model(file, partial(model.first_model, learned, seed))
+        model.export_state(learned, arrays, seed, out)
 
 
 @_command(model_app, "compact")
@@ -151,9 +154,10 @@ def model_compact(
 
         if energy is not None and tolerance is not None:
             raise ValueError("give --energy or --tolerance, not both")
+        learned = learning_problem(problem)
         arrays, words = model.compact_arrays(
-            learning_problem(problem),
-            model.trained_model(file),
+            learned,
+            model.trained_model(file, partial(model.first_model, learned, seed)),
             seed,
             energy=energy,
             tolerance=tolerance,
@@ -164,14 +168,23 @@ def model_compact(
 
 
 @_command(model_app, "expand")
-def model_expand(file: ModelFile, out: SafetensorsFile) -> None:
-    """Write the arrays of a model that is stored as a seed and a mask: for models trained with sparse_masks."""
+def model_expand(
+    file: ModelFile,
+    out: SafetensorsFile,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="the run's first model, a safetensors file: for models trained with seed_scalars"),
+    ] = None,
+) -> None:
+    """Write the arrays of a model that is stored as a seed and a mask, or as steps from its first model: for models
+    trained with sparse_masks or seed_scalars.
+    """
     with _told():
         from thinwire.methods.model_file import model_bytes
 
         from . import model
 
-        arrays = model.trained_model(file)
+        arrays = model.trained_model(file, None if start is None else partial(model.read_start, start))
         model.write_out(model_bytes(arrays), out)
         print(model.described(arrays))
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import httpcore
 
+from thinwire.protocol.identity import digest_of
 from thinwire.protocol.messages import (
     MAX_INLINE_BYTES,
     AnswerMessage,
@@ -34,12 +35,17 @@ _BREAKS: Final = 3
 """A message with a payload inside that breaks off so often is too long for this link."""
 _RESENT: Final = ("upload-not-found", "upload-incomplete", "digest-mismatch")
 """What is wrong with an upload that sending its bytes mends."""
-_NO_UPLOAD: Final = "000000"
-"""No upload has this id: an answer that names it asks what became of the same answer, sent before."""
+_UNHEARD_OF: Final = ("answer-not-found", "bad-message")
+"""To a question what became of an answer sent before; the latter of a coordinator of before there were such questions.
+"""
 _LONGEST_DETAIL: Final = 300
 _MOST_HELD: Final = 16
 _SHORT_POLL_S: Final = 5
 """Who answers after so long, in whatever words, or hangs up, has held a poll and not refused one."""
+
+
+class _TooLongError(BrokenError):
+    """Something on the way lets no message of this length through."""
 
 
 class Conversation:
@@ -82,40 +88,50 @@ class Conversation:
             try:
                 return self._transfer.persist(lambda: self._poll(message), breaks=_BREAKS if self._inline else None)
             except BrokenError as error:
-                self._payloads_apart(error)
+                self._payloads_apart(str(error))
 
     def fetch(self, digest: bytes, size: int | None, *, most: int = 1 << 36, kind: str = "payloads") -> bytes:
         """As `download`."""
         return download(self._transfer, digest, size, self._folder.partial, most=most, kind=kind)
 
-    def answer(self, memory: RunMemory, outcome: StagedOutcome) -> VerdictMessage:
-        """The verdict. An answer that may have arrived, before a crash or a broken connection, is asked about before
-        anything is sent again: its exchange may be closed, and its upload gone, because it has been counted.
+    def answer(self, memory: RunMemory, outcome: StagedOutcome, *, again: bool = False) -> VerdictMessage:
+        """The verdict. An answer that may have arrived, before a crash (`again`) or a broken connection, is asked about
+        before anything is sent again: its exchange may be closed, and its upload gone, because it has been counted.
         """
-        self.hold(len(outcome.payload or b""))
+        payload = outcome.payload
+        self.hold(len(payload or b""))
         link = self._link()
         self._folder.keep_link(*link)
         bare = AnswerMessage(examples=outcome.examples, metrics=dict(outcome.metrics), link=link)
+        named = bare if payload is None else bare.model_copy(update={"received": digest_of(payload)})
         known = memory.state.upload if memory.state.staged == outcome.task else None
+        asks, broken = again and payload is not None, 0
         while True:
-            inside = outcome.payload is not None and self._inline and len(outcome.payload) <= MAX_INLINE_BYTES
-            apart = outcome.payload is not None and not inside
-            if apart and known is None:
-                known = self._upload(memory, outcome.task, outcome.payload or b"")
-            message = bare.model_copy(
-                update={"payload": outcome.payload if inside else None, "upload": known if apart else None}
-            )
+            apart = payload is not None and not (self._inline and len(payload) <= MAX_INLINE_BYTES)
+            if apart and known is None and not asks:
+                known = self._upload(memory, outcome.task, payload or b"")
+            if apart and known is not None:
+                message = bare.model_copy(update={"upload": known})
+            else:
+                message = named if asks else bare.model_copy(update={"payload": payload})
             try:
-                return self._verdict(outcome.task, message)
+                return self._verdict(outcome.task, message, named)
             except BrokenError as error:
-                self._payloads_apart(error)
-                known = _NO_UPLOAD
+                broken += 1
+                asks = payload is not None
+                if message.payload is None or broken == _BREAKS or isinstance(error, _TooLongError):
+                    self._payloads_apart(str(error))
+                else:
+                    self._transfer.pause(broken, str(error))
             except ProblemError as error:
-                if error.reason not in _RESENT or not apart:
+                if message.received is not None and error.reason in _UNHEARD_OF:
+                    asks = False
+                elif apart and error.reason in _RESENT:
+                    if error.reason != "upload-incomplete":
+                        memory.remember_upload(None)
+                    known, asks = None, False
+                else:
                     raise
-                if error.reason != "upload-incomplete":
-                    memory.remember_upload(None)
-                known = None
 
     def decline(self, task: str, why: str) -> None:
         """Gives a task up that this client cannot do, so that nobody waits for it. Tried once: the client is about to
@@ -157,30 +173,39 @@ class Conversation:
             return self._transfer.known
         return not isinstance(error, ProblemError) or error.reason == "unavailable"
 
-    def _verdict(self, task: str, message: AnswerMessage) -> VerdictMessage:
-        """Raises: `BrokenError`; `ProblemError` also of what is mended by sending the bytes again."""
-        path, breaks = self._path(f"/v1/tasks/{task}/answer"), _BREAKS if self._inline else None
+    def _verdict(self, task: str, message: AnswerMessage, named: AnswerMessage) -> VerdictMessage:
+        """`named`: the same without its payload, which crosses once, however long it is checked. Raises: `BrokenError`,
+        at once where a payload may have crossed; `ProblemError` also of what is mended by sending the bytes again.
+        """
+        path = self._path(f"/v1/tasks/{task}/answer")
 
         def attempt() -> tuple[int, VerdictMessage | None, Reply]:
             try:
                 return self._transfer.ask("POST", path, VerdictMessage, message)
+            except ProblemError as error:
+                if message.payload is None or error.reason != "unavailable":
+                    raise
+                raise BrokenError(str(error)) from None  # a proxy, perhaps, that has waited for long enough
             except TooLargeError as error:
                 if message.payload is None:
                     raise
-                raise BrokenError(str(error)) from None
+                raise _TooLongError(str(error)) from None
 
         while True:
+            breaks = None if not self._inline else _BREAKS if message.payload is None else 1
             status, verdict, reply = self._transfer.persist(attempt, unless=_RESENT, breaks=breaks)
             if status != 202 and verdict is not None:
                 return verdict
+            if message.payload is not None:
+                message = named
             self._transfer.sleep(reply.retry_after_s or 1.0)
 
     def _upload(self, memory: RunMemory, task: str, payload: bytes) -> str:
         known = memory.state.upload if memory.state.staged == task else None
         return upload(self._transfer, task, payload, known=known, remember=memory.remember_upload)
 
-    def _payloads_apart(self, error: BrokenError) -> None:
-        self._say(f"{error}; from now on payloads travel by themselves")
+    def _payloads_apart(self, why: str) -> None:
+        self._say(f"{why}; from now on payloads travel by themselves")
         self._inline = False
 
     def _path(self, path: str, **query: int) -> str:

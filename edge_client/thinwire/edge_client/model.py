@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from thinwire.machine.files import write_atomic
 from thinwire.methods.arrays import Model
 from thinwire.methods.feddlr.compact import compact_model, smallest_energy
 from thinwire.methods.model_file import model_bytes, read_arrays
+from thinwire.methods.seed_scalars.stored import expand_history, is_history
 from thinwire.methods.sparse_masks.masked_model import expand, is_packed
 from thinwire.methods.tensors import load_arrays, model_arrays
 from thinwire.protocol.reasons import ProblemError
@@ -24,15 +25,26 @@ from .learner import Learner, fresh_model
 from .problems.problem_file import LearningProblem
 
 
-def trained_model(path: Path) -> Model:
-    """The arrays of a model as its problem has them, also where the file holds its seed and mask (`sparse_masks`).
-
-    Raises: `ValueError`, `OSError`.
+def trained_model(path: Path, start: Callable[[], Model] | None = None) -> Model:
+    """The arrays of a model as its problem has them, also where the file holds its seed and mask (`sparse_masks`), or
+    scalars (`seed_scalars`), which are steps from a `start`. Raises: `ValueError`, `OSError`, and what `start` raises.
     """
     try:
         arrays = read_arrays(path)
+        if is_history(arrays):
+            if start is None:
+                raise ValueError(f"{path} holds the steps from a first model: give that one with --start")
+            return expand_history(arrays, start())
         return expand(arrays) if is_packed(arrays) else arrays
     except (ProblemError, CodecError) as error:
+        raise ValueError(f"{path}: {error.detail}") from None
+
+
+def read_start(path: Path) -> Model:
+    """The arrays of a first model's file. Raises: `ValueError`, `OSError`."""
+    try:
+        return read_arrays(path)
+    except ProblemError as error:
         raise ValueError(f"{path}: {error.detail}") from None
 
 

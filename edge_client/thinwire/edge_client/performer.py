@@ -15,6 +15,7 @@ from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.quantities import in_bytes
 from thinwire.methods.arrays import check_finite, own_name
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
+from thinwire.methods.progress import UNMOVED
 from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.identity import broadcast_seed, client_seed, digest_of
@@ -27,6 +28,7 @@ from .memory.folder import Folder
 from .memory.records import TornRecordError
 from .memory.runs import RunMemory, StagedOutcome
 from .plans import MAX_PLAN_BYTES, CheckedPlan, check_plan
+from .progress import Progress
 
 _MAX_METRICS: Final = 12
 
@@ -80,6 +82,7 @@ class Performer:
         self._spec = spec_digest(learner.spec)
         self._plans: dict[bytes, CheckedPlan] = {}
         self._proved: set[bytes] = set()
+        self._progress = Progress(learner.spec, say)
 
     def perform(self, message: TaskMessage, memory: RunMemory) -> StagedOutcome:
         """Fetches and performs a task.
@@ -120,7 +123,8 @@ class Performer:
             raise TaskRefusedError(
                 "run-invalid", f"an answer of {len(payload)} bytes; this client sends at most {most}"
             )
-        metrics = _metrics(outcome, self._now_s() - begun)
+        unmoved = plan.kind != EVALUATE and self._progress.unmoved(message, outcome.answer.arrays)
+        metrics = _metrics(outcome, self._now_s() - begun, unmoved=unmoved)
         if unknown := sorted(set(outcome.answer.metrics) - set(metrics)):
             self._say(f"{', '.join(unknown)}: not told, since not finite or one too many")
             evaluation = self._learner.evaluation
@@ -130,6 +134,7 @@ class Performer:
             f"{_what(message, checked)}  {in_words(metrics)}  {metrics['seconds']:.1f} s  "
             f"answer {in_bytes(len(payload))}"
         )
+        self._progress.measured(message, metrics)
         return StagedOutcome(
             task=message.task,
             exchange=message.exchange,
@@ -174,7 +179,7 @@ class Performer:
                 if payload is None:
                     payload = self._payload(part, checked.chains.whole.bound(spec).max_payload_bytes)
                 parts[name] = receive(payload, spec, checked.chains, seed=seed)
-            elif name not in base or Spec.of(base[name]) != spec:
+            elif name not in base or not _fits(spec, base[name]):
                 raise TaskRefusedError("run-invalid", f"part {name!r} builds on one that this client does not hold")
             elif part.form == "held":
                 parts[name] = base[name]
@@ -223,20 +228,29 @@ class Performer:
         return self._fetch(part.digest, part.size)
 
 
+def _fits(spec: Spec, arrays: Arrays) -> bool:
+    """Whether a part that is held is one of this spec, whose dimensions may be open."""
+    try:
+        spec.check(arrays)
+    except CodecError:
+        return False
+    return list(spec) == list(arrays)
+
+
 def _what(message: TaskMessage, checked: CheckedPlan) -> str:
     plan = checked.message
     return "evaluation" if plan.kind == EVALUATE else f"round {message.round}/{plan.rounds} {plan.kind}"
 
 
-def _metrics(outcome: Outcome, seconds: float) -> dict[str, float]:
+def _metrics(outcome: Outcome, seconds: float, *, unmoved: bool) -> dict[str, float]:
     """At most twelve, finite; `not_finite`: how many were not, so that a round without a loss says why."""
     given = outcome.answer.metrics
     found = {name: float(value) for name, value in given.items() if math.isfinite(value)}
-    own = (
-        {"seconds": seconds}
-        if len(found) == len(given)
-        else {"not_finite": float(len(given) - len(found)), "seconds": seconds}
-    )
+    own = {"seconds": seconds}
+    if len(found) < len(given):
+        own["not_finite"] = float(len(given) - len(found))
+    if unmoved:
+        own[UNMOVED] = 1.0
     return {**dict(list(found.items())[: _MAX_METRICS - len(own)]), **own}
 
 

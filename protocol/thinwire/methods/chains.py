@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from thinwire.codecs import Chain
+from thinwire.codecs import Append, Chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,11 @@ class Chains:
     def plain() -> Chains:
         """Raw arrays in all directions: the baseline of every comparison."""
         return Chains()
+
+    @property
+    def follows_any(self) -> bool:
+        """Whether a broadcast part can be written against any older one of its name: what grows, `append`."""
+        return self.down.lossless and any(isinstance(codec, Append) for codec in self.down.array_codecs)
 
     @property
     def whole(self) -> Chain:

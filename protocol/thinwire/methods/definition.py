@@ -99,9 +99,9 @@ class Definition:
             task = self.server.task(state)
             if task is not None:
                 chains = self.chains(task.kind)
-                for arrays in task.parts.values():
-                    chains.down.bound(Spec.of(arrays))
-                    chains.whole.bound(Spec.of(arrays))
+                for part in task.parts:
+                    chains.down.bound(task.spec(part))
+                    chains.whole.bound(task.spec(part))
                 chains.up.bound(task.reply)
         except (CodecError, ValueError) as error:
             raise ProblemError("run-invalid", str(error)) from None

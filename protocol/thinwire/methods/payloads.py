@@ -31,12 +31,15 @@ class Part:
     delta: bytes | None = None
 
 
-def publish(arrays: Arrays, chains: Chains, *, base: Part | None = None, seed: int = 0) -> Part:
-    """The part to broadcast. `base`: the part of the same name in the previous exchange, as published.
+def publish(
+    arrays: Arrays, chains: Chains, *, spec: Spec | None = None, base: Part | None = None, seed: int = 0
+) -> Part:
+    """The part to broadcast. `spec`: of the arrays, where they have open dimensions; `base`: the part of the same name
+    in the previous exchange, as published.
 
     Raises: `CodecError` (`bad-spec`, `out-of-range`).
     """
-    spec = Spec.of(arrays)
+    spec = spec or Spec.of(arrays)
     if not chains.down.needs_reference:
         full = chains.down.encode(arrays, spec, seed=seed)
         decoded = arrays if chains.down.lossless else chains.down.decode(full, spec, seed=seed)
@@ -47,6 +50,14 @@ def publish(arrays: Arrays, chains: Chains, *, base: Part | None = None, seed: i
     decoded = arrays if chains.down.lossless else chains.down.decode(delta, spec, reference=base.arrays, seed=seed)
     full = chains.full.encode(decoded, spec, seed=seed)
     return Part(spec, decoded, full, delta if len(delta) < len(full) else None)
+
+
+def since(arrays: Arrays, spec: Spec, chains: Chains, rows: Mapping[str, int]) -> bytes:
+    """The delta of a part that only grows (`append`) for whoever holds an older one. `rows`: how many the arrays that
+    grow had then.
+    """
+    held = {name: array[: rows[name]] if name in rows else array for name, array in arrays.items()}
+    return chains.down.encode(arrays, spec, reference=held)
 
 
 def receive(

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from thinwire.codecs import Arrays, Chain, Spec
+from thinwire.codecs import Arrays, Chain, Spec, grows
 from thinwire.protocol.identity import broadcast_seed, client_seed, cohort_order
 from thinwire.protocol.settings import RunSettings
 
@@ -18,7 +18,7 @@ from .chains import Chains
 from .client_half import ClientHalf
 from .definition import define
 from .learner import Learner
-from .payloads import PRIVATE, Part, decode_answer, merge_parts, publish, receive
+from .payloads import PRIVATE, Part, decode_answer, merge_parts, publish, receive, since
 from .values import EVALUATE, Contribution, State, Task
 
 
@@ -32,13 +32,16 @@ class PreparedLearner(Learner, Protocol):
 
 @dataclass(slots=True)
 class Participant:
-    """A client: its half, its learner, its memory, and the parts of the last exchange it took part in."""
+    """A client: its half, its learner, its memory, and the parts of the last exchange it took part in, `held_forms`: as
+    they travel in full.
+    """
 
     half: ClientHalf[Any]
     learner: PreparedLearner
     memory: Arrays = field(default_factory=dict)
     held: Mapping[str, Arrays] = field(default_factory=dict)
     held_exchange: int = -1
+    held_forms: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,10 @@ class _Simulation:
         chains = self.definition.chains(task.kind)
         seed = broadcast_seed(self.run.seed, task.round, task.step)
         bases = self._before if chains.down.needs_reference else {}
-        parts = {name: publish(arrays, chains, base=bases.get(name), seed=seed) for name, arrays in task.parts.items()}
+        parts = {
+            name: publish(arrays, chains, spec=task.spec(name), base=bases.get(name), seed=seed)
+            for name, arrays in task.parts.items()
+        }
         total = self.server.reducer.zero()
         up = down = 0
         metrics: dict[str, Mapping[str, float]] = {}
@@ -155,20 +161,25 @@ class _Simulation:
     ) -> tuple[dict[str, Arrays], int]:
         """The parts as this client decodes them, and the bytes it needed."""
         client, index = self.participants[name], len(self.exchanges)
-        held = client.held if client.held_exchange == index - 1 else {}
+        is_previous = client.held_exchange == index - 1
         received: dict[str, Arrays] = {}
         size = 0
         for part_name, part in parts.items():
-            base = held.get(part_name)
-            if base is not None and self._before[part_name].full == part.full:
+            base = client.held.get(part_name)
+            if base is not None and client.held_forms[part_name] == part.full:
                 received[part_name] = base
                 continue
-            delta = None if base is None else part.delta
+            delta = part.delta if base is not None and is_previous else None
+            if base is not None and chains.follows_any:
+                rows = {array: len(base[array]) for array in part.arrays if grows(part.spec, array)}
+                delta = since(part.arrays, part.spec, chains, rows) if rows else delta
+                delta = None if delta is None or len(delta) > len(part.full) else delta
             payload = part.full if delta is None else delta
             size += len(payload)
             known = None if delta is None else base
             received[part_name] = receive(payload, part.spec, chains, base=known, seed=seed)
         client.held, client.held_exchange = received, index
+        client.held_forms = {part_name: part.full for part_name, part in parts.items()}
         return received, size
 
     def _private(self, state: State, task: Task, name: str, chains: Chains) -> tuple[dict[str, Arrays], int]:

@@ -34,7 +34,8 @@ class Task:
     array names are unique over all parts. On the server these are the exact arrays, on a client the decoded ones.
     `reply`: the arrays an answer must hold. `cohort`: "new" is sampled for this exchange, "same" is exactly the
     clients whose answers counted in the previous exchange of this round. `options`: what changes from task to
-    task (a learning rate, say); what is constant belongs in the settings.
+    task (a learning rate, say); what is constant belongs in the settings. `specs`: of parts whose arrays have open
+    dimensions, by part; what a part holds says the rest.
     """
 
     round: int
@@ -44,6 +45,11 @@ class Task:
     reply: Spec
     cohort: CohortRule = "new"
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    specs: Mapping[str, Spec] = field(default_factory=dict)
+
+    def spec(self, part: str) -> Spec:
+        """Of a part of `parts`, as the plan has it."""
+        return self.specs.get(part) or Spec.of(self.parts[part])
 
     @property
     def arrays(self) -> dict[str, Any]:

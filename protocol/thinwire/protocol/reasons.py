@@ -62,6 +62,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "task-not-found": Reason(404, False, "No open task of yours has this id. Register again."),
     "answer-invalid": Reason(422, False, "The answer does not fit the task: wrong arrays, values or sizes."),
     "payload-invalid": Reason(422, False, "The payload cannot be decoded by the task's chain."),
+    "answer-not-found": Reason(404, False, "No such answer to this task has arrived. Send its payload."),
     "upload-not-found": Reason(404, False, "No upload has this id, or it has expired. Create a new one."),
     "upload-offset": Reason(409, True, "The offset is not where the upload stands. Ask with HEAD and go on there."),
     "upload-incomplete": Reason(409, True, "The upload has not arrived completely. Send the rest first."),

@@ -17,6 +17,7 @@ from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.records.tasks import Tasks
 from thinwire.coordinator.records.troubles import Troubles
 from thinwire.coordinator.runs.definitions import Definitions
+from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.workers import Workers
 
@@ -54,6 +55,7 @@ def build_leadership(
     workers: Workers,
     definitions: Definitions,
     troubles: Troubles,
+    tally: Tally,
     clock: Clock,
     terms: Terms,
 ) -> Leadership:
@@ -62,14 +64,14 @@ def build_leadership(
     tasks, answers = Tasks(database), Answers(database)
     opening = Opening(exchanges, ledger, objects, workers, clock, terms.spool)
     asking = Asking(tasks, Presence(database), objects, signals, workers, clock, terms.present_for_s)
-    deciding = Deciding(tasks, answers, troubles, objects, signals, workers, clock, durable=terms.durable)
-    closing = Closing(runs, exchanges, Payloads(database), ledger, objects, signals, workers, clock)
+    deciding = Deciding(tasks, answers, troubles, tally, objects, signals, workers, clock, durable=terms.durable)
+    closing = Closing(runs, exchanges, Payloads(database), ledger, tally, objects, signals, workers, clock)
     repairing = Repairing(objects)
     restoring = Restoring(exchanges, tasks, answers, definitions, opening, deciding, repairing, workers, clock)
     moving = Moving(runs, opening, asking, closing, signals, workers, clock)
 
     def leader(lease: Lease) -> Leader:
-        hearing = Hearing(lease.run, runs, tasks, answers, troubles, deciding, signals)
+        hearing = Hearing(lease.run, runs, tasks, answers, troubles, tally, deciding, signals, clock)
         return Leader(lease, runs, exchanges, troubles, restoring, hearing, moving, signals, clock)
 
     return Leadership(runs, Leases(database), leader, signals, clock, terms.holder)

@@ -16,6 +16,7 @@ from thinwire.coordinator.records.payloads import Payloads
 from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.runs.budget import Past
 from thinwire.coordinator.runs.metrics import weighted_metrics
+from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.workers import Workers
@@ -27,6 +28,7 @@ from thinwire.protocol.reasons import ProblemError
 from .clock import Clock
 from .current import Current, Led, Predecessor
 
+_TOLD = frozenset({"accuracy", "dice", "loss"})
 _log = structlog.get_logger("thinwire.coordinator")
 
 
@@ -39,6 +41,7 @@ class Closing:
         exchanges: Exchanges,
         payloads: Payloads,
         ledger: Ledger,
+        tally: Tally,
         objects: Objects,
         signals: Signals,
         workers: Workers,
@@ -48,6 +51,7 @@ class Closing:
         self._exchanges = exchanges
         self._payloads = payloads
         self._ledger = ledger
+        self._tally = tally
         self._objects = objects
         self._signals = signals
         self._workers = workers
@@ -105,11 +109,18 @@ class Closing:
             metrics=weighted_metrics(current.metrics_by_slot.values(), settings.max_examples),
         )
         await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall())
+        self._tally.exchanges[led.id].add(figures.seconds)
+        task, asked = current.published.task, len(exchange.slots)
+        _log.info(
+            "exchange closed", run=settings.name, id=led.id, exchange=current.index, kind=task.kind, round=task.round,
+            of=settings.rounds, answers=figures.answers, asked=asked, seconds=round(figures.seconds, 3),
+            **{name: round(value, 4) for name, value in figures.metrics.items() if name in _TOLD},
+        )  # fmt: skip
         led.method_state, led.index, led.current = state, current.index + 1, None
         builds_on = led.definition.builds_on_broadcasts
         broadcast = current.published.broadcast
         led.predecessor = Predecessor(broadcast if builds_on else broadcast.without_arrays(), exchange.contributors)
-        led.history.append(Past(current.index, current.published.task.round, current.published.task.kind))
+        led.history.append(Past(current.index, task.round, task.kind))
         await self._release(led, current)
 
     async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
@@ -120,6 +131,7 @@ class Closing:
         if arrays is not None:
             model = await self._workers.run(self._put_model, led, arrays)
         await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall())
+        _log.info("run finished", run=led.definition.run.name, id=led.id, outcome=outcome, reason=reason)
         led.state, led.orders.command = "finished", None
         led.current, led.predecessor = None, Predecessor()
         if current is not None:

@@ -22,6 +22,7 @@ from thinwire.coordinator.records.troubles import Troubles
 from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.metrics import Told
 from thinwire.coordinator.runs.rows import AnswerRow
+from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.files import read_mapped
 from thinwire.machine.workers import Workers
@@ -46,6 +47,7 @@ class Deciding:
         tasks: Tasks,
         answers: Answers,
         troubles: Troubles,
+        tally: Tally,
         objects: Objects,
         signals: Signals,
         workers: Workers,
@@ -56,6 +58,7 @@ class Deciding:
         self._tasks = tasks
         self._answers = answers
         self._troubles = troubles
+        self._tally = tally
         self._objects = objects
         self._signals = signals
         self._workers = workers
@@ -160,9 +163,12 @@ class Deciding:
         detail: str | None = None,
     ) -> bool:
         count, now = current.exchange.count("accepted"), self._clock.wall()
-        return await self._tasks.verdict(
+        decided = await self._tasks.verdict(
             led.lease, row.task, state, reason, detail, count, now, durable=self._durable and state == "accepted"
         )
+        if decided and state != "open":
+            self._tally.answer(led.id, state, now)
+        return decided
 
     def _told(self, led: Led, row: AnswerRow) -> None:
         self._signals.publish(f"task:{row.task}")

@@ -12,9 +12,11 @@ from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.records.tasks import Tasks
 from thinwire.coordinator.records.troubles import Troubles
 from thinwire.coordinator.runs.rows import AnswerRow
+from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Hint, Signals, Subscription
 from thinwire.protocol.reasons import ProblemError
 
+from .clock import Clock
 from .current import Current, Led
 from .deciding import Deciding
 
@@ -33,16 +35,20 @@ class Hearing:
         tasks: Tasks,
         answers: Answers,
         troubles: Troubles,
+        tally: Tally,
         deciding: Deciding,
         signals: Signals,
+        clock: Clock,
     ) -> None:
         self._run = run
         self._runs = runs
         self._tasks = tasks
         self._answers = answers
         self._troubles = troubles
+        self._tally = tally
         self._deciding = deciding
         self._signals = signals
+        self._clock = clock
         self._commanded = True
         self._listening = False
         self._arrived: set[str] | None = None  # tasks with an answer; None: whichever there are
@@ -109,6 +115,7 @@ class Hearing:
                     current.exchange.lose(client)
                 if row.reason == "declined":
                     current.asked.declined[client] = row.detail or ""
+                    self._tally.answer(self._run, "declined", self._clock.wall())
                     _log.warning("task declined", run=self._run, client=client, detail=row.detail)
             self._changed.discard(task)
 
@@ -127,6 +134,7 @@ class Hearing:
                 self._checks[row.task] = asyncio.create_task(deciding, name=f"decide-{row.task}")
         self._verify = False
         for task in (arrived or set()) - self._checks.keys():
+            self._tally.answer(self._run, "late", self._clock.wall())
             self._signals.publish(f"task:{task}")  # too late for this exchange
 
     async def _decide(self, led: Led, current: Current, row: AnswerRow, *, verify: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.runs.rows import RunCommand
 from thinwire.coordinator.runs.standing import Move, People, Standing
@@ -16,6 +18,7 @@ from .current import Current, Led
 from .opening import Opening
 
 _LONGEST_REASON = 1000
+_log = structlog.get_logger("thinwire.coordinator")
 
 
 class Moving:
@@ -129,6 +132,7 @@ class Moving:
         self, led: Led, state: RunState, reason: str | None, *, obeyed: RunCommand | None = None
     ) -> None:
         await self._runs.set_state(led.lease, state, reason, self._clock.wall(), obeyed=obeyed)
+        _log.info(f"run {state}", run=led.definition.run.name, id=led.id, reason=reason)
         led.state = state
         if obeyed is not None:
             # Another command may have taken its place: the row says.

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from thinwire.codecs import Arrays, Spec
+from thinwire.codecs import Arrays, Chain, Spec, grows
 from thinwire.methods.chains import Chains
-from thinwire.methods.payloads import Part, merge_parts, publish, receive
+from thinwire.methods.payloads import Part, merge_parts, publish, receive, since
 from thinwire.methods.values import Task
 from thinwire.protocol.identity import broadcast_seed
 from thinwire.protocol.messages import MAX_INLINE_BYTES, PartMessage
@@ -43,6 +43,30 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """Of a part that only grows: the rows of its arrays, and the chains of its forms, so that whoever holds an older
+    one can be given what came since.
+    """
+
+    rows: Mapping[str, int]
+    down: Chain
+    full: Chain
+
+    @staticmethod
+    def of(arrays: Arrays, spec: Spec, chains: Chains) -> Growth | None:
+        """None where no array of the part grows."""
+        rows = {name: len(array) for name, array in arrays.items() if grows(spec, name)}
+        return Growth(rows, chains.down, chains.full) if rows and chains.follows_any else None
+
+    def to_plain(self) -> list[Any]:
+        return [dict(self.rows), self.down.to_plain(), self.full.to_plain()]
+
+    @staticmethod
+    def from_plain(plain: list[Any]) -> Growth:
+        return Growth(plain[0], Chain.from_plain(plain[1]), Chain.from_plain(plain[2]))
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """One part: the arrays as every receiver decodes them, and its forms."""
 
@@ -50,6 +74,7 @@ class Published:
     arrays: Arrays
     full: Form
     delta: Form | None
+    growth: Growth | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +105,10 @@ class Broadcast:
         return Broadcast({name: replace(part, arrays={}) for name, part in self.parts.items()})
 
     def to_plain(self) -> list[Any]:
-        """What the row of the exchange keeps: name, spec, full form, delta form of each part."""
+        """What the row of the exchange keeps of each part: name, spec, full form, delta form, growth where it grows."""
         return [
             [name, part.spec.to_plain(), part.full.to_plain(), part.delta and part.delta.to_plain()]
+            + ([] if part.growth is None else [part.growth.to_plain()])
             for name, part in self.parts.items()
         ]
 
@@ -93,9 +119,11 @@ def publish_task(task: Task, chains: Chains, seed: int, base: Broadcast | None, 
     for name, arrays in task.parts.items():
         before = base.parts.get(name) if base is not None else None
         known = None if before is None else Part(before.spec, before.arrays, b"")
-        part = publish(arrays, chains, base=known, seed=broadcast_seed(seed, task.round, task.step))
+        spec = task.spec(name)
+        part = publish(arrays, chains, spec=spec, base=known, seed=broadcast_seed(seed, task.round, task.step))
         delta = None if part.delta is None else Form.of(part.delta, keep)
-        parts[name] = Published(part.spec, part.arrays, Form.of(part.full, keep), delta)
+        growth = Growth.of(part.arrays, spec, chains)
+        parts[name] = Published(spec, part.arrays, Form.of(part.full, keep), delta, growth)
     return Broadcast(parts)
 
 
@@ -104,16 +132,17 @@ def reload_broadcast(plain: list[Any], chains: Chains, seed: int, content: Conte
     raises.
     """
     parts = {}
-    for name, spec_plain, full_plain, delta_plain in plain:
+    for name, spec_plain, full_plain, delta_plain, *_ in plain:
         spec, full = Spec.from_plain(spec_plain), Form.from_plain(full_plain)
         delta = None if delta_plain is None else Form.from_plain(delta_plain)
-        parts[name] = Published(spec, receive(content(full.digest), spec, chains, seed=seed), full, delta)
+        arrays = receive(content(full.digest), spec, chains, seed=seed)
+        parts[name] = Published(spec, arrays, full, delta, Growth.of(arrays, spec, chains))
     return Broadcast(parts)
 
 
 def digests_of(plain: list[Any]) -> Iterator[bytes]:
     """The payloads that a stored broadcast names."""
-    for _, _, full, delta in plain:
+    for _, _, full, delta, *_ in plain:
         yield bytes.fromhex(full[0])
         if delta is not None:
             yield bytes.fromhex(delta[0])
@@ -121,21 +150,50 @@ def digests_of(plain: list[Any]) -> Iterator[bytes]:
 
 def names_of(plain: list[Any]) -> dict[str, bytes]:
     """`Broadcast.names` of a stored broadcast."""
-    return {name: bytes.fromhex(full[0]) for name, _, full, _ in plain}
+    return {name: bytes.fromhex(full[0]) for name, _, full, *_ in plain}
+
+
+def grown(parts: list[Any], older: list[Any], content: Content) -> dict[str, bytes]:
+    """Part -> its delta for whoever holds the parts of this older exchange of the run, of those that only grow.
+
+    Raises what `content` raises.
+    """
+    had = {part[0]: Growth.from_plain(part[4]) for part in older if len(part) > 4}
+    found = {}
+    for name, spec_plain, full_plain, _, *rest in parts:
+        if not rest or name not in had:
+            continue
+        spec, growth = Spec.from_plain(spec_plain), Growth.from_plain(rest[0])
+        chains = Chains(down=growth.down, full=growth.full)
+        arrays = receive(content(Form.from_plain(full_plain).digest), spec, chains)
+        found[name] = since(arrays, spec, chains, had[name].rows)
+    return found
 
 
 def part_messages(
-    parts: list[Any], held: Mapping[str, bytes], *, is_previous: bool, inline: bool, content: Content
+    parts: list[Any],
+    held: Mapping[str, bytes],
+    *,
+    is_previous: bool,
+    inline: bool,
+    content: Content,
+    since: Mapping[str, bytes] | None = None,
 ) -> list[PartMessage]:
     """The parts of a stored broadcast as one client gets them. `held`: part -> digest of what it holds, of the previous
-    exchange or an older one; `inline`: whether small parts may travel inside the message. Raises what `content` raises.
+    exchange or an older one; `inline`: whether small parts may travel inside the message; `since`: part -> what has
+    been added to what it holds (`grown`). Raises what `content` raises.
     """
     room = MAX_INLINE_BYTES if inline else -1
     messages = []
-    for name, _, full_plain, delta_plain in parts:
+    for name, _, full_plain, delta_plain, *_ in parts:
         full = Form.from_plain(full_plain)
         if held.get(name) == full.digest:
             messages.append(PartMessage(form="held"))
+            continue
+        added = (since or {}).get(name)
+        if added is not None and len(added) <= min(room, full.size):
+            room -= len(added)
+            messages.append(PartMessage(form="delta", inline=added))
             continue
         delta = Form.from_plain(delta_plain) if delta_plain is not None and is_previous and name in held else None
         form = delta or full

@@ -30,6 +30,8 @@ CHECK_S: Final = 15.0
 """A check that takes longer is answered with 202; the client asks again. Where a thousand answer at once the last waits
 for all others, and to ask again costs as much as to answer: five times over, with 2 s.
 """
+ARRIVES_S: Final = 1.0
+"""What a client has sent may be read after its question what became of it, which came by another connection."""
 _MOST_UNSURE: Final = 1 << 16
 
 
@@ -65,11 +67,13 @@ class Answers:
         self._durable = durable
         self._clock = clock
         self._arriving: dict[str, asyncio.Task[TaskRow]] = {}
+        self._expected: dict[str, asyncio.Event] = {}
         self._unsure: OrderedDict[str, None] = OrderedDict()
 
     async def answer(self, client: str, task: str, message: AnswerMessage) -> Verdict | None:
         """What became of it; None while it is still being checked. Raises: `task-not-found`, `answer-invalid`,
-        `payload-invalid`, `digest-mismatch`, `upload-not-found`, `upload-incomplete`, `storage-failed`, `storage-full`.
+        `payload-invalid`, `digest-mismatch`, `answer-not-found`, `upload-not-found`, `upload-incomplete`,
+        `storage-failed`, `storage-full`.
         """
         if message.link is not None:
             self._ledger.report_link(client, *message.link)
@@ -78,11 +82,16 @@ class Answers:
             row = await self._tasks.get(task, client)
             waited = row.state == "open" or task in self._unsure
             if row.state == "open":
-                arriving = self._arriving.get(task) or self._arrive(row, message)
-                await asyncio.wait({arriving}, timeout=CHECK_S)
-                if not arriving.done():
-                    return await self._not_yet(row)
-                row = arriving.result()
+                arriving = self._arriving.get(task)
+                if arriving is None and message.received is None:
+                    arriving = self._arrive(row, message)
+                elif arriving is None:
+                    arriving = await self._sent_before(row, message.received or b"")
+                if arriving is not None:
+                    await asyncio.wait({arriving}, timeout=CHECK_S)
+                    if not arriving.done():
+                        return await self._not_yet(row)
+                    row = arriving.result()
             while row.state == "open":
                 hints = await heard.wait(max(0.0, until - time.monotonic()))
                 row = await self._tasks.get(task, client)
@@ -130,10 +139,32 @@ class Answers:
 
     # -- storing ----------------------------------------------------------------------------------------------
 
+    async def _sent_before(self, row: TaskRow, digest: bytes) -> asyncio.Task[TaskRow] | None:
+        """The answer with this digest, which its client has sent before, where it is arriving; None where it has
+        arrived, or its task is decided. Raises: `answer-not-found`, `storage-failed`.
+        """
+        for waits in (True, False):
+            noted = await self._rows.undecided(row.run, row.exchange, {row.id})
+            if noted and noted[0].digest == digest:
+                return None
+            if noted or not waits:
+                break
+            expected = self._expected.setdefault(row.id, asyncio.Event())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(expected.wait(), ARRIVES_S)
+            self._expected.pop(row.id, None)
+            if (arriving := self._arriving.get(row.id)) is not None:
+                return arriving
+        if (await self._tasks.get(row.id, row.client)).state != "open":
+            return None
+        raise ProblemError("answer-not-found")
+
     def _arrive(self, row: TaskRow, message: AnswerMessage) -> asyncio.Task[TaskRow]:
         """Goes on when whoever asked has gone. A failure is not remembered: the client may send the answer again."""
         arriving = asyncio.create_task(self._keep(row, message), name=f"arrive-{row.id}")
         self._arriving[row.id] = arriving
+        if (expected := self._expected.get(row.id)) is not None:
+            expected.set()
 
         def ended(done: asyncio.Task[TaskRow]) -> None:
             del self._arriving[row.id]

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from thinwire.coordinator.objects.objects import Objects, checkpoint, model
 from thinwire.coordinator.objects.states import put_state
 from thinwire.coordinator.records.exchanges import Exchanges
@@ -21,6 +23,7 @@ from thinwire.methods.values import State
 from thinwire.protocol.messages import RunRequest
 from thinwire.protocol.reasons import ProblemError
 
+_log = structlog.get_logger("thinwire.coordinator")
 COMMAND_S: Final = 10.0
 """An operator's request waits this long for its command to be carried out."""
 
@@ -65,6 +68,10 @@ class Commands:
         except BaseException:
             await self._workers.run(self._objects.delete, [checkpoint(definition.id, 0)])
             raise
+        _log.info(
+            "run created", run=settings.name, id=row.id, method=settings.method, group=row.group,
+            rounds=settings.rounds, cohort=settings.cohort,
+        )  # fmt: skip
         self._definitions.add(definition)
         self._signals.publish("runs", row.id)
         self._signals.publish(f"group:{row.group}", row.id)

@@ -146,6 +146,8 @@ class Enrolment:
         code = fresh_secret()
         expires_at = None if wanted.expires_in_s is None else self._clock() + wanted.expires_in_s
         await self._invites.issue(hash_of(code), wanted.group, wanted.role, wanted.uses, expires_at)
+        digits = hash_of(code).hex()[:SHORT_DIGITS]
+        _log.info("invite made", invite=digits, role=wanted.role, group=wanted.group, uses=wanted.uses)
         return Invite(invite=code, group=wanted.group, role=wanted.role, uses=wanted.uses)
 
     async def invites(self) -> InviteList:
@@ -167,6 +169,7 @@ class Enrolment:
         """
         if not await self._invites.void(digits):
             raise ProblemError("not-found", f"no invite is in force whose name begins with {digits[:64]!r}")
+        _log.info("invite void", invite=digits)
 
     async def enrol(self, wanted: EnrolmentMessage) -> Enrolled:
         """Raises: `invite-invalid`, `name-taken`, `too-many-requests`, `storage-failed`, `storage-full`.
@@ -176,7 +179,10 @@ class Enrolment:
         """
         await self.save()  # an unused token could be asked for again
         name, token = wanted.name or self._free_name(), fresh_secret()
-        client = await self._rows.enrol(name, hash_of(wanted.invite), hash_of(token), self._clock(), self._max_clients)
+        invite = hash_of(wanted.invite)
+        client = await self._rows.enrol(name, invite, hash_of(token), self._clock(), self._max_clients)
+        digits = invite.hex()[:SHORT_DIGITS]
+        _log.info("enrolled", client=name, role=client.role, group=client.group, invite=digits)
         return self._changed(client, token)
 
     async def rotate(self, name: str, presented: bytes | None) -> Enrolled:
@@ -196,7 +202,9 @@ class Enrolment:
                 raise ProblemError("not-allowed", "a client asks for its own token")
         await self.save()
         token = fresh_secret()
-        return self._changed(await self._rows.rotate(name, presented, hash_of(token)), token)
+        client = await self._rows.rotate(name, presented, hash_of(token))
+        _log.info("token replaced", client=name)
+        return self._changed(client, token)
 
     def _changed(self, client: Client, token: str) -> Enrolled:
         self._remember(client)
@@ -223,6 +231,7 @@ class Enrolment:
         if client is None:
             raise ProblemError("not-found", f"no client is named {name[:64]!r}")
         runs = await self._rows.revoke(name, self._clock(), invite=invite)
+        _log.info("revoked", client=name, with_invite=invite)
         self._remember(replace(self.clients[name], revoked=True))
         self._tell(name)
         for run in runs:
@@ -239,6 +248,7 @@ class Enrolment:
         except OSError:
             await self._secrets.put(OPERATOR, self._operator)
             raise
+        _log.info("operator's token replaced")
         self._operator = hash_of(token)
         self._signals.publish("access", OPERATOR)
         return OperatorToken(token=token)

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import get_args
+from typing import Final, get_args
 
 from thinwire.coordinator.objects.objects import Objects
 from thinwire.coordinator.objects.partial import Partials
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.runs.rows import RunRow
+from thinwire.coordinator.runs.tally import Durations, Outcome, Tally
 from thinwire.machine.workers import Workers
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.fields import RunState
 from thinwire.protocol.messages import LedgerKind
 
 from .presence import Presence
+
+SHOWN_FOR_S: Final = 86_400.0
+"""A run has figures of its own this long after its end: whoever looks once a minute has seen the last of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """A run that goes on, or was over a short time ago. `accuracy`: of the newest model that was measured, None where
+    the last exchange measured none; `loss` likewise. `answers`, `exchanges`: since this process started.
+    """
+
+    name: str
+    method: str
+    state: RunState
+    round: int
+    rounds: int
+    accuracy: float | None
+    loss: float | None
+    answers: Mapping[Outcome, int]
+    answered_at: float | None
+    exchanges: Durations
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +53,29 @@ class Gauges:
     open_exchanges: int
     disk_bytes: Mapping[str, int]
     wire: Mapping[LedgerKind, Bytes]
+    each_run: Sequence[RunFigures]
 
 
 class Figures:
-    """Looks when it is asked."""
+    """Looks when it is asked. `clock`: Unix seconds."""
 
     def __init__(
         self,
         runs: Runs,
         exchanges: Exchanges,
         ledger: Ledger,
+        tally: Tally,
         presence: Presence,
         objects: Objects,
         partials: Partials,
         workers: Workers,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._runs = runs
         self._exchanges = exchanges
         self._ledger = ledger
+        self._tally = tally
+        self._clock = clock
         self._presence = presence
         self._objects = objects
         self._partials = partials
@@ -64,6 +93,26 @@ class Figures:
             open_exchanges=sum(exchange is not None for exchange in opened),
             disk_bytes=await self._workers.run(self._usage),
             wire=self._never_less(await self._ledger.kinds()),
+            each_run=[await self._of(row) for row in rows if self._is_shown(row)],
+        )
+
+    def _is_shown(self, row: RunRow) -> bool:
+        return not row.finished or (row.finished_at or 0.0) > self._clock() - SHOWN_FOR_S
+
+    async def _of(self, row: RunRow) -> RunFigures:
+        last = await self._exchanges.get(row.id, row.exchange - 1) if row.exchange else None
+        metrics = {} if last is None else last.metrics
+        return RunFigures(
+            name=row.name,
+            method=row.settings.method,
+            state=row.state,
+            round=min(row.round, row.settings.rounds),
+            rounds=row.settings.rounds,
+            accuracy=metrics.get("accuracy", metrics.get("dice")),
+            loss=metrics.get("loss"),
+            answers=dict(self._tally.answers.get(row.id, {})),
+            answered_at=self._tally.answered_at.get(row.id),
+            exchanges=self._tally.exchanges.get(row.id, Durations()),
         )
 
     def _never_less(self, kinds: Mapping[LedgerKind, Bytes]) -> dict[LedgerKind, Bytes]:

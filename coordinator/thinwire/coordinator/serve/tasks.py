@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from thinwire.coordinator.records.tasks import OpenTask, Tasks
-from thinwire.coordinator.runs.broadcast import Form, part_messages
+from thinwire.coordinator.runs.broadcast import Form, grown, part_messages
 from thinwire.machine.workers import Workers
 from thinwire.methods.values import EVALUATE
 from thinwire.protocol.messages import MAX_INLINE_BYTES, PartMessage, TaskMessage
@@ -95,13 +95,16 @@ class TaskMessages:
             raise ProblemError("internal", f"the open task {task.id} has no exchange")
         small = facts.small or {}
         inline = inline and facts.small is not None
-        held, held_exchange = await self._held(task, facts, await self._claim(task, client, holds.get(task.run)))
+        older = await self._older(task, facts, await self._claim(task, client, holds.get(task.run)))
+        held_exchange, held = older if older is not None else (None, None)
+        since = await self._workers.run(self._since, task, facts, held) if inline and held is not None else {}
         parts = part_messages(
             facts.parts,
-            held,
+            {} if held is None else held.names,
             is_previous=held_exchange == task.exchange - 1,
             inline=inline,
             content=small.__getitem__,
+            since=since,
         )
         if task.private is not None:
             parts.append(await self._private(task, task.private, inline and not any(part.inline for part in parts)))
@@ -127,16 +130,22 @@ class TaskMessages:
             return exchange
         return exchange if await self._book.answered(task.run, exchange, client) else None
 
-    async def _held(
+    async def _older(
         self, task: OpenTask, facts: ExchangeFacts, exchange: int | None
-    ) -> tuple[Mapping[str, bytes], int | None]:
-        """What the client holds of this exchange or the one before; older parts are worth nothing."""
-        if exchange == task.exchange:
-            return facts.names, exchange
-        if exchange is None or exchange != task.exchange - 1:
-            return {}, None
-        previous = await self._exchanges.find(task.run, exchange)
-        return ({}, None) if previous is None else (previous.names, exchange)
+    ) -> tuple[int, ExchangeFacts] | None:
+        """The exchange whose parts the client holds: what has not changed since need not travel, nor the beginning of
+        what only grows. None where it holds nothing of the run.
+        """
+        if exchange is None or exchange > task.exchange:
+            return None
+        found = facts if exchange == task.exchange else await self._exchanges.find(task.run, exchange)
+        return None if found is None else (exchange, found)
+
+    def _since(self, task: OpenTask, facts: ExchangeFacts, held: ExchangeFacts) -> dict[str, bytes]:
+        """In a thread: what has been added to parts that grow."""
+        if held.names == facts.names:
+            return {}
+        return grown(facts.parts, held.parts, lambda digest: self._exchanges.read(task.run, digest))
 
     async def _private(self, task: OpenTask, private: list[Any], inline: bool) -> PartMessage:
         form, spec = Form.from_plain(private[:2]), private[2]

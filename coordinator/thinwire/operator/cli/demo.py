@@ -16,7 +16,7 @@ from thinwire.operator.result import Result
 from thinwire.operator.tables import final_measures, measure_table
 from thinwire.protocol.exit_codes import Exit
 
-from .options import AsFormat, Assigned, Format, fail, print_json, with_options
+from .options import AsFormat, Assigned, Format, fail, print_json, warn, with_options
 from .run_settings import run_settings
 from .workplace import Folders, displayed, require_extras, workplace
 
@@ -69,6 +69,7 @@ def _show(result: Result, facts: Mapping[str, Any], folder: Path, screen: Screen
     screen.print(
         f"accuracy {in_figure(facts['accuracy'])} after {in_bytes(wire)} on the wire, {facts['seconds']:.0f} s"
     )
+    warn(facts["learning"])
     if facts["personal_accuracy"] is not None:
         screen.print("that is the mean of the clients' own models on the common test set;")
         screen.print(f"on test examples like each client's own it is {in_figure(facts['personal_accuracy'])}")

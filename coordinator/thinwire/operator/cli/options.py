@@ -21,7 +21,6 @@ from thinwire.operator.client import Operator, UnreachableError
 from thinwire.protocol import command_options
 from thinwire.protocol.command_options import Written
 from thinwire.protocol.exit_codes import Exit
-from thinwire.protocol.messages import RunView
 from thinwire.protocol.reasons import ProblemError
 
 PROGRAM: Final = "thinwire"
@@ -63,9 +62,9 @@ AsFormat = Annotated[Format, typer.Option("--format", help="table or json")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name or id")]
 
 
-def warn(view: RunView) -> None:
-    """Tells a person what the run's method says about its settings."""
-    for sentence in view.warnings or ():
+def warn(sentences: Sequence[str] | None) -> None:
+    """Tells a person what is to be said of a run's settings, or of what has come of them."""
+    for sentence in sentences or ():
         print(f"{PROGRAM}: warning: {printable(sentence)}", file=sys.stderr)
 
 

@@ -11,8 +11,10 @@ import typer
 from thinwire.machine.quantities import in_bytes
 from thinwire.machine.text import printable
 from thinwire.methods.rounds import rounds_of
+from thinwire.operator.client import Operator
 from thinwire.operator.console import console, in_time, say
 from thinwire.operator.follow import watch as watch_run
+from thinwire.operator.learning import learning_warnings
 from thinwire.operator.sheet import Sheet
 from thinwire.operator.tables import final_measures, kind_table, link_table, measure_table, round_table
 from thinwire.protocol.exit_codes import Exit
@@ -64,9 +66,9 @@ def start(
             print_json(view)
         else:
             say(f"run {view.name} ({view.id}): {view.parameters} parameters, waits for {settings.present} client(s)")
-        warn(view)
+        warn(view.warnings)
         if follow:
-            _follow(watch_run(coordinator, view.id, live=format_ is Format.TABLE))
+            _follow(coordinator, watch_run(coordinator, view.id, live=format_ is Format.TABLE))
 
 
 @app.command("list")
@@ -104,9 +106,10 @@ def show(
         metrics = coordinator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics)
         sums = "" if format_ is ShowFormat.JSON else "?sums=client"
         ledger = coordinator.ask("GET", f"/v1/runs/{run}/ledger{sums}", Ledger)
+    learning = learning_warnings(metrics.exchanges)
     if format_ is ShowFormat.JSON:
         parts = {"run": view, "metrics": metrics, "ledger": ledger}
-        print_json({name: part.model_dump(mode="json") for name, part in parts.items()})
+        print_json({**{name: part.model_dump(mode="json") for name, part in parts.items()}, "learning": learning})
         return
     screen = console()
     screen.print(f"run {view.name} ({view.id}), {view.method}: {_state(view)}, round {view.round} of {view.rounds}")
@@ -115,7 +118,7 @@ def show(
     if view.waits_for is not None and view.answers < view.cohort:
         names = ", ".join(view.waits_for) or "clients to come: nobody who is there can be asked"
         screen.print(f"waits for {printable(names)}")
-    warn(view)
+    warn([*(view.warnings or ()), *learning])
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
     if (measured := measure_table(metrics.exchanges)) is not None:
         screen.print(measured)
@@ -133,7 +136,7 @@ def watch(run: RunName, at: Address, format_: AsFormat = Format.TABLE) -> None:
         view = watch_run(coordinator, run, live=format_ is Format.TABLE)
         if format_ is Format.JSON:
             print_json(coordinator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics))
-        _follow(view)
+        _follow(coordinator, view)
 
 
 @app.command()
@@ -182,6 +185,8 @@ def _state(view: RunView) -> str:
     return view.state if view.outcome is None else f"{view.state}: {view.outcome}"
 
 
-def _follow(view: RunView) -> None:
+def _follow(coordinator: Operator, view: RunView) -> None:
+    """The end of a run that was watched."""
+    warn(learning_warnings(coordinator.ask("GET", f"/v1/runs/{view.id}/metrics", RunMetrics).exchanges))
     if view.outcome != "completed":
         fail(f"run {view.name}: {_state(view)}{f' ({view.reason})' if view.reason else ''}", Exit.FAILED)

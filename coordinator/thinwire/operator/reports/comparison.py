@@ -95,12 +95,13 @@ def comparison_cells(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def troubles(facts: Mapping[str, Any]) -> list[str]:
-    """A sentence for each run that was not made, did not complete, or had rounds without a number."""
+    """A sentence for each run that was not made, did not complete, had rounds without a number, or learnt nothing."""
     failed = [run for run in facts["runs"] if run["outcome"] != "completed" and run["reason"]]
     lost = [run for run in facts["runs"] if run["not_finite_rounds"]]
     return [
         *(f"{one['run']}: {one['reason']}" for one in (*failed, *facts["refused"])),
         *(f"{run['run']}: no number was measured after round {_listed(run['not_finite_rounds'])}" for run in lost),
+        *(f"{run['run']}: {sentence}" for run in facts["runs"] for sentence in run["learning"]),
     ]
 
 

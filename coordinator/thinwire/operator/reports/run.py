@@ -15,6 +15,7 @@ from thinwire.methods.registry import find_method
 from thinwire.methods.rounds import Round, bytes_to_accuracy, evaluation_of, payload_bits
 from thinwire.operator.console import in_bits, in_figure, in_percent
 from thinwire.operator.fleet import Fleet
+from thinwire.operator.learning import learning_warnings
 from thinwire.operator.result import Result
 from thinwire.operator.tables import (
     LEDGER_COLUMNS,
@@ -63,6 +64,7 @@ def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
         "measured": GLOBAL if find_method(result.view.method).shared_model else "clients' own models",
         "personal_accuracy": rounds[-1].personal_accuracy,
         "not_finite_rounds": [one.round for one in rounds if one.lost],
+        "learning": learning_warnings(result.exchanges),
         "uplink_bytes": cost.uplink,
         "downlink_bytes": cost.downlink,
         "framing_bytes": cost.framing,

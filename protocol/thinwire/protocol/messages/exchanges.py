@@ -90,19 +90,21 @@ class Plan(Message):
 class AnswerMessage(Message):
     """`POST /v1/tasks/{task}/answer`. The payload is inline, or the id of a finished upload; none for an empty reply.
 
-    `link`: the client's cumulative bytes sent and received as its kernel counts them.
+    `received`: the payload's digest in its place, where the same answer may have arrived already. `link`:
+    the client's cumulative bytes sent and received as its kernel counts them.
     """
 
     examples: Count
     metrics: Metrics = Field(default_factory=dict)
     payload: Inline | None = None
     upload: Id | None = None
+    received: Digest | None = None
     link: Pair | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.payload is not None and self.upload is not None:
-            raise ValueError("the payload is inline or an upload, not both")
+        if sum(source is not None for source in (self.payload, self.upload, self.received)) > 1:
+            raise ValueError("the payload is inline, or an upload, or received: one of them")
         return self
 
 
