@@ -30,6 +30,7 @@ from .exchanges import (
 )
 from .ledger import LEDGER_KINDS, Ledger, LedgerKind, LedgerRow, LinkRow
 from .problem import Problem
+from .problems import ProblemKind, ProblemList, ProblemView, Severity
 from .runs import ExchangeMetrics, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
 
 __all__ = [
@@ -59,12 +60,16 @@ __all__ = [
     "PartMessage",
     "Plan",
     "Problem",
+    "ProblemKind",
+    "ProblemList",
+    "ProblemView",
     "Registration",
     "RunCommand",
     "RunList",
     "RunMetrics",
     "RunRequest",
     "RunView",
+    "Severity",
     "StoredModel",
     "TaskMessage",
     "VerdictMessage",
