@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.postgres_server import PostgresServer, postgres_server
 
 # Test files run side by side, so each process keeps to one thread; said before numpy and torch are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,3 +49,11 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL, one for all processes that run the tests; skips where there is none."""
+    folder = tmp_path_factory.getbasetemp()
+    with postgres_server((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "postgres") as server:
+        yield server

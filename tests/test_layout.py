@@ -154,7 +154,7 @@ _EXTRAS_OF = {
     "thinwire.codecs": (),
     "thinwire.protocol": (),
     "thinwire.methods": ("client",),
-    "thinwire.coordinator": ("operator", "coordinator"),
+    "thinwire.coordinator": ("operator", "coordinator", "postgres", "objects"),
     "thinwire.operator": ("operator", "demo"),
     "thinwire.edge_client": ("client", "demo"),
 }

@@ -101,7 +101,7 @@ def test_pages_load_nothing_from_elsewhere_and_little(tmp_path: Path) -> None:
                 assert again.status_code == 304
             assert (await here.http.get("/static/../page.py")).status_code == 404
             assert (await here.http.get("/static/secret")).status_code == 404
-            assert b"uPlot.js (v1.6.32)" in static.content("uplot-1.6.32.min.js")[0]
+            assert b"uPlot (v1.6.32)" in static.content("uplot-1.6.32.min.js")[0]
 
     asyncio.run(work())
 
@@ -109,11 +109,13 @@ def test_pages_load_nothing_from_elsewhere_and_little(tmp_path: Path) -> None:
 def test_what_clients_say_is_never_markup(tmp_path: Path) -> None:
     async def work() -> None:
         async with site(tmp_path) as here:
-            await here.run(cohort=1, quorum=1, deadline_s=30.0)
+            await here.run(cohort=1, quorum=1, deadline_s=30.0, max_offers=1)
             anna = await here.client("anna")
             task = await anna.register()
             assert task is not None
             await anna.send(f"/v1/tasks/{task.task}/decline", DeclineMessage(detail="<script>alert(1)</script>"))
+            while (await here.http.get("/v1/runs/night")).json()["state"] != "paused":
+                await asyncio.sleep(0)
             text = await here.page("/runs/night")
             assert "<script>alert" not in text
             assert "&lt;script&gt;alert(1)" in text

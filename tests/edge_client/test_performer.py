@@ -131,6 +131,15 @@ def test_training_that_diverges_is_told_apart_from_data_that_are_not_numbers(tmp
         performed(performed.first())
 
 
+def test_a_chain_that_cannot_hold_what_was_learnt_is_told_apart_from_training_that_diverges(tmp_path: Path) -> None:
+    performed = Performed(learner(), tmp_path, "fedavg", {"lr": 1e-3, "batch-size": 40})
+    performed.learner.loss = lambda outputs, _: 1e9 * outputs.mean()
+    performed.learner.evaluation = None
+    with pytest.raises(CodecError, match=r"finite, and the chain up, cast.* cannot hold it") as refused:
+        performed(performed.first())
+    assert "lr" not in refused.value.detail
+
+
 def test_a_metric_that_is_not_finite_is_told_and_counted(tmp_path: Path) -> None:
     performed = Performed(learner(spoilt("evaluation")), tmp_path, "fedavg")
     metrics = performed(performed.first()).metrics

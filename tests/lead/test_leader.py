@@ -335,6 +335,35 @@ def test_whoever_takes_a_run_up_again_ends_in_the_same_bits(tmp_path: Path) -> N
         np.testing.assert_array_equal(found[name], expected[name])
 
 
+def test_what_a_coarse_broadcast_lost_is_not_forgotten_by_a_restart(tmp_path: Path) -> None:
+    """Two unbiased bits: shortened against the broadcast before, which is all that the server remembers of its loss."""
+    coarse: dict[str, Any] = {"settings": {"steps": 1}, "rounds": 4, "downlink": "delta, quantise(2), entropy"}
+
+    async def begin(house: House) -> None:
+        await ready(house, ONE, TWO, **coarse)
+
+    async def one_round(house: House) -> None:
+        exchange = (await house.runs.get(RUN)).exchange
+        await house.come(ONE, TWO)
+        for name in (ONE, TWO):
+            assert await house.answer(name, await house.task(name)) == "accepted"
+        await house.until(RUN, lambda row: row.exchange > exchange)
+
+    async def the_rest(house: House) -> dict[str, Any]:
+        while (await house.runs.get(RUN)).exchange < coarse["rounds"]:
+            await one_round(house)
+        return house.model(await house.until(RUN, lambda row: row.finished))
+
+    play(tmp_path / "killed", begin)
+    for _ in range(3):
+        play(tmp_path / "killed", one_round)
+    killed = play(tmp_path / "killed", the_rest)
+    play(tmp_path / "quiet", begin)
+    quiet = play(tmp_path / "quiet", the_rest)
+    for name in quiet:
+        np.testing.assert_array_equal(killed[name], quiet[name])
+
+
 def test_a_run_whose_checkpoint_is_damaged_waits_until_it_is_whole_or_stopped(tmp_path: Path) -> None:
     async def begin(house: House) -> None:
         await ready(house, ONE, cohort=1)

@@ -17,7 +17,27 @@ from thinwire.coordinator.records.tables import metadata
 from thinwire.protocol.reasons import ProblemError
 
 T = TypeVar("T")
-BACKENDS: dict[str, Callable[[Path], Database]] = {"sqlite": lambda folder: Database(folder / "db")}
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], Database]] = {
+    "sqlite": lambda request, folder: Database(folder / "db"),
+    "postgres": lambda request, folder: Database(request.getfixturevalue("postgres").create()),
+}
+_REFUSING: dict[str, list[str]] = {
+    "sqlite": ["CREATE TRIGGER refusal BEFORE INSERT ON {} BEGIN SELECT RAISE(ABORT, 'refused'); END"],
+    "postgresql": [
+        "CREATE FUNCTION refuse() RETURNS trigger AS 'BEGIN RAISE ''refused''; END' LANGUAGE plpgsql",
+        "CREATE TRIGGER refusal BEFORE INSERT ON {} EXECUTE FUNCTION refuse()",
+    ],
+}
+_MANY_STATEMENTS = ("test_whoever_decides_first", "test_an_answered_task_is_decided_once")
+_REFUSING_NO_MORE = {"sqlite": "DROP TRIGGER refusal", "postgresql": "DROP FUNCTION refuse CASCADE"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Properties are tried over SQLite; over PostgreSQL, where each statement takes its time, in the long tests."""
+    for item in items:
+        is_property = isinstance(item, pytest.Function) and getattr(item.obj, "is_hypothesis_test", False)
+        if "[postgres" in item.nodeid and (is_property or item.name.startswith(_MANY_STATEMENTS)):
+            item.add_marker(pytest.mark.long)
 
 
 class Records:
@@ -65,11 +85,12 @@ class Records:
     @contextmanager
     def refusing(self, table: str) -> Iterator[None]:
         """Nothing can be stored in this table."""
-        self.write(text(f"CREATE TRIGGER refusal BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'refused'); END"))
+        kind = self.database.kind.engine.dialect.name
+        self.write(*(text(statement.format(table)) for statement in _REFUSING[kind]))
         try:
             yield
         finally:
-            self.write(text("DROP TRIGGER refusal"))
+            self.write(text(_REFUSING_NO_MORE[kind]))
 
     def dump(self) -> dict[str, list[str]]:
         """All rows of all tables."""
@@ -89,7 +110,7 @@ class Records:
 @pytest.fixture(scope="module", params=BACKENDS.values(), ids=BACKENDS)
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Records]:
     """One for all tests of a file, each of which begins by emptying it."""
-    records = Records(request.param(tmp_path_factory.mktemp("records")))
+    records = Records(request.param(request, tmp_path_factory.mktemp("records")))
     yield records
     records.close()
 

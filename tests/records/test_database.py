@@ -227,7 +227,7 @@ def test_what_was_committed_survives_the_kill(tmp_path: Path) -> None:
 
 
 def test_a_locked_database_is_a_reason_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thinwire.coordinator.records.database.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("thinwire.coordinator.records.sqlite.BUSY_TIMEOUT_MS", 50)
 
     async def write(database: Database) -> None:
         other = sqlite3.connect(tmp_path / "db", isolation_level=None)

@@ -13,7 +13,7 @@ from sqlalchemy import insert
 
 from tests.coordinator.faults import filled, small_disk
 from tests.records.conftest import Records
-from thinwire.coordinator.records import database
+from thinwire.coordinator.records import sqlite
 from thinwire.coordinator.records.clients import Clients
 from thinwire.coordinator.records.database import Database
 from thinwire.coordinator.records.invites import Invites
@@ -59,7 +59,7 @@ def failing(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Records, Callable[[], Any], str]]:
     """Records, what makes them fail, and the reason."""
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 1)
 
     if request.param == "full":
         with small_disk(tmp_path / "disk", "2m") as disk:

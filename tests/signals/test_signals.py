@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib.util
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
@@ -17,7 +18,12 @@ from thinwire.coordinator.signals.local import LocalSignals
 from thinwire.coordinator.signals.signals import Hint, Signals
 
 Make = Callable[[], Signals]
-BACKENDS = {"in process": LocalSignals}
+BACKENDS: dict[str, Make] = {"in process": LocalSignals}
+if importlib.util.find_spec("psycopg") is not None:
+    from thinwire.coordinator.signals.postgres import PostgresSignals
+
+    # Between the subscribers of one process the database says nothing; test_postgres has those of two.
+    BACKENDS["postgres"] = lambda: PostgresSignals("postgresql://nowhere", "holder")
 
 topics = st.sampled_from(["runs", "run:a", "run:b"])
 items = st.sampled_from(["", "x", "y"])

@@ -13,12 +13,13 @@ from typing import Final
 from thinwire.machine.files import move, read_mapped, write_atomic
 from thinwire.protocol.places import OPERATOR_TOKEN
 
+from .backing import DATABASE
 from .objects.local import LocalObjects
 from .objects.objects import KINDS, checkpoint
-from .records.database import Database, copy_database
+from .records.database import Database
 from .records.runs import Runs
+from .records.sqlite import copy_database
 from .runs.identity import fresh_id
-from .service import DATABASE
 
 TRIES: Final = 10
 """A run that closes an exchange while it is copied deletes what the copy needs; then it is copied again."""

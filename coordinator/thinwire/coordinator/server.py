@@ -22,6 +22,7 @@ import uvicorn
 from thinwire.machine.files import write_atomic
 from thinwire.machine.memory import give_back_large_memory
 from thinwire.protocol.places import ADDRESS_FILE
+from thinwire.protocol.reasons import ProblemError
 
 from .app import create_app
 from .logs import log_from
@@ -92,6 +93,8 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
             app = create_app(settings)
         except OSError as error:
             raise CannotServeError(f"the folder {settings.data_dir} cannot be used: {error.strerror}") from None
+        except ProblemError as error:
+            raise CannotServeError(error.detail) from None
         service: Service = app.state.service
 
         def started() -> None:

@@ -16,15 +16,11 @@ from thinwire.machine.files import bytes_below
 from thinwire.machine.workers import Workers
 from thinwire.protocol.reasons import ProblemError
 
+from .backing import DATABASE, Backing
 from .lead.building import Terms, build_leadership
 from .lead.clock import Clock
-from .objects.local import LocalObjects
-from .objects.migration import move_payloads
-from .objects.objects import KINDS
-from .objects.partial import Partials
 from .records.answers import Answers as AnswerRows
 from .records.clients import Clients
-from .records.database import Database
 from .records.events import Events as EventRows
 from .records.exchanges import Exchanges
 from .records.invites import Invites
@@ -37,7 +33,6 @@ from .records.tasks import Tasks
 from .records.troubles import Troubles
 from .records.uploads import Uploads as UploadRows
 from .runs.definitions import Definitions
-from .runs.identity import fresh_id
 from .runs.tally import Tally
 from .serve.answers import Answers
 from .serve.commands import Commands
@@ -45,6 +40,7 @@ from .serve.enrolment import Enrolment
 from .serve.events import Events
 from .serve.exchanges import ExchangeBook
 from .serve.figures import Figures
+from .serve.machine import Machine
 from .serve.models import Models
 from .serve.noting import Noting
 from .serve.pages import build_pages
@@ -56,10 +52,8 @@ from .serve.registrations import Registrations
 from .serve.tasks import TaskBook, TaskMessages
 from .serve.uploads import Uploads
 from .settings import ServeSettings
-from .signals.local import LocalSignals
 from .wire.downloads import Downloads
 
-DATABASE: Final = "thinwire.db"
 SAVE_S: Final = 2.0
 """Between two writes of the ledger, of who was heard, and of the time that open exchanges have left."""
 EVENTS_KEPT_S: Final = 30 * 86_400.0
@@ -78,20 +72,17 @@ class Service:
         self.parts: dict[type, object] = {}
         self.failure = ""
         self._background: list[asyncio.Task[None]] = []
-        self._objects, self._partials = LocalObjects(data_dir), Partials(data_dir)
-        self._objects.open()
-        self._partials.open()
-        objects, partials = self._objects, self._partials
+        backing = self._backing = Backing(settings)
+        objects, partials, signals, database = backing.objects, backing.partials, backing.signals, backing.database
         workers = self._workers = Workers(settings.workers)
-        signals, definitions, troubles, clock = LocalSignals(), Definitions(), Troubles(), Clock()
+        definitions, troubles, clock = Definitions(), Troubles(), Clock()
         tally = Tally()
-        database = self._database = Database(data_dir / DATABASE)
         runs, exchanges, tasks = Runs(database), Exchanges(database), Tasks(database)
-        self._presence_rows, self._payload_rows = PresenceRows(database), PayloadRows(database)
+        self._presence_rows = PresenceRows(database)
         self._event_rows = EventRows(database)
         self.ledger = Ledger(database)
 
-        terms = Terms(fresh_id(), data_dir / "answers", settings.present_for_s, durable)
+        terms = Terms(backing.holder, data_dir / "answers", settings.present_for_s, durable)
         self._leadership = build_leadership(
             database, self.ledger, objects, signals, workers, definitions, troubles, tally, clock, terms
         )
@@ -131,7 +122,11 @@ class Service:
             max_bytes=settings.max_model_bytes, promised=lambda: self._uploads.promised_bytes,
         )  # fmt: skip
         reads = Reads(runs, exchanges, tasks, self.ledger, troubles, definitions, self.enrolment, self._presence)
-        self.pages = build_pages(database, reads, definitions, silent_after_s=settings.present_for_s)
+        machine = Machine(data_dir, settings.certificate, settings.max_disk_bytes, partial(_held, data_dir))
+        self.pages = build_pages(
+            database, self.ledger, reads, definitions, troubles, machine, workers,
+            silent_after_s=settings.present_for_s,
+        )  # fmt: skip
         self._endpoints_take = (
             *self.pages.parts,
             self.enrolment,
@@ -140,43 +135,31 @@ class Service:
             self._answers,
             self._uploads,
             task_book,
+            exchange_book,
             models,
             reads,
             downloads,
             Commands(runs, exchanges, definitions, objects, signals, workers, max_runs=settings.max_runs),
             Events(self._event_rows, reads, signals),
             Figures(runs, exchanges, self.ledger, tally, self._presence, objects, partials, workers),
-            Payloads(self._payload_rows, tasks, objects, models),
+            Payloads(PayloadRows(database), tasks, objects, models),
         )
 
     async def start(self) -> None:
         """Everything as the last process left it; its runs go on. Raises: `storage-failed`, `storage-full`, OSError."""
-        await self._workers.run(self._check_database)
-        await self._database.open()
+        await self._backing.open(self._workers)
         await self._presence_rows.reset()
         await self.enrolment.load()
-        left = await self._workers.run(move_payloads, self._objects, await self._payload_rows.all_needed())
-        if left:
-            _log.warning("the database names none of the payloads in the folder; they stay", files=left)
         await self._uploads.load()
         await self._leadership.start()
         for name, work in (
             ("save", self._save_regularly()),
+            ("follow-signals", self._backing.follow()),
             ("follow-access", self.enrolment.follow()),
             ("follow-uploads", self._uploads.follow()),
         ):
             self._background.append(asyncio.create_task(_for_ever(name, work), name=name))
         self.parts.update({type(part): part for part in self._endpoints_take})
-
-    def _check_database(self) -> None:
-        """Raises: `storage-failed`: a new database would know nothing of what lies in the folder, and delete it."""
-        path = self._objects.root / DATABASE
-        if not path.exists() and (kinds := [kind for kind in KINDS if self._objects.names(kind)]):
-            raise ProblemError(
-                "storage-failed",
-                f"{path} is missing, but {' and '.join(kinds)} of it are there: put it back, or restore a backup into "
-                "an empty folder",
-            )
 
     def end_waiting(self) -> None:
         """Parked polls and streams of events end; nothing new begins."""
@@ -194,7 +177,7 @@ class Service:
                 await task
         with contextlib.suppress(ProblemError):
             await self._save()
-        await self._database.close()
+        await self._backing.database.close()
         self._workers.close()
 
     async def _save_regularly(self) -> None:

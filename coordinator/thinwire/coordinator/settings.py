@@ -20,6 +20,15 @@ class ServeSettings(Settings):
     data_dir: Annotated[Path, Written(envvar="THINWIRE_DATA_DIR")] = Field(
         default=Path("thinwire-data"), description="folder of database, payloads, checkpoints"
     )
+    database: Annotated[str, Written(envvar="THINWIRE_DATABASE")] = Field(
+        default="", max_length=2000,
+        description="postgresql://... of the database that replicas share; default: SQLite in the data folder",
+    )  # fmt: skip
+    objects: Annotated[str, Written(envvar="THINWIRE_OBJECTS")] = Field(
+        default="", max_length=2000,
+        description="store that replicas share: s3://..., gs://..., az://... or file:///...; default: the data folder",
+    )  # fmt: skip
+    cache_bytes: int = Field(default=1 << 33, ge=0, description="of local copies of what lies in the store")
     host: str = Field(default="127.0.0.1", max_length=255, description="address to listen at")
     port: int = Field(default=8080, ge=0, le=65535, description="0: a free one")
     certificate: Path | None = Field(default=None, description="TLS certificate chain, PEM")

@@ -99,7 +99,7 @@ class Agent:
             again = memory.outcome(task.task) is not None
             if not again and not self._perform(task, memory):
                 return
-            task = self._despite_disk(partial(self._deliver, memory, task.task, again=again))
+            task = self._despite_disk(partial(self._deliver, memory, task.task, task.plan, again=again))
 
     def _perform(self, task: TaskMessage, memory: RunMemory) -> bool:
         """Whether the task has an outcome now, staged; False where another one is to be asked for."""
@@ -159,15 +159,17 @@ class Agent:
         self._missed = task.task, self._missed[1] + 1 if self._missed[0] == task.task else 1
         return self._missed[1]
 
-    def _deliver(self, memory: RunMemory, task: str, *, again: bool = False) -> TaskMessage | None:
+    def _deliver(
+        self, memory: RunMemory, task: str, plan: bytes | None = None, *, again: bool = False
+    ) -> TaskMessage | None:
         """Offers the outcome of this task until it has a verdict; promotes a memory; returns the next task, if any.
-        `again`: it may have been offered before.
+        `plan`: of the task, where this process has seen it; `again`: it may have been offered before.
         """
         outcome = memory.outcome(task)
         if outcome is None:
             return None
         try:
-            verdict = self._conversation.answer(memory, outcome, again=again)
+            verdict = self._conversation.answer(memory, outcome, plan, again=again)
         except ProblemError as error:
             if error.reason not in _REFUSALS:
                 raise

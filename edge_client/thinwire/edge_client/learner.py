@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
-from thinwire.methods.arrays import Model, is_buffer, own_name
+from thinwire.methods.arrays import Model, are_finite, is_buffer, own_name
 from thinwire.methods.payloads import decoded_answer, encode_answer
 from thinwire.methods.samples import Samples
 from thinwire.methods.tensors import laid_out, load_arrays, model_arrays, model_spec, model_tensors, rest_frozen
@@ -31,6 +32,10 @@ _EVALUATION_ELEMENTS: Final = 1 << 21
 
 class BrokenModelError(Exception):
     """The model of a task is no model any more: whoever trained on it would spread what broke it."""
+
+
+class NarrowChainError(CodecError):
+    """An answer is finite, and its chain cannot hold it (`out-of-range`)."""
 
 
 class Learner:
@@ -128,15 +133,30 @@ class Learner:
             return model_arrays(fresh_model(self._problem))
 
     def encoded(self, answer: Arrays) -> bytes:
-        return encode_answer(answer, self._reply, self.uplink, reference=self._reference, seed=self.seed)
+        with self._told(answer):
+            return encode_answer(answer, self._reply, self.uplink, reference=self._reference, seed=self.seed)
 
     def decoded(self, answer: Arrays) -> Arrays:
         # What comes behind the last codec that loses something, entropy coding as a rule, changes nothing here.
         codecs = self.uplink.array_codecs
         lossy = Chain(codecs[: max((n for n, codec in enumerate(codecs, 1) if not codec.lossless), default=0)])
-        return decoded_answer(
-            Answer(answer, len(self.train)), self._reply, lossy, reference=self._reference, seed=self.seed
-        )
+        with self._told(answer):
+            return decoded_answer(
+                Answer(answer, len(self.train)), self._reply, lossy, reference=self._reference, seed=self.seed
+            )
+
+    @contextmanager
+    def _told(self, answer: Arrays) -> Iterator[None]:
+        """Raises `NarrowChainError` instead, where the answer is sound and its chain at fault."""
+        try:
+            yield
+        except CodecError as error:
+            if error.reason != "out-of-range" or not are_finite(answer):
+                raise
+            words = (
+                f"What was learnt is finite, and the chain up, {self.uplink}, cannot hold it: take one of wider range"
+            )
+            raise NarrowChainError(error.reason, f"{error.detail}. {words}") from None
 
     def allows(self, permission: str) -> bool:
         return permission in self._allowed

@@ -23,7 +23,7 @@ from thinwire.protocol.messages import PartMessage, TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
 from .console import Say, in_words
-from .learner import Learner, said_of_not_finite
+from .learner import Learner, NarrowChainError, said_of_not_finite
 from .memory.folder import Folder
 from .memory.records import TornRecordError
 from .memory.runs import RunMemory, StagedOutcome
@@ -110,6 +110,8 @@ class Performer:
                 outcome = perform(task, memory.memory(), self._learner)
                 check_finite(outcome.answer.arrays)
                 payload = self._learner.encoded(outcome.answer.arrays)
+        except NarrowChainError:
+            raise
         except CodecError as error:
             if error.reason != "out-of-range":
                 raise

@@ -97,6 +97,14 @@ def check_finite(arrays: Arrays) -> None:
             raise CodecError("out-of-range", f"array {name!r} holds a value that is not finite")
 
 
+def are_finite(arrays: Arrays) -> bool:
+    """Whether no floating array but the buffers holds NaN or infinity."""
+    return all(
+        name.startswith(BUFFERS) or array.dtype.kind != "f" or bool(np.isfinite(array).all())
+        for name, array in arrays.items()
+    )
+
+
 def same_bits(first: Arrays, second: Arrays) -> bool:
     """Whether two bundles have the same names, dtypes, shapes and bits."""
     return first.keys() == second.keys() and all(

@@ -15,6 +15,7 @@ from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
 from .chains import Chains
+from .contraction import require_bearable, require_first_delta
 from .method import Method
 from .reducers import Bounds, Robust
 from .registry import find_method, server_half
@@ -55,6 +56,8 @@ class Definition:
             chains = _put_over(chains, over.down, over.up, over.private)
         if kind != EVALUATE:
             chains = _put_over(chains, run.downlink, run.uplink, None)
+        require_first_delta(chains.down)
+        require_first_delta(chains.up)
         if chains.private.needs_reference:
             raise CodecError("bad-chain", "the chain of private parts cannot have a reference")
         return chains
@@ -102,6 +105,7 @@ class Definition:
                 for part in task.parts:
                     chains.down.bound(task.spec(part))
                     chains.whole.bound(task.spec(part))
+                    require_bearable(chains.down, task.parts[part], task.spec(part), self.run.seed)
                 chains.up.bound(task.reply)
         except (CodecError, ValueError) as error:
             raise ProblemError("run-invalid", str(error)) from None
@@ -118,7 +122,8 @@ def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, paramete
         facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value), robust)
         server = server_half(run.method)(settings, facts)
         definition = Definition(run_id, run, method, settings, server, spec, parameters)
-        definition.chains(EVALUATE)  # whatever is written wrongly shows here
+        for kind in (EVALUATE, *method.chains(settings)):
+            definition.chains(kind)  # whatever is written wrongly shows here
     except KeyError as error:
         raise ProblemError("run-invalid", str(error.args[0])) from None
     except ValidationError as error:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thinwire.codecs import Array, Arrays, Chain, Spec
+from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
 
+from .arrays import are_finite
 from .chains import Chains
+from .contraction import contractive
 from .values import Answer
 
 PRIVATE = "private"
@@ -37,17 +39,27 @@ def publish(
     """The part to broadcast. `spec`: of the arrays, where they have open dimensions; `base`: the part of the same name
     in the previous exchange, as published.
 
-    Raises: `CodecError` (`bad-spec`, `out-of-range`).
+    Raises: `CodecError` (`bad-spec`; `out-of-range`: and whether the model or the chain is at fault).
     """
-    spec = spec or Spec.of(arrays)
+    try:
+        return _published(arrays, chains, spec or Spec.of(arrays), base, seed)
+    except CodecError as error:
+        if error.reason != "out-of-range":
+            raise
+        cause = "The model diverges: lower the run's lr, or that of the server"
+        if are_finite(arrays):
+            cause = f"The model is finite, and the chain down, {chains.down}, cannot hold it: take one of wider range"
+        raise CodecError(error.reason, f"{error.detail}. {cause}") from None
+
+
+def _published(arrays: Arrays, chains: Chains, spec: Spec, base: Part | None, seed: int) -> Part:
     if not chains.down.needs_reference:
         full = chains.down.encode(arrays, spec, seed=seed)
         decoded = arrays if chains.down.lossless else chains.down.decode(full, spec, seed=seed)
         return Part(spec, decoded, full)
     if base is None or base.spec != spec:
         return Part(spec, arrays, chains.full.encode(arrays, spec, seed=seed))
-    delta = chains.down.encode(arrays, spec, reference=base.arrays, seed=seed)
-    decoded = arrays if chains.down.lossless else chains.down.decode(delta, spec, reference=base.arrays, seed=seed)
+    delta, decoded = contractive(arrays, spec, chains.down, base=base.arrays, seed=seed)
     full = chains.full.encode(decoded, spec, seed=seed)
     return Part(spec, decoded, full, delta if len(delta) < len(full) else None)
 

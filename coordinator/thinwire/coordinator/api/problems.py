@@ -15,7 +15,7 @@ from .parts import of
 router = APIRouter(tags=["runs"])
 
 
-@router.get("/v1/problems", **describe("What keeps runs from going on, or soon may; the worst first", gives=ProblemList))
+@router.get("/v1/problems", **describe("What stops runs, or soon may, the worst first", gives=ProblemList))
 async def problems(request: Request) -> Response:
     found = of(request, Problems)
     require_reader(request)

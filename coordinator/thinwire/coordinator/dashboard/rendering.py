@@ -33,7 +33,10 @@ HEADERS: Final = {
     "vary": "accept, cookie",
 }
 TWIN: Final = ".json"
-NAVIGATION: Final = (("/", "Runs"), ("/compare", "Compare"))
+NAVIGATION: Final = (
+    ("/", "Runs"), ("/clients", "Clients"), ("/invites", "Invites"), ("/problems", "Problems"), ("/bill", "Bill"),
+    ("/activity", "Activity"), ("/audit", "Audit"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,8 @@ class Hearing:
         self._verify = True  # of answers that a process before this one has stored
 
     def note(self, hints: set[Hint], led: Led) -> None:
-        """Remembers what to look at; without any hint, everything."""
-        if not hints:
+        """Remembers what to look at; without any hint, or with one of the run as a whole, everything."""
+        if not hints or (f"run:{self._run}", "") in hints:
             self._commanded, self._arrived = True, None
         for topic, item in hints:
             kind, _, name = item.partition(":")

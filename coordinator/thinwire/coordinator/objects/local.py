@@ -7,7 +7,8 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -38,13 +39,52 @@ def own_folder(path: Path) -> None:
     path.chmod(0o700)
 
 
+def is_name(text: str) -> bool:
+    """Whether it is how objects are called."""
+    return _NAME.fullmatch(text) is not None
+
+
+def check_name(name: str) -> str:
+    """Raises: `ValueError`: whatever a peer may say, nothing outside of the kinds' folders is a path."""
+    if not is_name(name):
+        raise ValueError(f"{name!r} is no object's name")
+    return name
+
+
+def check_prefix(prefix: str) -> str:
+    """Raises: `ValueError`."""
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"{prefix!r} is not how the name of an object begins")
+    return prefix
+
+
+def one_at_a_time() -> Callable[[str], AbstractContextManager[None]]:
+    """One writer of a name at a time: the second finds what the first has written."""
+    changed, writing = threading.Condition(), set[str]()
+
+    @contextlib.contextmanager
+    def alone(name: str) -> Iterator[None]:
+        with changed:
+            changed.wait_for(lambda: name not in writing)
+            writing.add(name)
+        try:
+            yield
+        finally:
+            with changed:
+                writing.remove(name)
+                changed.notify_all()
+
+    return alone
+
+
 class LocalObjects:
     """See `Objects`. `root`: the data folder, which one process has at a time. `open` first."""
 
+    is_shared = False
+
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._changed = threading.Condition()
-        self._writing: set[str] = set()
+        self._alone = one_at_a_time()
 
     def open(self) -> None:
         """Makes the folders and removes what was being written when the last process died."""
@@ -81,11 +121,9 @@ class LocalObjects:
             self._path(name).unlink(missing_ok=True)
 
     def names(self, prefix: str) -> list[str]:
-        if not _PREFIX.fullmatch(prefix):
-            raise ValueError(f"{prefix!r} is not how the name of an object begins")
-        folder = self.root / prefix
+        folder = self.root / check_prefix(prefix)
         below = (str(path.relative_to(self.root)) for path in folder.rglob("*") if path.is_file())
-        return sorted(name for name in below if _NAME.fullmatch(name))
+        return sorted(name for name in below if is_name(name))
 
     def usage(self) -> dict[str, int]:
         sizes = dict.fromkeys(KINDS, 0)
@@ -97,10 +135,7 @@ class LocalObjects:
         return sizes
 
     def _path(self, name: str) -> Path:
-        """Raises: `ValueError`: whatever a peer may say, nothing outside of the kinds' folders is a path."""
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no object's name")
-        return self.root / name
+        return self.root / check_name(name)
 
     @staticmethod
     def _is_there(path: Path, durable: bool) -> bool:
@@ -109,16 +144,3 @@ class LocalObjects:
             # The process that wrote it may have died before its name was on the disk.
             sync_folder(path.parent)
         return there
-
-    @contextlib.contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
-        """One writer of a name at a time: the second finds what the first has written."""
-        with self._changed:
-            self._changed.wait_for(lambda: name not in self._writing)
-            self._writing.add(name)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._writing.remove(name)
-                self._changed.notify_all()

@@ -32,8 +32,14 @@ def model(digest: bytes) -> str:
 
 class Objects(Protocol):
     """Called in worker threads. Names come from the functions above. Every method raises `OSError`; one that has
-    failed can be called again.
+    failed can be called again. `is_shared`: others may write to them at the same time.
     """
+
+    is_shared: bool
+
+    def open(self) -> None:
+        """Makes ready."""
+        ...
 
     def put(self, name: str, pieces: bytes | Iterable[bytes | memoryview], *, durable: bool) -> None:
         """Writes an object, wholly or not at all; one of this name that is there already stays as it is.

@@ -19,7 +19,7 @@ _ALL: Final = select(
     clients.c.name, clients.c.group, clients.c.role, clients.c.token_hash, clients.c.invite_hash, clients.c.seen,
     clients.c.replaced_hash, clients.c.revoked_at,
 )  # fmt: skip
-_ONE: Final = _ALL.where(clients.c.name == bindparam("client")).with_for_update()
+_ONE: Final = _ALL.where(clients.c.name == bindparam("client"))
 _COUNT: Final = select(func.count()).select_from(clients)
 _SEEN: Final = (
     update(clients)
@@ -158,11 +158,12 @@ def _put(connection: Connection, before: Client | None, client: Client, **also: 
     }  # fmt: skip
     if before is None:
         new = upsert(connection, clients).values(name=client.name, **values)
-        written = connection.execute(new.on_conflict_do_nothing(index_elements=["name"]))
+        new = new.on_conflict_do_nothing(index_elements=["name"])
+        written = connection.scalar(new.returning(clients.c.name))
     else:
         mine = clients.c.name == client.name, clients.c.token_hash == before.token_hash
-        written = connection.execute(update(clients).where(*mine).values(values))
-    if written.rowcount != 1:
+        written = connection.scalar(update(clients).where(*mine).values(values).returning(clients.c.name))
+    if written is None:
         raise ProblemError("name-taken")
 
 

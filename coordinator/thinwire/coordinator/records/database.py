@@ -1,38 +1,51 @@
-"""The database: SQLite in WAL mode, one writer that commits in groups.
+"""The database: one writer that commits in groups, whatever kind it is of.
 
-What a transaction wrote is committed when it returns: it survives the death of the process (synchronous=NORMAL), and
-with `durable` also the death of the machine (FULL).
+What a transaction wrote is committed when it returns: it survives the death of the process, and with `durable` also
+the death of the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import alembic.command
-import structlog
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, Table, create_engine, event
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, Engine, RootTransaction, Table
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from thinwire.protocol.reasons import ProblemError
 
+from .kind import BEGIN, Kind, problem_of
+from .sqlite import SQLite
+
 MAX_GROUP = 1000
 """Transactions in one commit; measured: one row per commit 600/s, in groups 25,000/s."""
-BUSY_TIMEOUT_MS = 5000
-READERS = 4
+SCHEMES: Final = ("postgresql://", "postgres://")
 
 T = TypeVar("T")
-_BEGIN = "thinwire_begin"
-_log = structlog.get_logger("thinwire.coordinator")
+
+
+def kind_of(place: Path | str) -> Kind:
+    """The kind of the database at this path (SQLite) or URL (PostgreSQL). Raises: `storage-failed`: what is needed for
+    it is not installed, or nothing is known of it.
+    """
+    if isinstance(place, Path):
+        return SQLite(place)
+    if not place.startswith(SCHEMES):
+        raise ProblemError("storage-failed", f"a database's URL begins with {SCHEMES[0]}")
+    try:
+        from .postgres import Postgres
+    except ImportError as error:
+        raise ProblemError("storage-failed", f"pip install 'thinwire[postgres]' ({error})") from None
+    return Postgres(place.replace("postgres://", "postgresql://", 1))
 
 
 @dataclass(slots=True)
@@ -59,39 +72,54 @@ class Database:
     savepoint of its group and sees what those before it wrote.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._engine: Engine = create_engine(f"sqlite:///{path}")
-        event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", _begin)
-        # A writer takes its lock first: one that has read before would wait for another in vain.
-        self._writers = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+    def __init__(self, place: Path | str) -> None:
+        self.kind = kind_of(place)
         self._queue: asyncio.Queue[_Transaction[Any] | None] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
         self._writing = ThreadPoolExecutor(1, "database-writer")
-        self._reading = ThreadPoolExecutor(READERS, "database-reader")
-        # Each statement of it is a moment of its own.
+        self._reading = ThreadPoolExecutor(self.kind.readers, "database-reader")
+        # Each statement of these is a moment of its own.
+        self._lookers = self.kind.engine.execution_options(**{BEGIN: ""})
         self._looking: Connection | None = None
+        self._connection: Connection | None = None
         self.commits = 0
+
+    @property
+    def place(self) -> str:
+        """Where it is, as people are told."""
+        return self.kind.place
+
+    def is_new(self) -> bool:
+        """Whether it has no tables yet; in a thread. Raises: `storage-failed`."""
+        try:
+            return self.kind.is_new()
+        except DBAPIError as error:
+            raise self._cannot_be_opened(error) from None
 
     async def open(self) -> None:
         """Migrates the database to the newest tables and starts the writer. Raises: `storage-failed`."""
         try:
             await _in(self._writing, self._migrate)
-        except DBAPIError as error:
+        except self.kind.errors as error:
             self._end()
-            raise ProblemError(
-                _problem(error).reason, f"the database {self._engine.url.database}: {error.orig}"
-            ) from None
-        self._looking = self._engine.execution_options(**{_BEGIN: ""}).connect()
+            raise self._cannot_be_opened(error) from None
+        if self.kind.looks_at_once:
+            self._looking = self._lookers.connect()
         self._writer = asyncio.create_task(self._write_all(), name="database-writer")
+
+    def _cannot_be_opened(self, error: Exception) -> ProblemError:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return ProblemError(problem_of(self.kind, error).reason, f"the database {self.place}: {cause}")
 
     def _migrate(self) -> None:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.set_main_option("path_separator", "os")
-        with self._writers.begin() as connection:
+        # Whoever else begins at this moment waits for the lock of all writers, and finds it done.
+        with self.kind.migrators.begin() as connection:
             config.attributes["connection"] = connection
             alembic.command.upgrade(config, "head")
+            self.kind.settle(connection)
 
     async def close(self) -> None:
         """Commits what is queued and closes."""
@@ -104,9 +132,10 @@ class Database:
     def _end(self) -> None:
         self._writing.shutdown()
         self._reading.shutdown()
-        if self._looking is not None:
-            self._looking.close()
-        self._engine.dispose()
+        for connection in (self._looking, self._connection):
+            if connection is not None:
+                connection.close()
+        self.kind.engine.dispose()
 
     async def transaction(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
         """What `work` returns, in the writer's thread, once all that it wrote is committed. What it raises leaves no
@@ -122,128 +151,150 @@ class Database:
         """What `work` returns, in a reader's thread; all that it reads is of one moment. Raises: `storage-failed`, and
         what `work` raises.
         """
-        if self._writer is None:
-            raise ProblemError("unavailable")
-        try:
-            return await _in(self._reading, lambda: self._read(work))
-        except DBAPIError as error:
-            raise _problem(error) from None
+        return await self._read(partial(self._read_with, self.kind.engine, work))
 
     async def look(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns, which finds a few rows by their keys with one statement, on the event loop: to hand that
-        to a thread takes three times as long as it does, and nobody who reads waits for who writes. Raises as `read`.
+        """What `work` returns, which finds a few rows by their keys with one statement. With SQLite on the event loop:
+        to hand that to a thread takes three times as long as it does, and nobody who reads waits for who writes. Raises
+        as `read`.
         """
+        if not self.kind.looks_at_once:
+            return await self._read(partial(self._read_with, self._lookers, work))
         if self._writer is None or self._looking is None:
             raise ProblemError("unavailable")
         try:
             return work(self._looking)
         except DBAPIError as error:
-            raise _problem(error) from None
+            raise problem_of(self.kind, error) from None
 
-    def _read(self, work: Callable[[Connection], T]) -> T:
-        with self._engine.connect() as connection:
+    async def _read(self, work: Callable[[], T]) -> T:
+        if self._writer is None:
+            raise ProblemError("unavailable")
+        try:
+            return await _in(self._reading, work)
+        except DBAPIError as error:
+            raise problem_of(self.kind, error) from None
+
+    def _read_with(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        try:
+            with engine.connect() as connection:
+                return work(connection)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        with engine.connect() as connection:  # the one before was cut while nobody used it
             return work(connection)
 
     async def _write_all(self) -> None:
-        with await _in(self._writing, self._writers.connect) as connection:
-            while (first := await self._queue.get()) is not None:
-                group, last = [first], False
-                while len(group) < MAX_GROUP and not self._queue.empty():
-                    following = self._queue.get_nowait()
-                    if following is None:
-                        last = True
-                        break
-                    group.append(following)
-                await _in(self._writing, partial(self._commit, connection, group))
-                for transaction in group:
-                    transaction.finish()
-                if last:
-                    return
+        while (first := await self._queue.get()) is not None:
+            group, last = [first], False
+            while len(group) < MAX_GROUP and not self._queue.empty():
+                following = self._queue.get_nowait()
+                if following is None:
+                    last = True
+                    break
+                group.append(following)
+            await _in(self._writing, partial(self._commit, group))
+            for transaction in group:
+                transaction.finish()
+            if last:
+                return
 
-    def _commit(self, connection: Connection, group: list[_Transaction[Any]]) -> None:
+    # -- in the writer's thread -------------------------------------------------------------------------------
+
+    def _commit(self, group: list[_Transaction[Any]]) -> None:
         """Notes in each what became of it. What one raised may rest on the writes of those before it, so that is told
         only when these are committed.
         """
-        level = "FULL" if any(transaction.durable for transaction in group) else "NORMAL"
         try:
-            driver = _driver(connection)
-            driver.execute(f"PRAGMA synchronous={level}")
-            with connection.begin():
-                for transaction in group:
-                    _run(connection, driver, transaction)
+            self._commit_group(group)
             self.commits += 1
-        except (DBAPIError, sqlite3.Error) as error:
-            # Locked, full, read-only: it would meet each alone too, and each would wait as long for the lock.
-            problem = _problem(error)
+        except self.kind.errors as error:
+            # Locked, full, read-only, cut: it would meet each alone too, and each would wait as long for the lock.
+            problem = problem_of(self.kind, error)
             for transaction in group:
                 transaction.error = problem
         except Exception as error:  # the writer outlives every defect
             for transaction in group:
                 transaction.error = error
 
+    def _commit_group(self, group: list[_Transaction[Any]]) -> None:
+        durable = any(transaction.durable for transaction in group)
+        try:
+            connection, whole = self._begin(durable)
+        except self.kind.errors:
+            if not self._drop_lost():
+                raise
+            connection, whole = self._begin(durable)  # the one before was cut while nobody used it
+        token = self.kind.token(connection)
+        try:
+            driver = connection.connection.driver_connection
+            for transaction in group:
+                self._run(connection, driver, transaction)
+        except BaseException:
+            self._undo(whole)
+            raise
+        try:
+            whole.commit()
+        except self.kind.errors:
+            self._undo(whole)
+            if not token or self._connection is not None or not self._was_committed(token):
+                raise
 
-def _run(connection: Connection, driver: sqlite3.Connection, transaction: _Transaction[Any]) -> None:
-    """Does it in a savepoint. Raises what ends the whole group."""
-    driver.execute("SAVEPOINT work")
-    try:
-        transaction.result = transaction.work(connection)
-    except Exception as error:
-        if not driver.in_transaction:
-            raise  # a full disk, say: SQLite has rolled the group back
-        driver.execute("ROLLBACK TO work")
-        transaction.error = _problem(error) if isinstance(error, DBAPIError) else error
-    driver.execute("RELEASE work")
+    def _begin(self, durable: bool) -> tuple[Connection, RootTransaction]:
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self.kind.writers.connect()
+        self.kind.prepare(connection, durable=durable)
+        return connection, connection.begin()
+
+    def _undo(self, whole: RootTransaction) -> None:
+        with contextlib.suppress(*self.kind.errors):
+            whole.rollback()
+        self._drop_lost()
+
+    def _drop_lost(self) -> bool:
+        """Where the connection is lost, the next group makes another. Whether it was."""
+        connection = self._connection
+        if connection is None or not (connection.invalidated or self.kind.is_lost(_driver(connection))):
+            return False
+        self._connection = None
+        with contextlib.suppress(*self.kind.errors):
+            connection.invalidate()
+            connection.close()
+        return True
+
+    def _was_committed(self, token: str) -> bool:
+        """Asked over another connection, after the first one broke in the moment of the commit."""
+        with self._lookers.connect() as connection:
+            return self.kind.committed(connection, token)
+
+    def _run(self, connection: Connection, driver: Any, transaction: _Transaction[Any]) -> None:
+        """Does it in a savepoint. Raises what ends the whole group."""
+        driver.execute("SAVEPOINT work")
+        try:
+            transaction.result = transaction.work(connection)
+        except Exception as error:
+            if not self.kind.goes_on(driver):
+                raise
+            driver.execute("ROLLBACK TO work")
+            transaction.error = problem_of(self.kind, error) if isinstance(error, DBAPIError) else error
+        driver.execute("RELEASE work")
 
 
-def copy_database(source: Path, target: Path) -> None:
-    """A database as it is at one moment, its log included, while others write to it. Raises: `storage-failed`,
-    `storage-full`.
-    """
-    try:
-        # URIs, since sqlite3 would make a database where none is.
-        with (
-            contextlib.closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=rw", uri=True)) as given,
-            contextlib.closing(sqlite3.connect(target)) as made,
-        ):
-            target.chmod(0o600)
-            given.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-            given.backup(made)
-    except sqlite3.Error as error:
-        raise _problem(error) from None
-
-
-def upsert(connection: Connection, table: Table) -> sqlite.Insert:
+def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An insert in the connection's dialect, which can say what happens where there is such a row already."""
     return upsert_in(connection.dialect.name, table)
 
 
-def upsert_in(dialect: str, table: Table) -> sqlite.Insert:
+def upsert_in(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """The same for statements that are built once for each dialect: to build one takes longer than to execute it."""
-    return {"sqlite": sqlite.insert}[dialect](table)
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, function)
 
 
-def _driver(connection: Connection) -> sqlite3.Connection:
-    return cast(sqlite3.Connection, connection.connection.driver_connection)
-
-
-def _configure(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # else pysqlite begins and commits by itself, and no savepoint holds
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_TIMEOUT_MS}"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: Connection) -> None:
-    begins = connection.get_execution_options().get(_BEGIN, "BEGIN")
-    if begins:
-        connection.exec_driver_sql(begins)
-
-
-def _problem(error: DBAPIError | sqlite3.Error) -> ProblemError:
-    text = str(error.orig if isinstance(error, DBAPIError) else error)
-    reason = "storage-full" if "full" in text else "storage-failed"
-    _log.error("database", reason=reason, error=text)
-    return ProblemError(reason, retry_after_s=5)
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection

@@ -97,7 +97,7 @@ def kind_sums(connection: Connection, run: str) -> list[LedgerRow]:
     """A row for each kind."""
     both = (_own(run), _idle(run))
     inner = union_all(*(select(ledger.c.kind, *SUMS).where(one).group_by(ledger.c.kind) for one in both)).subquery()
-    sums = (func.sum(inner.c[count.name]).label(count.name) for count in COUNTS)
+    sums = (cast(func.sum(inner.c[count.name]), count.type).label(count.name) for count in COUNTS)
     found = connection.execute(select(inner.c.kind, *sums).group_by(inner.c.kind).order_by(inner.c.kind)).mappings()
     return [LedgerRow.model_validate({**row, "run": run, "client": ""}) for row in found]
 

@@ -83,6 +83,11 @@ class Participation:
         newest = {(row.exchange, row.client): row for row in rows}
         return sorted(newest.values(), key=lambda row: (row.exchange, row.client))
 
+    async def counted(self, run: str, exchange: int) -> set[str]:
+        """The clients whose answers to this exchange count."""
+        here = and_(tasks.c.run == run, tasks.c.exchange == exchange, tasks.c.state == "accepted")
+        return await self._database.read(lambda connection: set(connection.scalars(select(tasks.c.client).where(here))))
+
     async def efforts(self, run: str, exchange: int, most: int) -> list[Effort]:
         """Whose tasks of this exchange took how long, those without an answer first, then the latest answers first."""
         here = and_(tasks.c.run == run, tasks.c.exchange == exchange)

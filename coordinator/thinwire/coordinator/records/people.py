@@ -89,9 +89,7 @@ class People:
             rows = connection.execute(query).all()
             spent = select(ledger.c.client, *SUMS).where(ledger.c.client.in_([row.name for row in rows]))
             costs = {row[0]: Bytes(*row[1:]) for row in connection.execute(spent.group_by(ledger.c.client))}
-            return count, [
-                Person(*row[:6], bool(row[6]), bool(row[7]), row[8], costs.get(row.name, Bytes())) for row in rows
-            ]
+            return count, [_person(row, costs.get(row.name, Bytes())) for row in rows]
 
         return await self._database.read(work)
 
@@ -110,3 +108,8 @@ class People:
             return both + [(at, name, "revoked") for at, name in connection.execute(went)]
 
         return await self._database.read(work)
+
+
+def _person(row: Any, spent: Bytes) -> Person:
+    name, group, role, enrolled_at, revoked_at, seen_at, parked, gone, works_for = row
+    return Person(name, group, role, enrolled_at, revoked_at, seen_at, bool(parked), bool(gone), works_for, spent)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Executable, LargeBinary, bindparam, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, LargeBinary, bindparam, case, cast, or_, select, update
 
 from thinwire.protocol.fields import Role
 
@@ -46,7 +46,7 @@ _SERVING: Final = select(clients.c.name).where(
     clients.c.group == bindparam("of_group"),
     clients.c.role.in_(bindparam("roles", expanding=True)),
     clients.c.revoked_at.is_(None),
-    or_(_SPEC.is_(None), presence.c.spec.is_(None), presence.c.spec == _SPEC),
+    or_(cast(_SPEC, LargeBinary).is_(None), presence.c.spec.is_(None), presence.c.spec == _SPEC),
 )
 _PRESENT: Final = _SERVING.join(presence, presence.c.client == clients.c.name).where(
     ~presence.c.gone, or_(presence.c.parked, presence.c.seen_at >= bindparam("since"))

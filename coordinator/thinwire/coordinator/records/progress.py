@@ -62,3 +62,20 @@ class Progress:
             .group_by(events.c.run)
         )
         return await self._database.read(lambda connection: {row[0]: row[1] for row in connection.execute(query)})
+
+    async def newest_at(self) -> float | None:
+        """When the newest event of any run was, Unix seconds."""
+        query = select(events.c.at).order_by(events.c.id.desc()).limit(1)
+        return await self._database.read(lambda connection: connection.execute(query).scalar_one_or_none())
+
+    async def latest_closed(self, most: int) -> list[tuple[str, int, float]]:
+        """The exchanges of all runs that were closed last: run, exchange, when."""
+        query = (
+            select(exchanges.c.run, exchanges.c.exchange, exchanges.c.closed_at)
+            .where(exchanges.c.closed, exchanges.c.closed_at.is_not(None))
+            .order_by(exchanges.c.closed_at.desc())
+            .limit(most)
+        )
+        return await self._database.read(
+            lambda connection: [(row[0], row[1], row[2]) for row in connection.execute(query)]
+        )

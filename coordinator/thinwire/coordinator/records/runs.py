@@ -13,6 +13,7 @@ from sqlalchemy import (
     LargeBinary,
     bindparam,
     case,
+    cast,
     delete,
     func,
     insert,
@@ -46,7 +47,7 @@ _WANTING = (
     select(runs.c.id)
     .where(
         runs.c.group == bindparam("of_group"), runs.c.state.in_(("pending", "running", "paused")),
-        or_(_SPEC.is_(None), runs.c.spec.is_(None), runs.c.spec == _SPEC),
+        or_(cast(_SPEC, LargeBinary).is_(None), runs.c.spec.is_(None), runs.c.spec == _SPEC),
     )
     .limit(1)
 )  # fmt: skip

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 metadata: Final = MetaData()
+_NUMBER: Final = Integer().with_variant(BigInteger(), "postgresql")  # SQLite counts up only where it is an INTEGER
 
 clients: Final = Table(
     "clients",
@@ -191,7 +192,7 @@ uploads: Final = Table(
 ledger: Final = Table(
     "ledger",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _NUMBER, primary_key=True),
     Column("run", String(12), nullable=False),
     Column("client", String(64), nullable=False),
     Column("exchange", Integer, nullable=False),
@@ -219,7 +220,7 @@ links: Final = Table(
 events: Final = Table(
     "events",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _NUMBER, primary_key=True),
     Column("run", String(12), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("exchange", Integer),
@@ -243,7 +244,7 @@ sessions: Final = Table(
 audit: Final = Table(
     "audit",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _NUMBER, primary_key=True),
     Column("at", Float, nullable=False),
     Column("who", String(64), nullable=False),
     Column("address", String(64), nullable=False),
@@ -251,4 +252,16 @@ audit: Final = Table(
     Column("path", String(500), nullable=False),
     Column("status", Integer, nullable=False),
     Column("detail", String(1000)),
+)
+
+# Wire bytes by day, in days since 1970 (UTC); since the version that notes them.
+ledger_days: Final = Table(
+    "ledger_days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("run", String(12), primary_key=True),
+    Column("client", String(64), primary_key=True),
+    Column("uplink_bytes", BigInteger, nullable=False),
+    Column("downlink_bytes", BigInteger, nullable=False),
+    Index("ledger_days_client", "client", "day"),
 )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from thinwire.coordinator.records.audit import Audit, Deed
-from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.people import People
 from thinwire.coordinator.records.progress import Progress
@@ -50,7 +49,6 @@ class Activities:
     def __init__(
         self,
         runs: Runs,
-        exchanges: Exchanges,
         progress: Progress,
         people: People,
         ledger: Ledger,
@@ -58,7 +56,6 @@ class Activities:
         attendances: Attendances,
     ) -> None:
         self._runs = runs
-        self._exchanges = exchanges
         self._progress = progress
         self._people = people
         self._ledger = ledger
@@ -77,9 +74,7 @@ class Activities:
                 Line(at, "client", f"{name} {what}", client=name) for at, name, what in await self._people.latest(LINES)
             ]
         if kind in (None, "operator"):
-            lines += [
-                Line(deed.at, "operator", in_words(deed)) for _, deed in await self._audit.latest(LINES)
-            ]
+            lines += [Line(deed.at, "operator", in_words(deed)) for _, deed in await self._audit.latest(LINES)]
         wanted = [line for line in lines if about.casefold() in line.said.casefold()]
         return Activity(sorted(wanted, key=lambda line: -line.at)[:LINES])
 

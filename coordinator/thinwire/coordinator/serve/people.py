@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from thinwire.coordinator.records.people import Order
+from thinwire.coordinator.records.bills import DAY_S, Bills
+from thinwire.coordinator.records.people import Order, Person
 from thinwire.coordinator.records.people import People as PeopleRows
-from thinwire.coordinator.records.people import Person
 
 CLIENTS_A_PAGE: Final = 100
 
@@ -25,6 +25,7 @@ class Listed:
     works_for: str | None
     seen_at: float | None
     enrolled_at: float
+    today_bytes: int
     uplink_bytes: int
     downlink_bytes: int
     resumed_bytes: int
@@ -44,9 +45,10 @@ class People:
     """Everything raises `storage-failed`. `clock`: Unix seconds."""
 
     def __init__(
-        self, rows: PeopleRows, *, silent_after_s: float, clock: Callable[[], float] = time.time
+        self, rows: PeopleRows, bills: Bills, *, silent_after_s: float, clock: Callable[[], float] = time.time
     ) -> None:
         self._rows = rows
+        self._bills = bills
         self._silent_after_s = silent_after_s
         self._clock = clock
 
@@ -55,12 +57,14 @@ class People:
         total, found = await self._rows.page(
             about, order, (page - 1) * CLIENTS_A_PAGE, CLIENTS_A_PAGE, backwards=backwards, revoked=revoked
         )
-        return ClientsPage(list(map(self._listed, found)), page, max(1, -(-total // CLIENTS_A_PAGE)), total)
+        today = await self._bills.day_of([one.name for one in found], int(self._clock() // DAY_S))
+        listed = [self._listed(one, today.get(one.name, 0)) for one in found]
+        return ClientsPage(listed, page, max(1, -(-total // CLIENTS_A_PAGE)), total)
 
-    def _listed(self, one: Person) -> Listed:
+    def _listed(self, one: Person, today: int) -> Listed:
         return Listed(
             one.name, one.group, one.role, self._word(one), one.works_for, one.seen_at, one.enrolled_at,
-            one.spent.uplink, one.spent.downlink, one.spent.resumed,
+            today, one.spent.uplink, one.spent.downlink, one.spent.resumed,
         )  # fmt: skip
 
     def _word(self, one: Person) -> str:

@@ -77,10 +77,10 @@ class Presence:
         self._left.pop(client, None)
         await self._rows.arrive(client, said.spec, said.holds or {}, self._clock())
 
-    async def holds(self, client: str) -> dict[str, int]:
-        """Run -> the exchange whose parts the client holds. Raises: `storage-failed`."""
+    async def said(self, client: str) -> Registration:
+        """What the client said last: its model's spec, and whose parts it holds. Raises: `storage-failed`."""
         seen = await self._rows.get(client)
-        return {} if seen is None else dict(seen.holds)
+        return Registration() if seen is None else Registration(spec=seen.spec, holds=dict(seen.holds) or None)
 
     async def seen_at(self) -> dict[str, float]:
         """Client -> Unix seconds of its last request. Raises: `storage-failed`."""

@@ -17,6 +17,7 @@ from thinwire.coordinator.runs.rows import ExchangeRow, RunRow
 from thinwire.machine.quantities import in_bytes
 from thinwire.machine.workers import Workers
 from thinwire.protocol.bytes import Bytes
+from thinwire.protocol.fields import Role
 from thinwire.protocol.messages import ProblemKind, ProblemList, ProblemView, Severity
 from thinwire.protocol.reasons import ProblemError
 
@@ -33,7 +34,7 @@ FAR_OFF: Final = 3.0
 """A loss so many times the middle one of the others diverges."""
 _RANKS: Final[dict[Severity, int]] = {"error": 0, "warning": 1, "notice": 2}
 _BY_OPERATOR: Final = "by the operator"
-_TAKE_TASKS: Final = ("client",)
+_TAKE_TASKS: Final[tuple[Role, ...]] = ("client",)
 
 
 class Problems:
@@ -66,8 +67,13 @@ class Problems:
         self._noticed: dict[tuple[str, str | None, str | None], float] = {}
 
     async def now(self) -> ProblemList:
-        """All of them, the worst first, then the oldest. Raises: `storage-failed`, OSError."""
-        now = self._clock()
+        """All of them, the worst first, then the oldest; that they cannot be looked for is one of them."""
+        try:
+            return await self._look(self._clock())
+        except (ProblemError, OSError) as error:
+            return _unreadable(str(error), self._clock())
+
+    async def _look(self, now: float) -> ProblemList:
         rows = await self._runs.all()
         going = [row for row in rows if not row.finished]
         ids = [row.id for row in going]
@@ -104,7 +110,9 @@ class Problems:
     def _of_row(self, row: RunRow, changed_at: float) -> Iterator[ProblemView]:
         name = row.name
         if row.unreadable is not None:
-            yield self._seen("version", "error", f"{name}: {row.unreadable}", "serve it with the version that began it", name)
+            yield self._seen(
+                "version", "error", f"{name}: {row.unreadable}", "serve it with the version that began it", name
+            )
         for trouble in self._troubles.of(row.id):
             yield self._seen(
                 "storage", "error", f"{name} cannot go on: {trouble}",
@@ -214,7 +222,8 @@ class Problems:
 def _failed(row: RunRow) -> ProblemView:
     return ProblemView(
         kind="failed", severity="error", said=f"{row.name} has failed: {row.reason}", since=row.finished_at or 0.0,
-        run=row.name, cure="its model so far is kept: begin another run with it", command=f"thinwire run pull {row.name}",
+        run=row.name, cure="its model so far is kept: begin another run with it",
+        command=f"thinwire run pull {row.name}",
     )  # fmt: skip
 
 
@@ -244,10 +253,8 @@ def _silent(row: RunRow, one: Missing, since: float, now: float) -> ProblemView:
     )  # fmt: skip
 
 
-def stored_problem(problem: ProblemError, now: float) -> ProblemList:
-    """What is told where the rows cannot be read."""
-    said = f"what there is cannot be read: {problem}"
+def _unreadable(why: str, now: float) -> ProblemList:
+    """Where the rows cannot be read."""
     cure = "look at the data folder's disk and the coordinator's log"
-    return ProblemList(
-        problems=[ProblemView(kind="storage", severity="error", said=said, cure=cure, since=now)]
-    )
+    said = f"what there is cannot be read: {why}"
+    return ProblemList(problems=[ProblemView(kind="storage", severity="error", said=said, cure=cure, since=now)])

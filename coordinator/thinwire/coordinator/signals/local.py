@@ -19,6 +19,10 @@ class LocalSignals:
     def topics(self) -> int:
         return len(self._listening)
 
+    def listened(self, begins: tuple[str, ...]) -> list[str]:
+        """The topics that somebody listens to and that begin so."""
+        return [topic for topic in self._listening if topic.startswith(begins)]
+
     def publish(self, topic: str, item: str = "") -> None:
         for subscription in self._listening.get(topic, ()):
             subscription.hear((topic, item))

@@ -1,12 +1,12 @@
-"""Who is logged in at the pages, and what operators have changed."""
+"""Who is logged in at the pages, what operators have changed, and what each day has cost."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -21,7 +21,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "audit",
-        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
         sa.Column("at", sa.Float(), nullable=False),
         sa.Column("who", sa.String(length=64), nullable=False),
         sa.Column("address", sa.String(length=64), nullable=False),
@@ -30,3 +30,12 @@ def upgrade() -> None:
         sa.Column("status", sa.Integer(), nullable=False),
         sa.Column("detail", sa.String(length=1000)),
     )
+    op.create_table(
+        "ledger_days",
+        sa.Column("day", sa.Integer(), primary_key=True, autoincrement=False),
+        sa.Column("run", sa.String(length=12), primary_key=True),
+        sa.Column("client", sa.String(length=64), primary_key=True),
+        sa.Column("uplink_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("downlink_bytes", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("ledger_days_client", "ledger_days", ["client", "day"])
