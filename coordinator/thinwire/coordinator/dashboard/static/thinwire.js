@@ -73,8 +73,26 @@
     addEventListener("pagehide", () => source.close());
   }
 
+  // How many problems there are, beside the page's name.
+  async function count() {
+    const link = document.querySelector('nav.main a[href="/problems"]');
+    try {
+      const response = await fetch("/v1/problems", { headers: { accept: "application/json" } });
+      if (!response.ok || !link) return;
+      const found = (await response.json()).problems.filter(one => one.severity !== "notice");
+      link.querySelector(".badge")?.remove();
+      if (!found.length) return;
+      const badge = document.createElement("span");
+      badge.className = found.some(one => one.severity === "error") ? "badge" : "badge warning";
+      badge.textContent = found.length;
+      link.append(" ", badge);
+    } catch { /* asked again in a while */ }
+  }
+
   localTimes(document);
+  if (page.dataset.counts) { count(); setInterval(() => { if (!document.hidden) count(); }, 5000); }
   if (page.dataset.events) listen();
+  if (page.dataset.every && !page.dataset.events) tell("on", "live");
   if (page.dataset.every) setInterval(() => { if (!document.hidden) look(); }, 1000 * page.dataset.every);
 
   document.addEventListener("click", async event => {
