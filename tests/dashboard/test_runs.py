@@ -122,7 +122,7 @@ def test_what_clients_say_is_never_markup(tmp_path: Path) -> None:
 
     asyncio.run(work())
     source = static.content("thinwire.js")[0] + static.content("charts.js")[0]
-    assert not re.search(rb"innerHTML|outerHTML\s*=|insertAdjacentHTML|document\.write|\beval\b", source)
+    assert not re.search(rb"innerHTML|outerHTML\s*=[^=]|insertAdjacentHTML|document\.write|\beval\b", source)
 
 
 async def next_events(here: Site, last: int | None, count: int) -> list[tuple[int, str, dict[str, object]]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select, true
 
 from thinwire.coordinator.runs.exchange import SlotState
 
@@ -64,8 +64,11 @@ class Participation:
         query = select(tasks.c.exchange, count).where(_between(run, first, last)).group_by(tasks.c.exchange)
         return await self._database.read(lambda connection: {row[0]: row[1] for row in connection.execute(query)})
 
-    async def missing(self, run: str, first: int, last: int, most: int) -> list[Missing]:
-        """Who was asked in these exchanges and does not count, by exchange and name; a client's newest task tells."""
+    async def missing(self, run: str, first: int, last: int, most: int, *, trouble: bool = False) -> list[Missing]:
+        """Who was asked in these exchanges and does not count, by exchange and name; a client's newest task tells.
+        `trouble`: its newest one that was declined or refused.
+        """
+        chosen = or_(tasks.c.state == "refused", tasks.c.reason == "declined") if trouble else true()
         query = (
             select(
                 tasks.c.exchange, tasks.c.client, tasks.c.state, tasks.c.reason, tasks.c.detail,
@@ -74,7 +77,7 @@ class Participation:
             .outerjoin(answers, answers.c.task == tasks.c.id)
             .outerjoin(presence, presence.c.client == tasks.c.client)
             .outerjoin(clients, clients.c.name == tasks.c.client)
-            .where(_between(run, first, last), tasks.c.state != "accepted", ~_ELSEWHERE)
+            .where(_between(run, first, last), tasks.c.state != "accepted", ~_ELSEWHERE, chosen)
             .order_by(tasks.c.exchange.desc(), tasks.c.client, tasks.c.offer)
             .limit(most)
         )  # fmt: skip

@@ -92,6 +92,7 @@ class Problems:
             found += self._of_budget(row, spent.get(row.id, Bytes()).wire)
             if row.state == "pending" and row.command is None:
                 found += await self._waiting(row, now)
+            found += await self._troubled(row)
             if row.state == "running":
                 found += await self._of_exchange(row, now)
         kept = {(one.kind, one.run, one.client) for one in found}
@@ -168,11 +169,17 @@ class Problems:
             return found
         missing = await self._participation.missing(row.id, row.exchange, row.exchange, 10_000)
         since = opened.opened_at or row.created_at
-        found += _declined(row, missing, since)
         silent = [one for one in missing if one.state == "open" and not one.answered and self._is_silent(one, now)]
         found += [_silent(row, one, since, now) for one in silent[:MOST_CLIENTS]]
         found += await self._quorum(row, opened, missing, silent, now)
         return found
+
+    async def _troubled(self, row: RunRow) -> list[ProblemView]:
+        opened = await self._exchanges.get(row.id, row.exchange)
+        if opened is None or opened.closed:
+            return []
+        missing = await self._participation.missing(row.id, row.exchange, row.exchange, MOST_CLIENTS, trouble=True)
+        return [_gave_up(row, one, opened.opened_at or row.created_at) for one in missing]
 
     def _is_silent(self, one: Missing, now: float) -> bool:
         return one.seen_at is None or one.seen_at < now - self._silent_after_s
@@ -227,21 +234,19 @@ def _failed(row: RunRow) -> ProblemView:
     )  # fmt: skip
 
 
-def _declined(row: RunRow, missing: Iterable[Missing], since: float) -> Iterator[ProblemView]:
-    for one in list(missing)[: 10 * MOST_CLIENTS]:
-        if one.reason == "declined":
-            yield ProblemView(
-                kind="declined", severity="warning", since=since, run=row.name, client=one.client,
-                said=f"{one.client} declined its task of {row.name}: {one.detail}",
-                cure="mend what it says on the device; it is asked again in the next round",
-            )  # fmt: skip
-        elif one.state == "refused":
-            yield ProblemView(
-                kind="refused", severity="warning", since=since, run=row.name, client=one.client,
-                said=f"the answer of {one.client} to {row.name} was refused: {one.detail or one.reason}",
-                cure="look at its version and its settings; revoke it if it does not come right",
-                command=f"thinwire client revoke {one.client}",
-            )  # fmt: skip
+def _gave_up(row: RunRow, one: Missing, since: float) -> ProblemView:
+    if one.reason == "declined":
+        return ProblemView(
+            kind="declined", severity="warning", since=since, run=row.name, client=one.client,
+            said=f"{one.client} declined its task of {row.name}: {one.detail}",
+            cure="mend what it says on the device; it is asked again in the next round",
+        )  # fmt: skip
+    return ProblemView(
+        kind="refused", severity="warning", since=since, run=row.name, client=one.client,
+        said=f"the answer of {one.client} to {row.name} was refused: {one.detail or one.reason}",
+        cure="look at its version and its settings; revoke it if it does not come right",
+        command=f"thinwire client revoke {one.client}",
+    )  # fmt: skip
 
 
 def _silent(row: RunRow, one: Missing, since: float, now: float) -> ProblemView:
