@@ -17,6 +17,7 @@ from .enrolment import (
     InviteRequest,
     InviteView,
     OperatorToken,
+    TokenRequest,
 )
 from .exchanges import (
     AnswerMessage,
@@ -72,5 +73,6 @@ __all__ = [
     "Severity",
     "StoredModel",
     "TaskMessage",
+    "TokenRequest",
     "VerdictMessage",
 ]
