@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from thinwire.methods.rounds import Round, rounds_of
 from thinwire.protocol.messages import RunView
 
 from .client import Coordinator
