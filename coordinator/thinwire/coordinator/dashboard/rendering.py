@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import Request, Response
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 
 from thinwire.coordinator.wire.identity import asker
 from thinwire.machine.quantities import in_bytes
@@ -66,13 +66,18 @@ def wants_json(request: Request) -> bool:
 def show(request: Request, template: str, view: Any, status: int = 200, **also: Any) -> Response:
     """The view: a page made of `view` and what else only the page needs, or JSON of it alone."""
     if wants_json(request):
-        body = to_json(view, bytes_mode="hex", inf_nan_mode="null", exclude_none=True)
+        body = _adapter(type(view)).dump_json(view, exclude_none=True)
         return Response(body, status, {"cache-control": "no-store", "vary": "accept, cookie"}, JSON)
     page = environment().get_template(template).render(
         view=view, viewer=viewer_of(request), path=request.url.path, query=request.url.query, twin=_twin(request),
         now=time.time(), navigation=NAVIGATION, version=version("thinwire"), **also,
     )  # fmt: skip
     return Response(page, status, dict(HEADERS), "text/html")
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _twin(request: Request) -> str:
