@@ -33,6 +33,7 @@ HEADERS: Final = {
     "vary": "accept, cookie",
 }
 TWIN: Final = ".json"
+_ADAPTERS: Final[dict[type[Any], TypeAdapter[Any]]] = {}
 NAVIGATION: Final = (
     ("/", "Runs"), ("/clients", "Clients"), ("/invites", "Invites"), ("/problems", "Problems"), ("/bill", "Bill"),
     ("/activity", "Activity"), ("/audit", "Audit"),
@@ -75,9 +76,11 @@ def show(request: Request, template: str, view: Any, status: int = 200, **also: 
     return Response(page, status, dict(HEADERS), "text/html")
 
 
-@cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Kept, since it takes longer to make one than to use it."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def _twin(request: Request) -> str:
