@@ -6,18 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select, true, tuple_
 
 from thinwire.coordinator.runs.exchange import SlotState
 
 from .database import Database
 from .tables import answers, clients, ledger, presence, tasks
 
-_COUNTED: Final = tasks.alias()
-_ELSEWHERE: Final = exists().where(
-    _COUNTED.c.run == tasks.c.run, _COUNTED.c.exchange == tasks.c.exchange, _COUNTED.c.client == tasks.c.client,
-    _COUNTED.c.state == "accepted",
-)  # fmt: skip
+_MOST_NAMES: Final = 500
+"""In one statement."""
 _DOWN: Final = ("plan", "payload")
 _UP: Final = ("answer", "evaluate")
 
@@ -77,12 +74,24 @@ class Participation:
             .outerjoin(answers, answers.c.task == tasks.c.id)
             .outerjoin(presence, presence.c.client == tasks.c.client)
             .outerjoin(clients, clients.c.name == tasks.c.client)
-            .where(_between(run, first, last), tasks.c.state != "accepted", ~_ELSEWHERE, chosen)
+            .where(_between(run, first, last), tasks.c.state != "accepted", chosen)
             .order_by(tasks.c.exchange.desc(), tasks.c.client, tasks.c.offer)
             .limit(most)
         )  # fmt: skip
 
-        rows = await self._database.read(lambda connection: [Missing(*row) for row in connection.execute(query)])
+        def work(connection: Connection) -> list[Missing]:
+            rows = [Missing(*row) for row in connection.execute(query)]
+            # One that was asked again may count by another task.
+            names = {row.client for row in rows}
+            pairs = select(tasks.c.exchange, tasks.c.client).where(
+                _between(run, first, last), tasks.c.state == "accepted"
+            )
+            if len(names) <= _MOST_NAMES:
+                pairs = pairs.where(tasks.c.client.in_(names))
+            counted = {(row[0], row[1]) for row in connection.execute(pairs)} if rows else set()
+            return [row for row in rows if (row.exchange, row.client) not in counted]
+
+        rows = await self._database.read(work)
         newest = {(row.exchange, row.client): row for row in rows}
         return sorted(newest.values(), key=lambda row: (row.exchange, row.client))
 
@@ -96,7 +105,7 @@ class Participation:
         here = and_(tasks.c.run == run, tasks.c.exchange == exchange)
         told = select(tasks.c.client, tasks.c.state, answers.c.arrived_at, answers.c.metrics)
         latest = (answers.c.arrived_at.is_not(None), answers.c.arrived_at.desc(), tasks.c.client)
-        joined = told.outerjoin(answers, answers.c.task == tasks.c.id).where(here, ~_superseded())
+        joined = told.outerjoin(answers, answers.c.task == tasks.c.id).where(here, _newest(run, exchange))
         spent: Select[Any] = (
             select(ledger.c.client, _seconds(_DOWN), _seconds(_UP))
             .where(ledger.c.run == run, ledger.c.exchange == exchange)
@@ -115,12 +124,11 @@ def _between(run: str, first: int, last: int) -> ColumnElement[bool]:
     return and_(tasks.c.run == run, tasks.c.exchange >= first, tasks.c.exchange <= last)
 
 
-def _superseded() -> ColumnElement[bool]:
-    later = tasks.alias()
-    return exists().where(
-        later.c.run == tasks.c.run, later.c.exchange == tasks.c.exchange, later.c.client == tasks.c.client,
-        later.c.offer > tasks.c.offer,
-    )  # fmt: skip
+def _newest(run: str, exchange: int) -> ColumnElement[bool]:
+    """Of each client its newest task of the exchange."""
+    every = tasks.alias()
+    newest = select(every.c.client, func.max(every.c.offer)).where(every.c.run == run, every.c.exchange == exchange)
+    return tuple_(tasks.c.client, tasks.c.offer).in_(newest.group_by(every.c.client))
 
 
 def _seconds(kinds: Sequence[str]) -> ColumnElement[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -10,6 +11,7 @@ from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.people import People
 from thinwire.coordinator.records.progress import Progress
 from thinwire.coordinator.records.runs import Runs
+from thinwire.methods.values import EVALUATE
 from thinwire.protocol.bytes import Bytes
 
 from .attendance import Attendances
@@ -80,14 +82,19 @@ class Activities:
 
     async def _rounds(self) -> list[Line]:
         names = {row.id: row.name for row in await self._runs.all()}
-        found, spent = list[Line](), dict[str, dict[int | None, Bytes]]()
+        closed: defaultdict[str, dict[int, float]] = defaultdict(dict)
         for run, exchange, at in await self._progress.latest_closed(LINES):
-            if run not in spent:
-                spent[run] = await self._ledger.exchanges(run)
-            (told,) = (await self._attendances.of(run, exchange + 1, 1)).exchanges
-            what = "the evaluation" if told.kind == "evaluate" else f"round {told.round}"
-            wire = spent[run].get(exchange, Bytes()).wire
-            found.append(Line(at, "round", f"{names[run]}: {what} is over, {told.said}", names[run], wire_bytes=wire))
+            closed[run][exchange] = at
+        found = list[Line]()
+        for run, times in closed.items():
+            spent = await self._ledger.exchanges(run)
+            told = await self._attendances.of(run, max(times) + 1, max(times) - min(times) + 1)
+            for one in told.exchanges:
+                if one.exchange in times:
+                    what = "the evaluation" if one.kind == EVALUATE else f"round {one.round}"
+                    said = f"{names[run]}: {what} is over, {one.said}"
+                    wire = spent.get(one.exchange, Bytes()).wire
+                    found.append(Line(times[one.exchange], "round", said, names[run], wire_bytes=wire))
         return found
 
     async def _of_runs(self) -> list[Line]:

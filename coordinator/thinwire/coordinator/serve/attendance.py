@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from thinwire.coordinator.records.exchanges import Exchanges
-from thinwire.coordinator.records.lapsing import LAPSED
 from thinwire.coordinator.records.participation import Effort, Missing, Participation
 from thinwire.coordinator.records.runs import Runs
-from thinwire.coordinator.runs.rows import ExchangeRow
+from thinwire.coordinator.runs.rows import LAPSED, ExchangeRow
 from thinwire.protocol.messages import Absence, Attendance, AttendanceList
 
 NAMED: Final = 20

@@ -8,7 +8,7 @@ from thinwire.coordinator.records.bills import Bills as BillRows
 from thinwire.coordinator.records.runs import Runs
 from thinwire.protocol.bytes import Bytes
 
-from .overview import Overviews
+from .overview import Glance, Overviews
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class Bills:
         for (_, kind), value in found.items():
             by_kind[kind] = by_kind.get(kind, Bytes()) + value
         glances = (await self._overviews.runs()).runs
-        chosen = [one.run.name for one in glances if run is None or one.run.name == run.name]
-        of_runs = [await self._of_run(name) for name in ([run.name] if run is not None else chosen)]
+        chosen = [one for one in glances if run is None or one.run.id == run.id]
+        of_runs = [await self._of_run(one) for one in chosen]
         days = await self._rows.days(None if run is None else run.id, month_began)
         return Bill(
             None if run is None else run.name,
@@ -81,11 +81,10 @@ class Bills:
             sum(days.values()),
         )
 
-    async def _of_run(self, name: str) -> OfRun:
-        detail = await self._overviews.run(name)
-        view = detail.run
-        state = view.outcome or view.state
-        return OfRun(view.name, state, detail.spent_bytes, detail.forecast_bytes, detail.max_bytes)
+    async def _of_run(self, one: Glance) -> OfRun:
+        view, spent = one.run, one.uplink_bytes + one.downlink_bytes
+        forecast = await self._overviews.forecast(view.id)
+        return OfRun(view.name, view.outcome or view.state, spent, forecast, one.max_bytes)
 
 
 def _row(client: str, kind: str, value: Bytes) -> Row:

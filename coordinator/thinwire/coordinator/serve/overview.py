@@ -169,6 +169,14 @@ class Overviews:
             seconds_left=None if row.state != "running" else seconds_left(rounds, row.settings.rounds),
         )
 
+    async def forecast(self, run: str) -> int | None:
+        """Wire bytes of the run at its end, as `Detail` has them. Raises: `run-not-found`."""
+        row = await self._runs.find(run)
+        if row.finished:
+            return None
+        spent = (await self._progress.spent([row.id])).get(row.id, Bytes()).wire
+        return forecast(rounds_of(await self._metrics(row.id)), row.settings.rounds, spent)
+
     async def compare(self, keys: Sequence[str], target: float | None) -> Comparison:
         """These runs, at most `MOST_COMPARED`, in the order given. Raises: `run-not-found`."""
         choice = [row.name for row in sorted(await self._runs.all(), key=lambda row: row.created_at, reverse=True)]
