@@ -121,6 +121,23 @@ def test_the_verdict_decides_what_is_remembered(
     assert client.counted() == counted
 
 
+def test_after_a_drop_the_memory_is_what_it_was_before_the_dropped_answer(
+    client: ScriptedClient, server: CuttingServer
+) -> None:
+    script = Script(server)
+    for exchange, dropped in ((0, None), (1, None), (2, "task001"), (3, "task001"), (4, "task002")):
+        script.says(message=script.task(exchange).model_copy(update={"dropped": dropped}))
+        if exchange == 0:
+            script.says_plan()
+        # Only the last verdict can be taken back.
+        script.says(message=VerdictMessage(verdict="late" if exchange == 3 else "accepted"))
+    script.says_problem("run-finished")
+    client.process()
+    # The second counts as if it had been refused, like the fourth, which was.
+    assert client.counted() == [3, 2]
+    assert sum("dropped the last answer" in line for line in client.said) == 1
+
+
 def test_a_client_too_late_for_a_payload_goes_on_with_the_next_task(
     client: ScriptedClient, server: CuttingServer
 ) -> None:

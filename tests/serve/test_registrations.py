@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.serve.conftest import Play
-from tests.serve.house import House, reason_of
+from tests.serve.house import House, never, reason_of
 from thinwire.coordinator.serve.registrations import FinishedError
 from thinwire.protocol.messages import PartMessage, Registration, TaskMessage
 from thinwire.protocol.reasons import ProblemError
@@ -35,6 +35,32 @@ def test_a_waiting_poll_gets_its_task_when_it_is_asked(play: Stage) -> None:
         assert plain is not None
         assert plain.parts[0].inline is None
         assert plain.parts[0].size == 8
+
+    play(act)
+
+
+def test_of_two_processes_with_one_folder_the_former_is_told(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+
+        async def asks(process: str | None) -> str:
+            try:
+                await house.registrations.next_task(
+                    client, Registration(process=process), 0.0, inline=True, hung_up=never
+                )
+            except ProblemError as problem:
+                return problem.reason
+            return "waits"
+
+        # One that ends and begins again, however often, is one client.
+        assert [await asks(one) for one in ("first1", "first1", "second", "third1", "third1")] == ["waits"] * 5
+        # A copy of its folder begins, and the other is still there.
+        assert await asks("copied") == "waits"
+        assert await asks("third1") == "client-doubled"
+        assert [await asks(one) for one in ("copied", "fourth", "copied")] == ["waits", "waits", "client-doubled"]
+        # Those that do not say what they are cannot be told apart.
+        assert [await asks(None) for _ in range(2)] == ["waits"] * 2
 
     play(act)
 

@@ -35,7 +35,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Agent:
-    """One client of one coordinator. `now_s`, `own_first`: as for `Performer`."""
+    """One client of one coordinator. `now_s`, `own_first`: as for `Performer`; `process`: as for `Conversation`."""
 
     def __init__(
         self,
@@ -48,11 +48,14 @@ class Agent:
         care: LinkCare | None = None,
         now_s: Callable[[], float] = time.monotonic,
         own_first: bool = True,
+        process: str | None = None,
     ) -> None:
         self._transfer = transfer
         self._folder = folder
         self._say = say
-        self._conversation = Conversation(transfer, folder, spec_digest(learner.spec), say=say, care=care, now_s=now_s)
+        self._conversation = Conversation(
+            transfer, folder, spec_digest(learner.spec), say=say, care=care, now_s=now_s, process=process
+        )
         self._performer = Performer(
             self._conversation.fetch,
             folder,
@@ -96,6 +99,8 @@ class Agent:
     def _work_on(self, task: TaskMessage | None) -> None:
         while task is not None:
             memory = self._folder.run(task.run)
+            if task.dropped is not None and self._despite_disk(partial(memory.take_back, task.dropped)):
+                self._say("the coordinator dropped the last answer; what it had changed is forgotten")
             again = memory.outcome(task.task) is not None
             if not again and not self._perform(task, memory):
                 return

@@ -55,8 +55,9 @@ class _TooLongError(BrokenError):
 class Conversation:
     """One client's with one coordinator. Whatever it says is repeated by one policy, `Transfer.persist`.
 
-    `spec`: the digest of the client's model spec. `now_s`: seconds that only differences are taken of. Raises, from
-    every call: what `Transfer` raises; `OverBudgetError`.
+    `spec`: the digest of the client's model spec. `process`: what this process calls itself, None for nothing.
+    `now_s`: seconds that only differences are taken of. Raises, from every call: what `Transfer` raises;
+    `OverBudgetError`.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class Conversation:
         say: Say,
         care: LinkCare | None,
         now_s: Callable[[], float],
+        process: str | None = None,
     ) -> None:
         self._transfer = transfer
         self._folder = folder
         self._spec = spec
+        self._process = process
         self._say = say
         self._care = care
         self._now_s = now_s
@@ -88,7 +91,8 @@ class Conversation:
     def ask(self) -> TaskMessage | None:
         """The next task; None where the wait for one ended without it."""
         held = {memory.run: memory.state.held for memory in self._folder.runs() if memory.state.held is not None}
-        message = Registration(spec=self._spec, holds=dict(list(held.items())[-_MOST_HELD:]) or None)
+        holds = dict(list(held.items())[-_MOST_HELD:]) or None
+        message = Registration(spec=self._spec, holds=holds, process=self._process)
         while True:
             try:
                 return self._transfer.persist(lambda: self._poll(message), breaks=_BREAKS if self._inline else None)

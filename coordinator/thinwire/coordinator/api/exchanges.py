@@ -55,7 +55,7 @@ router = APIRouter(tags=["exchanges"])
         takes=Registration,
         gives=TaskMessage,
         also={204: "Nothing yet; ask again after `Retry-After` seconds"},
-        problems=("run-finished", "model-mismatch", "wire-version"),
+        problems=("run-finished", "model-mismatch", "client-doubled", "wire-version"),
     ),
 )
 async def register(request: Request, wait_s: WaitS = 0, inline: Inline = True) -> Response:

@@ -74,8 +74,9 @@ class Registrations:
     ) -> TaskMessage | None:
         """The client's open task, or None after `wait_s` or when a newer poll came. `hung_up` returns when the
         connection is gone. Raises: `run-finished`, `model-mismatch`, `token-invalid` (revoked or replaced meanwhile),
-        `storage-failed`, `storage-full`.
+        `client-doubled`, `storage-failed`, `storage-full`.
         """
+        self._presence.tell_apart(client.name, registration.process)
         until = time.monotonic() + max(wait_s, MIN_WAIT_S)
         mine = f"client:{client.name}"
         gone = asyncio.ensure_future(hung_up())
