@@ -26,7 +26,7 @@ from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
 from .learner import Learner
-from .problems.problem_file import LearningProblem
+from .problems.problem_file import LearningProblem, ProblemFileError
 from .rehearsal import rehearse
 
 USUAL: Final[Mapping[str, str]] = {
@@ -60,6 +60,7 @@ def check_task(problem: LearningProblem, learner: Learner, run: RunSettings) -> 
     (`run-invalid`) where the run cannot be, with what helps.
     """
     rehearse(learner, problem.file)
+    _require_labels(learner)
     lines, warnings = [*_model_lines(learner), *_example_lines(learner)], list(_warnings(learner))
     definition = define("check", run, spec=None)
     before = learner.first_arrays()
@@ -69,13 +70,12 @@ def check_task(problem: LearningProblem, learner: Learner, run: RunSettings) -> 
     task, outcome = _one_round(definition, learner)
     seconds = time.monotonic() - begun
     lines.append((f"a round of {run.method}", f"{seconds:.1f} s here; {_memory()} in all"))
-    lines.append(("bytes of an answer", _answer_bytes(definition, task, outcome, learner)))
+    lines.append(("bytes of an answer", _answer_bytes(task, outcome, learner)))
     end = learner.evaluate(samples=learner.train.few(_LOOKED_AT))
-    if task.reply.keys() <= learner.spec.keys() and not end["loss"] <= start["loss"] * _RISEN:
-        rate = definition.settings.told().get("lr")
+    if not end["loss"] <= start["loss"] * _RISEN:
         warnings.append(
             f"one round raises the loss of the first examples from {start['loss']:.4g} to {end['loss']:.4g}: "
-            f"lower lr, which is {rate}"
+            f"lower lr, which is {definition.settings.told().get('lr')}"
         )
     fits, not_ = [], []
     for name in method_ids():
@@ -87,7 +87,7 @@ def check_task(problem: LearningProblem, learner: Learner, run: RunSettings) -> 
 
 def _model_lines(learner: Learner) -> Iterator[tuple[str, str]]:
     spec = learner.spec
-    moving = sum(item.size for item in spec.values())
+    moving = sum(item.max_bytes // item.numpy_dtype.itemsize for item in spec.values())
     staying = [one for one in learner.model.parameters() if not one.requires_grad]
     yield "travels", f"{moving:,} numbers in {len(spec)} arrays, {in_bytes(spec.max_bytes)} as they are"
     for name, item in list(spec.items())[:_SHOWN]:
@@ -129,17 +129,28 @@ def _warnings(learner: Learner) -> Iterator[str]:
             "the loss is a sum over the batch, not its mean: what a rate does depends on the batch size, and the loss "
             "shown on how many examples there are; give reduction='mean'"
         )
-    is_of_classes = isinstance(learner.loss, nn.CrossEntropyLoss | nn.NLLLoss) and outputs.dim() > 1
-    if is_of_classes and not targets.is_floating_point() and learner.train.numbered:
-        labels, classes = learner.train.targets(), outputs.shape[1]
-        ignored = int(learner.loss.ignore_index)  # type: ignore[union-attr,arg-type]
-        wrong = labels[(labels != ignored) & ((labels < 0) | (labels >= classes))]
-        if len(wrong):
-            yield f"{len(wrong)} labels are out of range, {int(wrong[0])} for one; the model has {classes} classes"
     if any(isinstance(module, _BatchNorm) and module.training for module in model.train().modules()):
         yield (
             "BatchNorm's statistics travel exactly, whatever the chain, and are averaged over unlike clients; "
             "GroupNorm or LayerNorm has none"
+        )
+
+
+def _require_labels(learner: Learner) -> None:
+    """Raises: `ProblemFileError` where a label is none of the model's classes."""
+    loss, inputs = learner.loss, learner.train.few(1).batch.inputs
+    with torch.no_grad():
+        outputs = learner.outputs(learner.model.eval(), inputs)
+    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or outputs.dim() < 2 or not learner.train.numbered:
+        return
+    labels, classes = learner.train.targets(), outputs.shape[1]
+    if labels.is_floating_point():
+        return
+    wrong = labels[(labels != loss.ignore_index) & ((labels < 0) | (labels >= classes))]
+    if len(wrong):
+        raise ProblemFileError(
+            f"data().train: {len(wrong)} labels are out of range, {int(wrong[0])} for one; the model has {classes} "
+            f"classes, 0 to {classes - 1}"
         )
 
 
@@ -157,18 +168,19 @@ def _one_round(definition: Definition, learner: Learner) -> tuple[Task, Outcome]
     return seen, half.perform(seen, {}, learner)
 
 
-def _answer_bytes(definition: Definition, task: Task, outcome: Outcome, learner: Learner) -> str:
-    """By the run's own chain, and by the usual ones that take this answer."""
-    found = [f"{in_bytes(len(learner.encoded(outcome.answer.arrays)))} by the run's chain"]
-    for name, text in USUAL.items():
+def _answer_bytes(task: Task, outcome: Outcome, learner: Learner) -> str:
+    """By the run's own chain, and by those of the usual ones that can hold this answer."""
+    found = []
+    for name, chain in {
+        "as the run says": learner.uplink,
+        **{name: Chain.parse(USUAL[name]) for name in USUAL},
+    }.items():
         try:
-            payload = encode_answer(
-                outcome.answer.arrays, task.reply, Chain.parse(text), reference=task.arrays, seed=learner.seed
-            )
+            payload = encode_answer(outcome.answer.arrays, task.reply, chain, reference=task.arrays, seed=learner.seed)
         except CodecError:
             continue
         found.append(f"{name} {in_bytes(len(payload))}")
-    return "; ".join(found)
+    return "; ".join(found) or "no chain can hold it"
 
 
 def _refusal(method: str, run: RunSettings, learner: Learner) -> str | None:
@@ -181,7 +193,9 @@ def _refusal(method: str, run: RunSettings, learner: Learner) -> str | None:
         task = definition.server.task(definition.first_state(learner.first_arrays()))
         assert task is not None  # noqa: S101  # every run has a first round
         half.check(Task(task.round, task.step, task.kind, task.parts, task.reply, options=task.options), learner)
-    except (TaskRefusedError, ProblemError, CodecError) as error:
+    except TaskRefusedError as error:
+        return str(error).removeprefix(f"{error.reason}: ")
+    except (ProblemError, CodecError) as error:
         return error.detail
     return None
 
