@@ -174,8 +174,8 @@ class Course:
 
     def rise(self, measured: Mapping[str, float]) -> float | None:
         """How many times its start the loss is at least, in every quarter of what follows the first batch; None where
-        that may be noise: a tenth, or twice what batches differ by. `measured`: before training; a start below its
-        `loss` is luck. `NOT_FINITE` where it is no number.
+        that may be noise: a tenth, or twice what batches differ by, at most half. `measured`: before training; a start
+        below its `loss` is luck. `NOT_FINITE` where it is no number.
         """
         self._look()
         losses, counts = self._losses[1:], self._counts[1:]
@@ -189,7 +189,9 @@ class Course:
         least = min(means)
         calmest, _ = quarters[means.index(least)]
         first, start = self._losses[0], max(self._losses[0], measured.get("loss", 0.0))
-        if start <= 0 or least <= start * _NOISE or least <= first + 2 * statistics.pstdev(calmest):
+        # Where steps are wild batches differ by anything, which excuses nothing.
+        noise = min(statistics.pstdev(calmest), start / 4)
+        if start <= 0 or least <= start * _NOISE or least <= first + 2 * noise:
             return None
         return min(least / start, NOT_FINITE)
 
