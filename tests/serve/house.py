@@ -126,7 +126,7 @@ class House:
         self.partials.open()
         await self.database.open()
         for row in await self.runs.all():
-            lease = await self._leases.acquire(row.id, "by hand", self.now, None)
+            lease = await self._leases.acquire(row.id, "by hand", None)
             assert lease is not None
             self.leases[row.id] = lease
         await self.enrolment.load()
@@ -168,7 +168,7 @@ class House:
         wanted = RunSettings(name=run, **settings)
         self.now += 1
         await self.runs.create(run, wanted, spec=spec, parameters=20, round=1, step=0, max_runs=100, now=self.now)
-        lease = await self._leases.acquire(run, "by hand", self.now, None)
+        lease = await self._leases.acquire(run, "by hand", None)
         assert lease is not None
         self.leases[run] = lease
         await self.runs.set_state(lease, "running", None, self.now)

@@ -73,7 +73,12 @@ def create_app(settings: ServeSettings) -> FastAPI:
     # The last one is the outermost.
     app.add_middleware(Throttling, throttle=throttle)
     app.add_middleware(
-        Identity, find=access.find, is_owner=access.is_owner, used=used, public_read=settings.public_read
+        Identity,
+        find=access.find,
+        find_elsewhere=access.find_elsewhere,
+        is_owner=access.is_owner,
+        used=used,
+        public_read=settings.public_read,
     )
     app.add_middleware(HostCheck, hosts=Hosts(settings.hosts, settings.proxies))
     app.add_middleware(Charging)

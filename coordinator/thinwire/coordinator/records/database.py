@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 import alembic.command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, RootTransaction, Table
+from sqlalchemy import ColumnElement, Connection, Engine, Float, RootTransaction, Table, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -88,6 +88,11 @@ class Database:
     def place(self) -> str:
         """Where it is, as people are told."""
         return self.kind.place
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others may write to it at the same time."""
+        return self.kind.is_shared
 
     def is_new(self) -> bool:
         """Whether it has no tables yet; in a thread. Raises: `storage-failed`."""
@@ -290,6 +295,14 @@ def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
 def upsert_in(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """The same for statements that are built once for each dialect: to build one takes longer than to execute it."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def database_time(connection: Connection) -> ColumnElement[float]:
+    """Unix seconds by the database's clock, which all who share it agree on."""
+    seconds = "extract(epoch from clock_timestamp())"
+    if connection.dialect.name == "sqlite":
+        seconds = "(julianday('now') - 2440587.5) * 86400.0"
+    return literal_column(seconds, Float)
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:

@@ -5,8 +5,8 @@ SHA-256.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from starlette.datastructures import Headers
@@ -61,10 +61,14 @@ class Asker:
         return self.caller
 
 
+async def _nobody(_presented: bytes) -> None:
+    """No other process lets clients in."""
+
+
 class Identity:
-    """The ASGI middleware. `find`: the client whose token has this hash; `is_owner`: whether it is the hash of the
-    data folder's token; `used`: is told whose token has been good for something; `public_read`: reading needs no token,
-    from wherever.
+    """The ASGI middleware. `find`: the client whose token has this hash; `find_elsewhere`: asked where there is none;
+    `is_owner`: whether it is the hash of the data folder's token; `used`: is told whose token has been good for
+    something; `public_read`: reading needs no token, from wherever.
     """
 
     def __init__(
@@ -75,9 +79,11 @@ class Identity:
         used: Callable[[Caller], None],
         *,
         public_read: bool,
+        find_elsewhere: Callable[[bytes], Awaitable[Caller | None]] = _nobody,
     ) -> None:
         self._app = app
         self._find = find
+        self._find_elsewhere = find_elsewhere
         self._is_owner = is_owner
         self.used = used
         self.public_read = public_read
@@ -85,7 +91,10 @@ class Identity:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope[_IDENTITY] = self
-            scope[ASKER] = self.look_up(_presented(Headers(scope=scope)))
+            found = self.look_up(_presented(Headers(scope=scope)))
+            if found.presented is not None and not found.known:
+                found = replace(found, caller=await self._find_elsewhere(found.presented))
+            scope[ASKER] = found
         await self._app(scope, receive, send)
 
     def look_up(self, presented: bytes | None) -> Asker:
