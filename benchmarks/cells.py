@@ -20,11 +20,15 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run. `name`: of the setting, alike over seeds; `run`: of `RunSettings`, without name, seed and cohort."""
+    """One run. `name`: of the setting, alike over seeds; `run`: of `RunSettings`, without name, seed and cohort.
+    `own_first`: clients make the run's first model, where the others download it, as one that has been trained before
+    would have to be.
+    """
 
     name: str
     fleet: Fleet
     run: Mapping[str, Any]
+    own_first: bool = False
 
     @property
     def key(self) -> str:
@@ -35,7 +39,8 @@ class Cell:
         """Changes whenever the cell would give another result. Where the data lie, and where they are trained on, is
         no part of it.
         """
-        text = json.dumps([chosen(self.fleet), self.run], sort_keys=True, default=list)
+        parts = [chosen(self.fleet), self.run, *(["own first"] if self.own_first else [])]
+        text = json.dumps(parts, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def settings(self, index: int) -> RunSettings:

@@ -155,8 +155,8 @@ def idle(waits_s: tuple[int, ...] = WAITS_S, *, tls: bool, patient: bool = False
             for wait_s in waits_s:
                 waited_s = wait_s if patient else SHORT_WAIT_S
                 before = proxy.total
-                path = f"/v1/registrations?wait_s={waited_s:0{len(str(wait_s))}}"
-                status, _, _ = transfer.call("POST", path, TaskMessage, ready, patient_s=waited_s)
+                path = f"/v1/r?wait_s={waited_s:0{len(str(wait_s))}}"
+                status, _, _ = transfer.ask("POST", path, TaskMessage, ready, patient_s=waited_s, short={})
                 assert status == 204
                 up, down = (after - count for after, count in zip(proxy.total, before, strict=True))
                 found.append(Idle("TLS" if tls else "plain", wait_s, waited_s, up, down))

@@ -20,10 +20,20 @@ from thinwire.machine.quantities import in_bytes
 from thinwire.operator.fleet import Fleet
 
 PLAIN = "fedavg, raw float32"
+FEWEST_BYTES = "fedavg, own first model, 8 rounds of 4 epochs, 2 bits up, spread 3 down"
 EIGHT: dict[str, Any] = {"uplink": "quantise(8), entropy", "downlink": "delta, quantise(8), entropy"}
 FOUR: dict[str, Any] = {"uplink": "quantise(4), entropy", "downlink": "delta, quantise(6), entropy"}
 TWO: dict[str, Any] = {"uplink": "quantise(2), entropy", "downlink": "delta, quantise(4), entropy"}
 SPARSE: dict[str, Any] = {"uplink": "top_k(0.05), quantise(4), entropy", "downlink": "delta, quantise(4), entropy"}
+FEWEST_DOWN = "delta, quantise(8, per=bundle, rounding=nearest, spread=3), entropy"
+FEWEST: dict[str, Any] = {
+    "method": "fedavg",
+    "settings": {"epochs": 4, "batch-size": 32, "lr": 0.05, "lr-schedule": "cosine"},
+    "uplink": "quantise(2), entropy",
+    "downlink": FEWEST_DOWN,
+    "chains": {"evaluate": {"down": FEWEST_DOWN}},
+}
+"""Few, long rounds from a model that nobody sends, and one step for all that changes."""
 FULL_ONLY = {
     "fedavg, 4 bits up, 6 down", "fedavg, top 5 % in 4 bits up, 4 down", "feddlr, update .80, 8 bits",
     "sparse_masks, lambda 10",
@@ -76,6 +86,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     for seed in range(given.seeds):
         fleet = Fleet(10, "fashion_mnist", "dirichlet:0.3", seed, None, file, "cifar_convnet", "10000/3000")
         found += [Cell(name, fleet, one) for name, one in settings.items()]
+        found.append(Cell(FEWEST_BYTES, fleet, FEWEST | {"rounds": 8}, own_first=True))
     return found
 
 

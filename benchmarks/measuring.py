@@ -29,8 +29,8 @@ def measure(cells: Sequence[Cell], store: Store, screen: Console, device: str = 
     with Progress(*columns, TimeElapsedColumn(), console=screen) as bar:
         task = bar.add_task("starting", total=sum(int(cell.run["rounds"]) for cell in missing), state="")
         done = 0
-        for fleet in dict.fromkeys(cell.fleet for cell in missing):
-            group = [cell for cell in missing if cell.fleet == fleet]
+        for fleet, own_first in dict.fromkeys((cell.fleet, cell.own_first) for cell in missing):
+            group = [cell for cell in missing if (cell.fleet, cell.own_first) == (fleet, own_first)]
 
             def step(view: RunView, rounds: list[Round], *, group: Sequence[Cell] = group) -> None:
                 cell = group[int(view.name.removeprefix("cell-"))]
@@ -43,7 +43,7 @@ def measure(cells: Sequence[Cell], store: Store, screen: Console, device: str = 
                 store.put(cell, result, device)
                 screen.print(_line(cell, store))
 
-            _serve(replace(fleet, device=device), group, step, over)
+            _serve(replace(fleet, device=device), group, step, over, own_first=own_first)
 
 
 def _line(cell: Cell, store: Store) -> str:
@@ -58,13 +58,14 @@ def _serve(
     cells: Sequence[Cell],
     step: Callable[[RunView, list[Round]], None],
     over: Callable[[Cell, Result], None],
+    *,
+    own_first: bool,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="thinwire-cells-") as name, Lab(Path(name)) as lab:
         lab.serve()
         model = lab.store(lab.first_model_of(fleet))
         views = [lab.park_run(model, cell.settings(index)) for index, cell in enumerate(cells)]
-        # The first model is downloaded, as one that has been trained before would have to be.
-        clients = lab.join_fleet(fleet, ["--no-own-first"])
+        clients = lab.join_fleet(fleet, [] if own_first else ["--no-own-first"])
         for cell, view in zip(cells, views, strict=True):
             began = time.monotonic()
             ended = lab.play(view, step)

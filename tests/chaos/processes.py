@@ -1,26 +1,21 @@
 """Coordinators and clients as processes that can be killed and started again.
 
-Two ways to start one. `exec` is `python -m`, a fresh interpreter. `fork` forks a server process that has imported the
-same modules and done nothing else (multiprocessing's forkserver): the process is as real, runs the same commands from
-their arguments on, and is there at once, so that kills fall into its work and not into its imports.
+Two ways to start one. `exec` is `python -m`, a fresh interpreter. `fork` is `tests.forked`: the process is as real and
+is there at once, so that kills fall into its work and not into its imports.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from tests import forked
 from thinwire.operator.lab import COORDINATOR, EDGE_CLIENT
 from thinwire.operator.processes import Children, Running
 
 Way = Literal["exec", "fork"]
-PRELOADED = ["thinwire.coordinator.server", "thinwire.edge_client.join"]
 
 
 class Members(Children):
@@ -35,12 +30,9 @@ class Members(Children):
     def _launch(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Running:
         if self._way == "exec":
             return super()._launch(__name__, [module, str(_verdicts(log)), *arguments], environment, log)
-        os.environ |= environment
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        process = context.Process(target=_forked, args=(module, list(arguments), log), daemon=True)
-        process.start()
-        return _Forked(process)
+        with log.open("ab") as output:
+            words = ["-m", __name__, module, str(_verdicts(log)), *arguments]
+            return forked.start(words, output.fileno(), environment=environment)
 
     def stop(self) -> None:
         for child in self._children:
@@ -84,43 +76,6 @@ def _note_verdicts(path: Path) -> None:
         decide(memory, task, choice)
 
     RunMemory.decide = noting
-
-
-class _Forked:
-    def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
-        self._process = process
-
-    @property
-    def pid(self) -> int:
-        assert self._process.pid is not None
-        return self._process.pid
-
-    def poll(self) -> int | None:
-        return self._process.exitcode
-
-    def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        code = self._process.exitcode
-        if code is None:
-            raise subprocess.TimeoutExpired(self._process.name, timeout or 0)
-        return code
-
-    def send_signal(self, sig: int) -> None:
-        os.kill(self.pid, sig)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._process.kill()
-
-
-def _forked(module: str, arguments: list[str], log: Path) -> None:
-    os.setsid()
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    _become(module, _verdicts(log), arguments)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from thinwire.codecs.quantise import Quantise
 from thinwire.codecs.random_k import RandomK
 from thinwire.codecs.soft_labels import SoftLabels
 from thinwire.codecs.top_k import TopK
+from thinwire.methods.arrays import same_bits
 
 numbers = st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=60)
 DRAWS = 1000
@@ -88,6 +89,43 @@ def test_a_rotation_keeps_lengths_and_is_undone(values: list[float], seed: int) 
         np.linalg.norm(turned.astype("f8")), np.linalg.norm(x.astype("f8")), rtol=1e-5, atol=1e-30
     )
     np.testing.assert_allclose(rotate_back(turned, len(x), seed, "x"), x, rtol=0, atol=1e-5 * largest + 1e-30)
+
+
+@given(numbers, numbers, st.sampled_from([0.25, 1.0, 3.0]))
+def test_a_bundle_has_one_step_and_an_error_of_half_of_it(
+    first: list[float], second: list[float], spread: float
+) -> None:
+    arrays = {"x": np.array(first, "<f4"), "y": np.array(second, "<f4")}
+    codec = Quantise(16, per="bundle", rounding="nearest", spread=spread)
+    encoded = codec.encode(arrays, Context(Spec.of(arrays)))
+    step = float(encoded["quantise/step"])
+    square = np.mean(np.square(np.concatenate(list(arrays.values())).astype("f8")))
+    assert step == pytest.approx(spread * np.sqrt(square), rel=1e-3, abs=1e-37)
+    for name, array in _decoded(codec, arrays).items():
+        assert (np.abs(array.astype("f8") - arrays[name]) <= step * 0.5 + 2.0**-22 * np.abs(arrays[name])).all()
+
+
+def test_a_bundle_may_leave_arrays_out_and_have_none() -> None:
+    chain = Chain.parse("quantise(8, per=bundle), entropy")
+    arrays = {"x": np.full(4, 127, "<f4"), "k": np.arange(3, dtype="<i4"), "y": np.zeros((2, 0), "<f4")}
+    spec = Spec.of(arrays).with_optional()
+    for names in (["x", "k", "y"], ["k"], ["y"], []):
+        sent = {name: arrays[name] for name in names}
+        assert same_bits(chain.decode(chain.encode(sent, spec), spec), sent)
+    whole = {"k": arrays["k"]}
+    assert same_bits(chain.decode(chain.encode(whole, Spec.of(whole)), Spec.of(whole)), whole)
+
+
+def test_a_spread_is_not_moved_by_a_large_value_which_is_cut() -> None:
+    values = np.random.default_rng(0).standard_normal(10_000).astype("<f4")
+    outlier = values.copy()
+    outlier[7] = 60
+    plain, moved = (
+        Quantise(4, spread=0.5, rounding="nearest").encode({"x": x}, Context(Spec.of({"x": x})))
+        for x in (values, outlier)
+    )
+    assert float(moved["x/step"]) < 1.3 * float(plain["x/step"])
+    assert int(moved["x"][7]) == 14
 
 
 def test_channels_and_blocks_have_their_own_steps() -> None:
@@ -212,6 +250,7 @@ def test_encoded_arrays_that_no_encoder_gives_are_refused(codec: Any, encoded: A
 @pytest.mark.parametrize(
     "text",
     ["quantise(0)", "quantise(17)", "quantise(8, per=row)", "quantise(8, block=0)", "quantise(rounding=up)",
+     "quantise(spread=-1)", "quantise(spread=yes)", "quantise(per=bundle, rotate=True)",
      "quantise(rotate=1)", "quantise(per=channel, rotate=True)", "top_k(0)", "top_k(2)", "random_k(0)", "random_k('a')",
      "soft_labels(0)", "soft_labels(17)", "golomb(-1)", "entropy(other)", "entropy(sampling=True)"],
 )  # fmt: skip

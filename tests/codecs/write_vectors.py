@@ -99,6 +99,7 @@ def cases() -> dict[str, tuple[str, Spec, Arrays, Arrays | None]]:
         "low_rank": ("low_rank(ends=False)", Spec.of(_matrices()), _matrices(), None),
         "quantise": ("quantise(4, rounding=nearest)", spec, numbers, None),
         "quantise-block": ("quantise(8, per=block, block=4)", spec, numbers, None),
+        "quantise-bundle": ("quantise(8, per=bundle, rounding=nearest, spread=0.5)", spec, numbers, None),
         "quantise-rotated": ("quantise(8, rotate=True)", spec, numbers, None),
         "top_k": ("top_k(0.25)", spec, numbers, None),
         "random_k": ("random_k(0.5)", spec, numbers, None),

@@ -16,8 +16,10 @@ import httpx
 import numpy as np
 
 import thinwire.methods
+from tests import forked
 from thinwire.codecs import Array
 from thinwire.methods.model_file import model_bytes
+from thinwire.operator.processes import Running
 
 HERE = Path(__file__).parent
 METHODS_ROOT = HERE / "methods_root"
@@ -28,13 +30,15 @@ if str(TOY) not in thinwire.methods.__path__:
 
 @dataclass
 class Served:
-    """A running coordinator. `kill` is SIGKILL; `start` goes on with the same folder and port."""
+    """A running coordinator. `kill` is SIGKILL; `start` goes on with the same folder and port. `prefix`: of the command
+    line of an interpreter of its own; without one it is forked.
+    """
 
     data_dir: Path
     port: int
     options: dict[str, Any] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
-    prefix: list[str] = field(default_factory=list)
+    process: Running | None = None
+    prefix: list[str] | None = None
 
     @property
     def url(self) -> str:
@@ -43,13 +47,14 @@ class Served:
     def start(self) -> None:
         script = HERE / "serve.py"
         options = [f"{key}={value}" for key, value in self.options.items()]
+        words = [str(script), str(self.data_dir), str(self.port), *options]
+        environment = {**os.environ, "PYTHONWARNINGS": "error"}
         with (self.data_dir / "log.txt").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, str(script), str(self.data_dir), str(self.port), *options],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "PYTHONWARNINGS": "error"},
-            )
+            if self.prefix is None:
+                self.process = forked.start(words, log.fileno(), environment=environment)
+            else:
+                line = [*self.prefix, sys.executable, *words]
+                self.process = subprocess.Popen(line, stdout=log, stderr=log, env=environment)
         until = time.monotonic() + 60
         while time.monotonic() < until:
             assert self.process.poll() is None, (self.data_dir / "log.txt").read_text()[-3000:]

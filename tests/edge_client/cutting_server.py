@@ -16,7 +16,9 @@ HANGS_UP = 0
 class CuttingServer(ThreadingHTTPServer):
     """`cut_after`: bytes of body, in either direction, after which a connection is closed; None: never.
 
-    `largest_body`: of a request that is let through; others get the page of a proxy; None: any.
+    `knows_short`: speaks as its script does on the paths of the short form; without it, they are not there, as at a
+    coordinator of before, and asking for them is not noted. `largest_body`: of a request that is let through; others
+    get the page of a proxy; None: any.
 
     `requests`: (method, path, headers) of all requests; `bodies`: of those that the script answered, else empty.
     `answers`: status, headers and body to give before anything else, one per request: a script. `connections`: how
@@ -29,6 +31,7 @@ class CuttingServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Exchange)
         self.cut_after: int | None = None
         self.largest_body: int | None = None
+        self.knows_short = False
         self.payloads: dict[str, bytes] = {}
         self.uploads: dict[str, bytearray] = {}
         self.lengths: dict[str, int] = {}
@@ -65,6 +68,10 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _begin(self) -> bool:
         """Notes the request; True where it has been answered already."""
+        if not self.server.knows_short and self.path.startswith(("/v1/r?", "/v1/a/")):
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self._problem(404, "not-found")
+            return True
         self.server.requests.append((self.command, self.path, dict(self.headers)))
         size = int(self.headers.get("content-length", 0))
         if self.server.largest_body is not None and size > self.server.largest_body:

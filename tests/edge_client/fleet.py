@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
-COMMAND = [sys.executable, "-m", "thinwire.edge_client"]
+from tests import forked
+
 LIMIT_S = 90
 
 
@@ -21,14 +21,16 @@ class Member:
         if invite is not None:
             environment["THINWIRE_INVITE"] = invite
         self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
-        )
+        reading, writing = os.pipe()
+        self._said = os.fdopen(reading, errors="replace")
+        with open(os.devnull, "wb") as nothing:
+            words = ["-m", "thinwire.edge_client", *arguments]
+            self.process = forked.start(words, nothing.fileno(), writing, environment=environment)
+        os.close(writing)
 
     def until(self, what: str) -> None:
         """Reads on to a line that contains this. Fails when the process ends before."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self._said:
             self.lines.append(line)
             if what in line:
                 return
@@ -38,8 +40,9 @@ class Member:
         """Waits for its end, after this signal if one is given: exit code, all it said on standard error."""
         if how is not None:
             self.process.send_signal(how)
-        _, rest = self.process.communicate(timeout=LIMIT_S)
-        return self.process.returncode, "".join(self.lines) + rest
+        with self._said:
+            self.lines += self._said
+        return self.process.wait(LIMIT_S), "".join(self.lines)
 
 
 class Fleet:
@@ -70,5 +73,4 @@ class Fleet:
     def end(self) -> None:
         for member in self._members:
             if member.process.poll() is None:
-                member.process.kill()
-                member.process.communicate()
+                member.end(signal.SIGKILL)

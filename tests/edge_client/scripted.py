@@ -33,6 +33,7 @@ from thinwire.protocol.messages import (
     TaskMessage,
 )
 from thinwire.protocol.reasons import REASONS
+from thinwire.protocol.short import Known, encode_short
 
 PACKED = {"Content-Type": MSGPACK}
 MakeTransfer = Callable[..., Transfer]
@@ -77,6 +78,10 @@ class Script:
     def says(self, status: int = 200, message: Any = None, **headers: str) -> None:
         body = b"" if message is None else encode_message(message)
         self.server.answers.append((status, {**(PACKED if body else {}), **headers}, body))
+
+    def says_shortly(self, message: Any = None, known: Known | None = None) -> None:
+        self.server.knows_short = True
+        self.server.answers.append((200, {}, encode_short(message, known)))
 
     def says_plan(self) -> None:
         self.server.answers.append((200, PACKED, self.plan))

@@ -26,9 +26,11 @@ from thinwire.protocol.messages import (
     ChainsMessage,
     Enrolled,
     PartMessage,
+    Registration,
     VerdictMessage,
 )
 from thinwire.protocol.reasons import ProblemError
+from thinwire.protocol.short import decode_short
 
 SIZE = 30_000
 
@@ -53,7 +55,7 @@ def test_a_task_is_fetched_performed_and_answered(client: ScriptedClient, server
     assert [path for _, path, _ in server.requests] == [
         "/v1/registrations?wait_s=15",
         f"/v1/plans/{digest_of(script.plan).hex()}",
-        "/v1/tasks/task000/answer",
+        "/v1/tasks/task000/answer?wait_s=15",
         "/v1/registrations?wait_s=15",
     ]
     answer = client.answers()[0]
@@ -66,6 +68,29 @@ def test_a_task_is_fetched_performed_and_answered(client: ScriptedClient, server
     assert first.holds is None
     assert first.spec == spec_digest(script.spec)
     assert second.holds == {"run001": 0}
+
+
+def test_where_the_short_form_is_known_it_is_spoken_and_says_the_same(
+    client: ScriptedClient, server: CuttingServer
+) -> None:
+    script = Script(server)
+    known = {"run": "run001", "plan": digest_of(script.plan)}
+    script.says_shortly(script.task(0))
+    script.says_plan()
+    following = script.task(1, script.delta(7.0, base=0.0))
+    script.says_shortly(VerdictMessage(verdict="accepted", next=following), known)
+    script.says_shortly(VerdictMessage(verdict="accepted"), known)
+    script.says_problem("run-finished")
+    client.process()
+    assert [path for _, path, _ in server.requests] == [
+        "/v1/r?wait_s=15", f"/v1/plans/{known['plan'].hex()}", "/v1/a/task000?wait_s=15", "/v1/a/task001?wait_s=15",
+        "/v1/r?wait_s=15",
+    ]  # fmt: skip
+    first, second = (decode_short(AnswerMessage, server.bodies[place]) for place in (2, 3))
+    assert (_answered(first, script), _answered(second, script)) == (0.5, 7.5)
+    assert decode_short(Registration, server.bodies[4]).holds == {"run001": 1}
+    assert all("content-type" not in headers for _, _, headers in server.requests)
+    assert client.counted() == [2, 0]
 
 
 def test_the_next_task_of_a_verdict_is_performed_at_once(client: ScriptedClient, server: CuttingServer) -> None:
@@ -94,6 +119,23 @@ def test_the_verdict_decides_what_is_remembered(
     script.says_problem("run-finished")
     client.process()
     assert client.counted() == counted
+
+
+def test_after_a_drop_the_memory_is_what_it_was_before_the_dropped_answer(
+    client: ScriptedClient, server: CuttingServer
+) -> None:
+    script = Script(server)
+    for exchange, dropped in ((0, None), (1, None), (2, "task001"), (3, "task001"), (4, "task002")):
+        script.says(message=script.task(exchange).model_copy(update={"dropped": dropped}))
+        if exchange == 0:
+            script.says_plan()
+        # Only the last verdict can be taken back.
+        script.says(message=VerdictMessage(verdict="late" if exchange == 3 else "accepted"))
+    script.says_problem("run-finished")
+    client.process()
+    # The second counts as if it had been refused, like the fourth, which was.
+    assert client.counted() == [3, 2]
+    assert sum("dropped the last answer" in line for line in client.said) == 1
 
 
 def test_a_client_too_late_for_a_payload_goes_on_with_the_next_task(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests import forked
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner, fresh_model
 from thinwire.edge_client.model import compact_arrays, first_model
@@ -23,8 +23,7 @@ TASK = find_problem("digits")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "thinwire.edge_client", "model", "compact", "--task", "digits", *arguments]
-    return subprocess.run(line, capture_output=True, text=True)
+    return forked.run(["-m", "thinwire.edge_client", "model", "compact", "--task", "digits", *arguments])
 
 
 @pytest.fixture

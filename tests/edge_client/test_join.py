@@ -21,7 +21,7 @@ from tests.coordinator.served import Served
 from tests.edge_client.fleet import Fleet
 from thinwire.codecs import Arrays
 from thinwire.edge_client.cli import app
-from thinwire.edge_client.model import export_state, first_model
+from thinwire.edge_client.model import export_state, first_model, task_model
 from thinwire.edge_client.problems.built_in import ProblemOptions, find_problem
 from thinwire.methods.arrays import same_bits
 from thinwire.methods.model_file import model_bytes, read_model
@@ -293,7 +293,7 @@ def test_a_first_model_is_a_function_of_its_seed(fleet: Fleet) -> None:
 def test_an_exported_model_is_a_plain_state_dict(suffix: str, tmp_path: Path) -> None:
     task, out = find_problem("digits"), tmp_path / f"m.{suffix}"
     arrays = first_model(task, 5)
-    export_state(task, arrays, 0, out)
+    export_state(task_model(task, arrays, 0), out)
     found = torch.load(out, weights_only=True) if suffix == "pt" else read_model(out)
     assert list(found) == list(task.model().state_dict())
     assert all(np.array_equal(np.asarray(found[name]), array) for name, array in arrays.items())

@@ -266,6 +266,9 @@ def test_pause_waits_for_the_open_exchange_or_drops_it(tmp_path: Path, drop: boo
         await house.command(run, "resume")
         for _ in range(2 if drop else 1):
             tasks = {ONE: await house.task(ONE, one.id), TWO: await house.task(TWO, two.id)}
+            # Only who was told that its answer counts has something to take back, and only until the next one counts.
+            told = {name: task.dropped for name, task in tasks.items()}
+            assert told == {ONE: one.id if drop and tasks[ONE].exchange == 0 else None, TWO: None}
             for name, task in tasks.items():
                 assert await house.answer(name, task) == "accepted"
             one, two = tasks[ONE], tasks[TWO]

@@ -198,30 +198,56 @@ def test_behind_a_bounded_norm_a_claim_buys_no_weight() -> None:
 
 
 @pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"reducer": "trimmed-mean", "cohort": 8}, "leaves out nobody.*trim=0.125 "),
+        ({"reducer": "trimmed-mean", "cohort": 10}, None),
+        ({"reducer": "trimmed-mean", "cohort": 3, "trim": 0.3}, "trim=0.334 "),
+        ({"reducer": "trimmed-mean", "cohort": 2, "trim": 0.49}, "at least 3"),
+        ({"reducer": "median", "cohort": 2}, "at least 3"),
+        ({"reducer": "median", "cohort": 1}, "at least 3"),
+        ({"reducer": "median"}, None),
+        ({"max_norm": 1e5}, "max-norm 100000 bounds nothing.* longer than 2048"),
+        ({"max_norm": 2.0}, None),
+        ({"cohort": 1}, None),
+    ],
+)
+def test_a_guard_that_guards_nothing_is_refused_when_the_run_is_made(wanted: dict[str, Any], said: str | None) -> None:
+    run = run_settings("fedavg", **wanted)
+    definition = define("run", run)  # of before, which goes on
+    model = {"w": np.zeros((2, 2), np.float32)}
+    if said is None:
+        assert definition.first_state(model).round == 1
+        return
+    with pytest.raises(ProblemError, match=f"run-invalid.*{said}") as refused:
+        definition.first_state(model)
+    assert "guards nothing" in " ".join(definition.warnings()) or run.reducer is None
+    suggested = re.search(r"trim=(0\.\d+) ", refused.value.detail)
+    if suggested is not None:
+        cured = run.model_copy(update={"trim": float(suggested[1])})
+        assert define("run", cured).first_state(model).round == 1
+        assert trimmed(run.cohort, float(suggested[1])) == 1
+
+
+@pytest.mark.parametrize(
     ("method", "settings", "wanted", "said"),
     [
-        ("fedavg", {}, {"reducer": "trimmed-mean", "cohort": 8}, "leaves out nobody.*trim=0.125 "),
         ("fedavg", {}, {"reducer": "trimmed-mean", "cohort": 10}, None),
-        ("progfed", {}, {"reducer": "trimmed-mean", "cohort": 3, "trim": 0.3}, "trim=0.334 "),
-        ("fedavg", {}, {"reducer": "trimmed-mean", "cohort": 2, "trim": 0.49}, "at least 3"),
-        ("fedavg", {}, {"reducer": "median", "cohort": 2}, "at least 3"),
-        ("fedavg", {}, {"reducer": "median"}, None),
+        ("fedavg", {}, {"reducer": "trimmed-mean", "cohort": 10, "quorum": 8}, "quorum of 8 .*trim=0.125 "),
+        ("progfed", {}, {"reducer": "median", "quorum": 2}, "quorum of 2 .*quorum=3"),
+        ("fedavg", {}, {"reducer": "median", "quorum": 3}, None),
         ("feddlr", {}, {"max_norm": 2.0}, "max-norm lets every client count the same"),
         ("fedavg", {"weighting": "uniform"}, {"max_norm": 2.0}, None),
         ("fedavg", {}, {"max_norm": 2.0, "reducer": "median"}, None),
         ("fedavg", {}, {}, None),
     ],
 )
-def test_a_guard_that_guards_nothing_is_told_when_the_run_is_made(
+def test_a_guard_that_guards_less_than_it_seems_is_told_of(
     method: str, settings: dict[str, Any], wanted: dict[str, Any], said: str | None
 ) -> None:
-    run = run_settings(method, settings, **wanted)
-    warnings = define("run", run).server.warnings()
+    warnings = define("run", run_settings(method, settings, **wanted)).warnings()
     assert len(warnings) == (said is not None)
     assert re.search(said or "", " ".join(warnings))
-    suggested = re.search(r"trim=(0\.\d+) ", warnings[0]) if warnings else None
-    if suggested is not None:
-        assert trimmed(run.cohort, float(suggested[1])) == 1
 
 
 def test_lazy_arrays_are_a_mapping() -> None:

@@ -54,6 +54,7 @@ def samples() -> list[m.Message]:
         m.Invite(invite="invite", group="ward", role="evaluator", uses=5),
         invite,
         m.InviteList(invites=[invite]),
+        m.TokenRequest(nonce=bytes(range(16))),
         m.OperatorToken(token="token"),  # noqa: S106
         client,
         m.ClientList(clients=[client]),

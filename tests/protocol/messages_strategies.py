@@ -37,6 +37,7 @@ _PLAIN = st.dictionaries(
 _OF_TYPE: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (fields.Digest, st.binary(min_size=32, max_size=32)),
     (fields.SpecDigest, st.binary(min_size=8, max_size=8)),
+    (fields.Nonce, st.binary(min_size=16, max_size=16)),
     (fields.Inline, st.binary(max_size=100)),
     (fields.Id, st.from_regex(r"[a-z0-9]{6,12}", fullmatch=True)),
     (fields.Name, st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)),

@@ -25,6 +25,7 @@ README: Final = Path(__file__).resolve().parents[2] / "protocol" / "README.md"
 _TYPES: list[tuple[Any, str]] = [
     (fields.Digest, "bytes(32)"),
     (fields.SpecDigest, "bytes(8)"),
+    (fields.Nonce, "bytes(16)"),
     (fields.Inline, "bytes(..65536), msgpack only"),
     (fields.Id, "id"),
     (fields.Name, "name"),

@@ -60,6 +60,7 @@ def test_the_next_offer_leaves_accepted_answers_unless_they_are_dropped(house: H
     assert states == ["late" if drop else "accepted", "late", "refused", "late", "open"]
     rows = {task.id: task for task in house.do(house.tasks.of("run1", 0))}
     assert (rows[declined].reason, rows[declined].detail) == ("declined", "too large")
+    assert rows[accepted].reason == ("dropped" if drop else None)
     assert [one.task for one in house.do(house.answers.accepted("run1", 0))] == ([] if drop else [accepted])
     # Asked again in the same exchange and offer, an answer that was dropped may come anew.
     (again,) = house.ask(lease, 0, "a", offer=2)

@@ -70,6 +70,29 @@ def test_a_lost_answer_is_given_again_until_the_token_is_used(play: Stage) -> No
     play(act)
 
 
+def test_a_request_doubled_on_the_way_takes_nothing_back(play: Stage) -> None:
+    async def act(house: House) -> None:
+        people = house.enrolment
+        for name in ("ann", None):
+            invite = (await people.invite(InviteRequest())).invite
+            asked = EnrolmentMessage(invite=invite, name=name, nonce=bytes(16))
+            first, second = await asyncio.gather(people.enrol(asked), people.enrol(asked))
+            assert first == second
+            assert people.find(hash_of(first.token)) is not None
+            # Another nonce is somebody who never saw the answer.
+            again = await people.enrol(asked.model_copy(update={"name": first.client, "nonce": b"1" * 16}))
+            assert again.token != first.token
+            assert people.find(hash_of(first.token)) is None
+            old = hash_of(again.token)
+            third, fourth = await asyncio.gather(*[people.rotate(first.client, old, b"2" * 16) for _ in range(2)])
+            assert third == fourth
+            assert people.find(hash_of(third.token)) is not None
+            assert (await people.rotate(first.client, old, b"3" * 16)).token != third.token
+            assert await reason(people.enrol(wanted(invite))) == "invite-invalid", "used once"
+
+    play(act)
+
+
 def test_a_token_is_replaced_by_who_has_it(play: Stage) -> None:
     async def act(house: House) -> None:
         people = house.enrolment

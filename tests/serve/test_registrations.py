@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.serve.conftest import Play
-from tests.serve.house import House, reason_of
+from tests.serve.house import House, never, reason_of
 from thinwire.coordinator.serve.registrations import FinishedError
-from thinwire.protocol.messages import PartMessage, Registration
+from thinwire.protocol.messages import PartMessage, Registration, TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
 Stage = Callable[[Play], None]
@@ -35,6 +35,32 @@ def test_a_waiting_poll_gets_its_task_when_it_is_asked(play: Stage) -> None:
         assert plain is not None
         assert plain.parts[0].inline is None
         assert plain.parts[0].size == 8
+
+    play(act)
+
+
+def test_of_two_processes_with_one_folder_the_former_is_told(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+
+        async def asks(process: str | None) -> str:
+            try:
+                await house.registrations.next_task(
+                    client, Registration(process=process), 0.0, inline=True, hung_up=never
+                )
+            except ProblemError as problem:
+                return problem.reason
+            return "waits"
+
+        # One that ends and begins again, however often, is one client.
+        assert [await asks(one) for one in ("first1", "first1", "second", "third1", "third1")] == ["waits"] * 5
+        # A copy of its folder begins, and the other is still there.
+        assert await asks("copied") == "waits"
+        assert await asks("third1") == "client-doubled"
+        assert [await asks(one) for one in ("copied", "fourth", "copied")] == ["waits", "waits", "client-doubled"]
+        # Those that do not say what they are cannot be told apart.
+        assert [await asks(None) for _ in range(2)] == ["waits"] * 2
 
     play(act)
 
@@ -248,14 +274,57 @@ def test_the_next_task_rides_on_an_answer_and_holds_its_parts(play: Stage) -> No
         assert message is not None
         facts = await house.book.find(message.task, "ann")
         await house.close()
-        riding = asyncio.create_task(house.registrations.following("ann", facts, inline=True))
+        riding = asyncio.create_task(house.registrations.following(client, facts, inline=True))
         await house.exchange(index=1, content=b"full", delta=b"delta")
         await house.ask(client, index=1)
         following = await riding
         assert following is not None
         assert following.parts == [PartMessage(form="delta", inline=b"delta")]
         await house.finish()
-        assert await house.registrations.following("ann", facts, inline=True) is None
+        assert await house.registrations.following(client, facts, inline=True) is None
+
+    play(act)
+
+
+def test_an_answer_waits_for_the_next_task_as_a_poll_does(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+        await house.exchange()
+        await house.ask(client)
+        message = await house.register(client)
+        assert message is not None
+        facts = await house.book.find(message.task, "ann")
+        await house.close()
+
+        def waiting(wait_s: float, hung_up: asyncio.Event) -> asyncio.Task[TaskMessage | None]:
+            return asyncio.create_task(
+                house.registrations.following(client, facts, wait_s, inline=True, hung_up=hung_up.wait)  # type: ignore[arg-type]
+            )
+
+        with house.signals.subscribe("polls:default") as heard:
+            rests = waiting(600.0, asyncio.Event())
+            await heard.wait()
+        # The leader sees it as one that polls, with the parts of the task that it has answered.
+        assert house.presence.parked == 1
+        await house.exchange(index=1, content=b"full", delta=b"delta")
+        await house.ask(client, index=1)
+        following = await rests
+        assert following is not None
+        assert following.parts == [PartMessage(form="delta", inline=b"delta")]
+        await house.close(index=1)
+        gone = asyncio.Event()
+        with house.signals.subscribe("polls:default") as heard:
+            cut = waiting(600.0, gone)
+            await heard.wait()
+        gone.set()
+        assert await cut is None
+        assert house.presence.parked == 0
+        with house.signals.subscribe("polls:default") as heard:
+            ends = waiting(600.0, asyncio.Event())
+            await heard.wait()
+        await house.finish()
+        assert await ends is None
 
     play(act)
 
@@ -279,7 +348,7 @@ def test_a_full_disk_keeps_nobody_from_a_task_that_is_open(play: Stage, monkeypa
         message = await house.register(client)
         assert message is not None
         facts = await house.book.find(message.task, "ann")
-        following = await house.registrations.following("ann", facts, inline=True)
+        following = await house.registrations.following(client, facts, inline=True)
         assert following is not None
         assert following.task == message.task
 

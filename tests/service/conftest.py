@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import forked
 from thinwire.operator import lab
 from thinwire.operator.fleet import client_name
 from thinwire.operator.lab import Lab
-from thinwire.operator.processes import Child, Children
+from thinwire.operator.processes import Child, Children, Running
 from thinwire.protocol.messages import Ledger
 
 DEADLINE_S = 120.0
@@ -32,11 +33,19 @@ def until(reached: Callable[[], Any], children: Children | None = None) -> Any:
     return found
 
 
+class ForkedChildren(Children):
+    """Starts them by `tests.forked`."""
+
+    def _launch(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Running:
+        with log.open("ab") as output:
+            return forked.start(["-m", module, *arguments], output.fileno(), environment=environment)
+
+
 class Service(Lab):
     """One coordinator process and its clients, which learn the digits; `clients`: by name."""
 
     def __init__(self, folder: Path, *options: str, **given: Any) -> None:
-        super().__init__(folder, options, **given)
+        super().__init__(folder, options, children=ForkedChildren(folder / "logs"), **given)
         self.clients: dict[str, Child] = {}
 
     def join_digits(self, index: int, clients: int, *options: str, url: str | None = None) -> Child:

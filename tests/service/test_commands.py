@@ -7,7 +7,6 @@ import json
 import pkgutil
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from tests import forked
 from thinwire.methods import registry
 from thinwire.operator.client import TOKEN_VARIABLE, URL_VARIABLE
 from thinwire.protocol.exit_codes import Exit
@@ -33,10 +33,7 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def _command(*words: str, module: str = "thinwire.operator", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *words], env=ENVIRONMENT | environment, capture_output=True, text=True,
-        timeout=DEADLINE_S,
-    )  # fmt: skip
+    return forked.run(["-m", module, *words], environment=ENVIRONMENT | environment, timeout=DEADLINE_S)
 
 
 @pytest.fixture

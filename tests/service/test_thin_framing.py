@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import framing
 
-MAX_FRAMING_BYTES = 900
+MAX_FRAMING_BYTES = 300
 MAX_IDLE_BYTES_PER_SECOND = 1.0
 
 

@@ -128,6 +128,7 @@ class Service:
             self._answers,
             self._uploads,
             task_book,
+            exchange_book,
             models,
             reads,
             downloads,

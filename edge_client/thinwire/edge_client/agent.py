@@ -35,7 +35,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Agent:
-    """One client of one coordinator. `now_s`, `own_first`: as for `Performer`."""
+    """One client of one coordinator. `now_s`, `own_first`: as for `Performer`; `process`: as for `Conversation`."""
 
     def __init__(
         self,
@@ -48,11 +48,14 @@ class Agent:
         care: LinkCare | None = None,
         now_s: Callable[[], float] = time.monotonic,
         own_first: bool = True,
+        process: str | None = None,
     ) -> None:
         self._transfer = transfer
         self._folder = folder
         self._say = say
-        self._conversation = Conversation(transfer, folder, spec_digest(learner.spec), say=say, care=care, now_s=now_s)
+        self._conversation = Conversation(
+            transfer, folder, spec_digest(learner.spec), say=say, care=care, now_s=now_s, process=process
+        )
         self._performer = Performer(
             self._conversation.fetch,
             folder,
@@ -96,10 +99,12 @@ class Agent:
     def _work_on(self, task: TaskMessage | None) -> None:
         while task is not None:
             memory = self._folder.run(task.run)
+            if task.dropped is not None and self._despite_disk(partial(memory.take_back, task.dropped)):
+                self._say("the coordinator dropped the last answer; what it had changed is forgotten")
             again = memory.outcome(task.task) is not None
             if not again and not self._perform(task, memory):
                 return
-            task = self._despite_disk(partial(self._deliver, memory, task.task, again=again))
+            task = self._despite_disk(partial(self._deliver, memory, task.task, task.plan, again=again))
 
     def _perform(self, task: TaskMessage, memory: RunMemory) -> bool:
         """Whether the task has an outcome now, staged; False where another one is to be asked for."""
@@ -159,15 +164,17 @@ class Agent:
         self._missed = task.task, self._missed[1] + 1 if self._missed[0] == task.task else 1
         return self._missed[1]
 
-    def _deliver(self, memory: RunMemory, task: str, *, again: bool = False) -> TaskMessage | None:
+    def _deliver(
+        self, memory: RunMemory, task: str, plan: bytes | None = None, *, again: bool = False
+    ) -> TaskMessage | None:
         """Offers the outcome of this task until it has a verdict; promotes a memory; returns the next task, if any.
-        `again`: it may have been offered before.
+        `plan`: of the task, where this process has seen it; `again`: it may have been offered before.
         """
         outcome = memory.outcome(task)
         if outcome is None:
             return None
         try:
-            verdict = self._conversation.answer(memory, outcome, again=again)
+            verdict = self._conversation.answer(memory, outcome, plan, again=again)
         except ProblemError as error:
             if error.reason not in _REFUSALS:
                 raise

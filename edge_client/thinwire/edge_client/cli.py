@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +16,9 @@ from thinwire.protocol.command_options import fail, with_options
 from thinwire.protocol.exit_codes import Exit
 
 from .settings import JoinSettings, PlaceSettings, ProblemSettings, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PROGRAM: Final = "thinwire-client"
 app = typer.Typer(
@@ -118,17 +121,46 @@ def model_init(
 def model_export(
     file: ModelFile,
     problem: ProblemSettings,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="ends in .safetensors or .pt")] = None,
+    peft: Annotated[
+        Path | None, typer.Option(help="instead: a folder for the adapters alone, as the package peft reads them")
+    ] = None,
+    seed: PartsSeed = 0,
+) -> None:
+    """Write the whole `state_dict` of the task's model with these arrays in it, or its adapters."""
+    with _told():
+        from . import adapters, model
+
+        if (out is None) == (peft is None):
+            raise ValueError("give --out or --peft")
+        whole = _task_model(file, problem, seed)
+        if out is not None:
+            model.export_state(whole, out)
+        elif peft is not None:
+            adapters.write_peft(whole, peft)
+
+
+@_command(model_app, "merge")
+def model_merge(
+    file: ModelFile,
+    problem: ProblemSettings,
     out: Annotated[Path, typer.Option("--out", "-o", help="ends in .safetensors or .pt")],
     seed: PartsSeed = 0,
 ) -> None:
-    """Write the whole `state_dict` of the task's model with these arrays in it."""
+    """Write the `state_dict` of the base with its adapters added to it: for models whose task adds adapters."""
     with _told():
-        from . import model
-        from .join import learning_problem
+        from . import adapters, model
 
-        learned = learning_problem(problem)
-        arrays = model.trained_model(file, partial(model.first_model, learned, seed))
-        model.export_state(learned, arrays, seed, out)
+        model.export_state(adapters.merge_adapters(_task_model(file, problem, seed)), out)
+
+
+def _task_model(file: Path, problem: ProblemSettings, seed: int) -> nn.Module:
+    """The model of a task with the arrays of a file in it."""
+    from . import model
+    from .join import learning_problem
+
+    learned = learning_problem(problem)
+    return model.task_model(learned, model.trained_model(file, partial(model.first_model, learned, seed)), seed)
 
 
 @_command(model_app, "compact")

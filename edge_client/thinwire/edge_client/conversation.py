@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 import httpcore
@@ -19,6 +20,7 @@ from thinwire.protocol.messages import (
     VerdictMessage,
 )
 from thinwire.protocol.reasons import ProblemError
+from thinwire.protocol.short import Known
 
 from .console import Say
 from .link.care import LinkCare
@@ -43,6 +45,8 @@ _MOST_HELD: Final = 16
 _SHORT_POLL_S: Final = 5
 """Who answers after so long, in whatever words, or hangs up, has held a poll and not refused one."""
 
+ResultT = TypeVar("ResultT")
+
 
 class _TooLongError(BrokenError):
     """Something on the way lets no message of this length through."""
@@ -51,8 +55,9 @@ class _TooLongError(BrokenError):
 class Conversation:
     """One client's with one coordinator. Whatever it says is repeated by one policy, `Transfer.persist`.
 
-    `spec`: the digest of the client's model spec. `now_s`: seconds that only differences are taken of. Raises, from
-    every call: what `Transfer` raises; `OverBudgetError`.
+    `spec`: the digest of the client's model spec. `process`: what this process calls itself, None for nothing.
+    `now_s`: seconds that only differences are taken of. Raises, from every call: what `Transfer` raises;
+    `OverBudgetError`.
     """
 
     def __init__(
@@ -64,15 +69,18 @@ class Conversation:
         say: Say,
         care: LinkCare | None,
         now_s: Callable[[], float],
+        process: str | None = None,
     ) -> None:
         self._transfer = transfer
         self._folder = folder
         self._spec = spec
+        self._process = process
         self._say = say
         self._care = care
         self._now_s = now_s
         self._polls = PollLength()
         self._inline = True
+        self._short, self._proven = True, False
         self._link_before = folder.link()
 
     def hold(self, size: int = 0) -> None:
@@ -83,7 +91,8 @@ class Conversation:
     def ask(self) -> TaskMessage | None:
         """The next task; None where the wait for one ended without it."""
         held = {memory.run: memory.state.held for memory in self._folder.runs() if memory.state.held is not None}
-        message = Registration(spec=self._spec, holds=dict(list(held.items())[-_MOST_HELD:]) or None)
+        holds = dict(list(held.items())[-_MOST_HELD:]) or None
+        message = Registration(spec=self._spec, holds=holds, process=self._process)
         while True:
             try:
                 return self._transfer.persist(lambda: self._poll(message), breaks=_BREAKS if self._inline else None)
@@ -94,9 +103,13 @@ class Conversation:
         """As `download`."""
         return download(self._transfer, digest, size, self._folder.partial, most=most, kind=kind)
 
-    def answer(self, memory: RunMemory, outcome: StagedOutcome, *, again: bool = False) -> VerdictMessage:
-        """The verdict. An answer that may have arrived, before a crash (`again`) or a broken connection, is asked about
-        before anything is sent again: its exchange may be closed, and its upload gone, because it has been counted.
+    def answer(
+        self, memory: RunMemory, outcome: StagedOutcome, plan: bytes | None = None, *, again: bool = False
+    ) -> VerdictMessage:
+        """The verdict, and the next task where it opens while the connection rests, as in a poll. `plan`: of the task,
+        where it is known, so that the next one need not name it. An answer that may have arrived, before a crash
+        (`again`) or a broken connection, is asked about before anything is sent again: its exchange may be closed, and
+        its upload gone, because it has been counted.
         """
         payload = outcome.payload
         self.hold(len(payload or b""))
@@ -104,6 +117,7 @@ class Conversation:
         self._folder.keep_link(*link)
         bare = AnswerMessage(examples=outcome.examples, metrics=dict(outcome.metrics), link=link)
         named = bare if payload is None else bare.model_copy(update={"received": digest_of(payload)})
+        shared = None if plan is None else {"run": memory.run, "plan": plan}
         known = memory.state.upload if memory.state.staged == outcome.task else None
         asks, broken = again and payload is not None, 0
         while True:
@@ -115,7 +129,7 @@ class Conversation:
             else:
                 message = named if asks else bare.model_copy(update={"payload": payload})
             try:
-                return self._verdict(outcome.task, message, named)
+                return self._verdict(outcome.task, message, named, shared)
             except BrokenError as error:
                 broken += 1
                 asks = payload is not None
@@ -143,12 +157,15 @@ class Conversation:
 
     def _poll(self, message: Registration) -> TaskMessage | None:
         self.hold()
-        poll_s = self._polls.seconds if self._care is None else self._care.poll_s(self._polls.seconds)
-        self._transfer.backend.keepalive_s = self._polls.keepalive_s
+        poll_s = self._poll_s()
         begun = self._now_s()
+
+        def attempt(short: Known | None) -> tuple[int, TaskMessage | None, Reply]:
+            path = self._path("/v1/registrations" if short is None else "/v1/r", wait_s=poll_s)
+            return self._transfer.ask("POST", path, TaskMessage, message, patient_s=poll_s, short=short)
+
         try:
-            path = self._path("/v1/registrations", wait_s=poll_s)
-            _, task, reply = self._transfer.ask("POST", path, TaskMessage, message, patient_s=poll_s)
+            _, task, reply = self._shortly(attempt, {})
         except (*UNHEARD, StrangerError, ProblemError) as error:
             lived_s = min(self._now_s() - begun, poll_s)
             if not self._held_short(error, lived_s):
@@ -158,12 +175,40 @@ class Conversation:
             self._transfer.unheard(str(error))
             return None
         if task is None:
-            if poll_s == self._polls.seconds and self._now_s() - begun >= poll_s - 1:
-                self._polls.held()
+            self._held(poll_s, self._now_s() - begun)
             # Also where nothing is said, so that two processes with one name do not chase each other.
             early = self._now_s() - begun < min(1, poll_s)
             self._transfer.sleep(reply.retry_after_s or float(early))
         return task
+
+    def _poll_s(self) -> int:
+        """How long the next request may rest."""
+        self._transfer.backend.keepalive_s = self._polls.keepalive_s
+        return self._polls.seconds if self._care is None else self._care.poll_s(self._polls.seconds)
+
+    def _held(self, poll_s: int, lived_s: float) -> None:
+        """A request that might rest so long came back without a task."""
+        if poll_s == self._polls.seconds and lived_s >= poll_s - 1:
+            self._polls.held()
+
+    def _shortly(self, attempt: Callable[[Known | None], ResultT], known: Known | None) -> ResultT:
+        """In the short form, with what both ends know; in the long one where nothing is known, or where the
+        coordinator, or something on the way, does not know the paths of the short one.
+        """
+        if self._short and known is not None:
+            try:
+                result = attempt(known)
+            except ProblemError as error:
+                if error.reason != "not-found":
+                    raise
+            except StrangerError:
+                if self._proven:
+                    raise
+            else:
+                self._proven = True
+                return result
+            self._short = False
+        return attempt(None)
 
     def _held_short(self, error: Exception, lived_s: float) -> bool:
         """Whether this ended a poll that somebody on the way had held for a while."""
@@ -173,15 +218,29 @@ class Conversation:
             return self._transfer.known
         return not isinstance(error, ProblemError) or error.reason == "unavailable"
 
-    def _verdict(self, task: str, message: AnswerMessage, named: AnswerMessage) -> VerdictMessage:
-        """`named`: the same without its payload, which crosses once, however long it is checked. Raises: `BrokenError`,
+    def _verdict(self, task: str, message: AnswerMessage, named: AnswerMessage, known: Known | None) -> VerdictMessage:
+        """`named`: the same without its payload, which crosses once, however long it is checked. `known`: of the next
+        task, if it is of the same kind. Raises: `BrokenError`,
         at once where a payload may have crossed; `ProblemError` also of what is mended by sending the bytes again.
         """
-        path = self._path(f"/v1/tasks/{task}/answer")
+
+        def ask(wait_s: int, short: Known | None) -> tuple[int, VerdictMessage | None, Reply]:
+            path = self._path(f"/v1/tasks/{task}/answer" if short is None else f"/v1/a/{task}", wait_s=wait_s)
+            return self._transfer.ask("POST", path, VerdictMessage, message, patient_s=wait_s, short=short)
 
         def attempt() -> tuple[int, VerdictMessage | None, Reply]:
+            wait_s, begun = self._poll_s(), self._now_s()
             try:
-                return self._transfer.ask("POST", path, VerdictMessage, message)
+                found = self._shortly(partial(ask, wait_s), known)
+                if found[1] is not None and found[1].next is None:
+                    self._held(wait_s, self._now_s() - begun)
+                return found
+            except UNHEARD as error:
+                # With a payload, it may be the payload that was cut.
+                lived_s = min(self._now_s() - begun, wait_s)
+                if message.payload is None and self._held_short(error, lived_s):
+                    self._polls.lost(lived_s)
+                raise
             except ProblemError as error:
                 if message.payload is None or error.reason != "unavailable":
                     raise

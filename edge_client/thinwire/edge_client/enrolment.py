@@ -67,7 +67,7 @@ def enrol_again(transfer: Transfer, folder: Folder, invite: str, name: str, refu
 def _enrolled(transfer: Transfer, folder: Folder, invite: str | None, name: str) -> Credentials:
     if not invite:
         raise UsageError("this client has not enrolled; give an invite: --invite-file FILE, or THINWIRE_INVITE")
-    asked = Enrolment(invite=invite, name=name)
+    asked = Enrolment(invite=invite, name=name, nonce=folder.nonce())
     _, enrolled, _ = transfer.call("POST", "/v1/clients", Enrolled, asked)
     if enrolled is None:
         raise BadPeerError(f"{transfer.address} answers an enrolment without a word")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import signal
 import ssl
 import time
@@ -118,12 +119,16 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
         learner = _learner(problem, options, client_name(folder, options.name), device)
         rehearse(learner, problem.file)
         give_back_freed_memory()
+        process = secrets.token_hex(3)
         credentials = enrol(transfer, folder, invite, options.name, moved=options.moved)
         while True:
             if credentials.client != learner.name:
                 learner = _learner(problem, options, credentials.client, device)
             say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
-            agent = Agent(transfer, folder, learner, say=say, limits=limits, care=care, own_first=options.own_first)
+            agent = Agent(
+                transfer, folder, learner,
+                say=say, limits=limits, care=care, own_first=options.own_first, process=process,
+            )  # fmt: skip
             try:
                 ended = agent.serve(forever=options.forever)
                 break

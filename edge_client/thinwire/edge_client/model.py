@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from thinwire.codecs import Arrays, CodecError
 from thinwire.codecs.decomposition import EXACT
@@ -54,10 +55,10 @@ def first_model(problem: LearningProblem, seed: int) -> Model:
     return model_arrays(fresh_model(problem))
 
 
-def export_state(problem: LearningProblem, arrays: Arrays, seed: int, path: Path) -> None:
-    """Writes the trained model's `state_dict` in plain torch names, frozen parameters and all buffers included.
+def task_model(problem: LearningProblem, arrays: Arrays, seed: int) -> nn.Module:
+    """The task's model with these arrays in it; parts that never travel are made from `seed`.
 
-    `path`: `.safetensors`, or `.pt` for `torch.load(..., weights_only=True)`. Raises: `ValueError`, `ProblemFileError`.
+    Raises: `ValueError`, `ProblemFileError`.
     """
     torch.manual_seed(seed)
     model = fresh_model(problem)
@@ -65,6 +66,14 @@ def export_state(problem: LearningProblem, arrays: Arrays, seed: int, path: Path
         load_arrays(model, arrays)
     except CodecError as error:
         raise ValueError(f"the model file does not fit the task: {error.detail}") from None
+    return model
+
+
+def export_state(model: nn.Module, path: Path) -> None:
+    """Writes the model's `state_dict` in plain torch names, frozen parameters and all buffers included.
+
+    `path`: `.safetensors`, or `.pt` for `torch.load(..., weights_only=True)`. Raises: `ValueError`.
+    """
     state = model.state_dict()
     if path.suffix == ".pt":
         with path.open("wb") as file:

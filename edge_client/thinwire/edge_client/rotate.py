@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import ssl
 from dataclasses import replace
 from random import Random
 
 from thinwire.protocol.exit_codes import Exit
-from thinwire.protocol.messages import Enrolled
+from thinwire.protocol.messages import Enrolled, TokenRequest
 from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
@@ -50,8 +51,9 @@ def rotate(options: PlaceSettings, say: Say) -> tuple[Exit, str]:
             tls=tls,
         )
         transfer.use_token(credentials.token)
+        asked = TokenRequest(nonce=secrets.token_bytes(16))
         with contextlib.closing(transfer):
-            _, enrolled, _ = transfer.call("POST", f"/v1/clients/{credentials.client}/token", Enrolled)
+            _, enrolled, _ = transfer.call("POST", f"/v1/clients/{credentials.client}/token", Enrolled, asked)
         if enrolled is None:
             return Exit.REFUSED, f"{credentials.coordinator} gave no token"
         folder.keep_credentials(replace(credentials, token=enrolled.token))

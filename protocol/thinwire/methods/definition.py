@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,12 +16,12 @@ from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
 from .chains import Chains
-from .contraction import require_bearable, require_first_delta
+from .contraction import loss_of, require_bearable, require_first_delta
 from .method import Method
 from .reducers import Bounds, Robust
 from .registry import find_method, server_half
 from .server_half import RunFacts, ServerHalf
-from .settings import MethodSettings
+from .settings import LocalTraining, MethodSettings
 from .values import EVALUATE, State, Task
 
 _EVALUATION: Final = Chains.parse("byte_shuffle, zstd")
@@ -73,6 +74,24 @@ class Definition:
         kinds = self.method.chains(self.settings)
         return any(self.chains(kind).down.needs_reference for kind in (*kinds, EVALUATE))
 
+    def warnings(self) -> list[str]:
+        """What a person should know before this run begins, and when they look at it, one sentence each."""
+        weighting = self.settings.weighting if isinstance(self.settings, LocalTraining) else None
+        robust = Robust.of(self.run).warnings(self.run.cohort, self.run.needed, weighting)
+        return [*robust, *self.server.warnings(), *self._noise()]
+
+    def _noise(self) -> Iterator[str]:
+        """Of chains up that lose more than the cohort averages away."""
+        if getattr(self.settings, "error_feedback", True):
+            return
+        for up in dict.fromkeys(self.chains(kind).up for kind in self.method.chains(self.settings)):
+            if (loss := loss_of(up)) > self.run.cohort:
+                yield (
+                    f"the chain up, {up}, loses {loss:.0f} times the square of what it is given, and the mean of "
+                    f"{self.run.cohort} answers is more of that than of what was learnt: set error-feedback=true, or "
+                    "more bits."
+                )
+
     def plan(self, task: Task, parts: Mapping[str, Spec]) -> Plan:
         """What is constant for this kind of exchange."""
         chains = self.chains(task.kind)
@@ -96,8 +115,13 @@ class Definition:
         )
 
     def first_state(self, model: Arrays) -> State:
-        """The state before the first exchange, whose chains are proved on it. Raises: `run-invalid`."""
+        """The state before the first exchange, whose chains are proved on it; nor may a guard guard nothing, which
+        only a run of before it was refused does. Raises: `run-invalid`.
+        """
+        robust = Robust.of(self.run)
         try:
+            robust.refuse_idle(self.run.cohort)
+            _refuse_wide(robust, self.run.max_value, model)
             state = self.server.start(model, self.run.seed)
             task = self.server.task(state)
             if task is not None:
@@ -133,6 +157,16 @@ def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, paramete
     except (CodecError, ValueError) as error:
         raise ProblemError("run-invalid", str(error)) from None
     return definition
+
+
+def _refuse_wide(robust: Robust, max_value: float, model: Arrays) -> None:
+    """Raises `ValueError` where no answer that the run takes can be as long as its bound on norms."""
+    longest = max_value * math.sqrt(sum(array.size for array in model.values()))
+    if robust.max_norm is not None and robust.max_norm >= longest:
+        raise ValueError(
+            f"max-norm {robust.max_norm:g} bounds nothing: no update of this model within max-value {max_value:g} is "
+            f"longer than {longest:.4g}. Take a bound near the norm of an honest update"
+        )
 
 
 def _put_over(chains: Chains, down: str | None, up: str | None, private: str | None) -> Chains:

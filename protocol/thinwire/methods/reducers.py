@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from thinwire.protocol.settings import RunSettings
 
 from .values import Contribution
 
 TotalT = TypeVar("TotalT")
+_FEWEST: Final = 3
+"""Answers of which one may be left out at each end."""
 
 
 class Reducer(Protocol[TotalT]):
@@ -67,18 +69,34 @@ class Robust:
         trim = 0.1 if run.trim is None else run.trim
         return Robust(statistic, trim, run.max_norm, run.over_norm == "refuse")
 
-    def warnings(self, clients: int, weighting: str | None) -> list[str]:
+    def refuse_idle(self, clients: int) -> None:
+        """Raises `ValueError` where these guards guard nothing, whatever comes. `clients`: whose answers an exchange
+        counts.
+        """
+        if self.leaves_out(clients) or self.statistic is None:
+            return
+        if clients < _FEWEST:
+            raise ValueError(
+                f"{self.statistic} of {clients} answers is their mean, and guards nothing: it takes a cohort of at "
+                f"least {_FEWEST}"
+            )
+        raise ValueError(
+            f"trimmed-mean leaves out nobody, and guards nothing: {self.trim:g} of a cohort of {clients} is less than "
+            f"one answer. Give trim={_enough(clients):g} to leave out the largest and the smallest value"
+        )
+
+    def warnings(self, clients: int, quorum: int, weighting: str | None) -> list[str]:
         """Where a guard guards less than a person may think, one sentence each. `clients`: whose answers an exchange
-        counts; `weighting`: of the method, None where it has none.
+        counts; `quorum`: how many it may close with; `weighting`: of the method, None where it has none.
         """
         said = []
-        if self.statistic is not None and clients < 3:
-            said.append(f"{self.statistic} of {clients} answers is their mean: it takes a cohort of at least 3")
-        elif self.statistic == "trimmed-mean" and not trimmed(clients, self.trim):
-            enough = math.ceil(1000 / clients) / 1000
+        if self.statistic is not None and not self.leaves_out(clients):
+            said.append(f"{self.statistic} of {clients} answers leaves out nobody, and guards nothing")
+        elif self.statistic is not None and not self.leaves_out(quorum):
+            cure = f"quorum={_FEWEST} or more" if quorum < _FEWEST else f"trim={_enough(quorum):g}"
             said.append(
-                f"trimmed-mean leaves out nobody: {self.trim:g} of a cohort of {clients} is less than one answer; "
-                f"trim={enough:g} leaves out the largest and the smallest value"
+                f"an exchange that closes at its quorum of {quorum} leaves out nobody, so that {self.statistic} is "
+                f"then a mean; {cure} makes it guard there too"
             )
         if self.max_norm is not None and self.statistic is None and weighting == "examples":
             said.append(
@@ -86,6 +104,17 @@ class Robust:
                 "client claims, and would buy the weight that the norm is to bound"
             )
         return said
+
+    def leaves_out(self, count: int) -> bool:
+        """Whether of so many answers the largest and the smallest value count for nothing."""
+        if self.statistic == "median":
+            return count >= _FEWEST
+        return self.statistic is not None and trimmed(count, self.trim) > 0
+
+
+def _enough(clients: int) -> float:
+    """The smallest `trim` of three digits that leaves out one answer at each end."""
+    return math.ceil(1000 / clients) / 1000
 
 
 def trimmed(count: int, trim: float) -> int:

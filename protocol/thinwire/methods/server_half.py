@@ -10,7 +10,7 @@ from thinwire.codecs import Arrays, Spec
 
 from .arrays import travelling
 from .reducers import Bounds, Reducer, Robust
-from .settings import LocalTraining, SettingsT
+from .settings import SettingsT
 from .values import EVALUATE, State, Task
 
 
@@ -61,9 +61,8 @@ class ServerHalf(ABC, Generic[SettingsT]):
         """The global model as named arrays; None for a method that has none."""
 
     def warnings(self) -> list[str]:
-        """What a person should know before a run with these settings and facts begins, one sentence each."""
-        weighting = self.settings.weighting if isinstance(self.settings, LocalTraining) else None
-        return self.facts.robust.warnings(self.facts.bounds.clients, weighting)
+        """What this method has to say of a run with these settings and facts, one sentence each."""
+        return []
 
     def evaluation(self, state: State) -> Task | None:
         """The exchange that measures the final state; None for nothing to measure."""

@@ -33,23 +33,29 @@ def decode_message(
     kind: type[MessageT], body: bytes, media_type: str = MSGPACK, *, max_bytes: int = MAX_MESSAGE_BYTES
 ) -> MessageT:
     """The message. Raises `ProblemError`: `message-too-large`, `bad-request`, `wire-version`, `bad-message`."""
-    if len(body) > max_bytes:
-        raise ProblemError("message-too-large", f"{len(body)} bytes; at most {max_bytes}")
-    plain = _plain(body, media_type, max_bytes)
+    plain = plain_of(body, max_bytes, media_type)
+    return validated(kind, plain, body if media_type == JSON else None)
+
+
+def validated(kind: type[MessageT], plain: Any, text: bytes | None = None) -> MessageT:
+    """The message of these values, or of its JSON `text`. Raises `ProblemError`: `wire-version`, `bad-message`."""
     # Before the schema: a newer peer's message may have keys that this version does not know.
     wire = plain.get("wire", WIRE_VERSION) if isinstance(plain, dict) and "wire" in kind.model_fields else WIRE_VERSION
     if type(wire) is int and wire != WIRE_VERSION:
         raise ProblemError("wire-version", f"the peer speaks version {wire}; this side version {WIRE_VERSION}")
     try:
         # JSON through JSON mode, where bytes are hex.
-        return kind.model_validate_json(body) if media_type == JSON else kind.model_validate(plain)
+        return kind.model_validate(plain) if text is None else kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or kind.__name__
         raise ProblemError("bad-message", f"{kind.__name__}: {where}: {first['msg']}") from None
 
 
-def _plain(body: bytes, media_type: str, max_bytes: int) -> Any:
+def plain_of(body: bytes, max_bytes: int, media_type: str = MSGPACK) -> Any:
+    """What a body holds. Raises `ProblemError`: `message-too-large`, `bad-request`."""
+    if len(body) > max_bytes:
+        raise ProblemError("message-too-large", f"{len(body)} bytes; at most {max_bytes}")
     try:
         if media_type == JSON:
             plain = json.loads(body.decode(), object_pairs_hook=_no_duplicates, parse_constant=_refuse)

@@ -83,6 +83,7 @@ _Hex = (BeforeValidator(_from_hex), PlainSerializer(_to_hex))
 
 Digest = Annotated[bytes, *_Hex, Field(min_length=32, max_length=32), _hex_schema(32)]
 SpecDigest = Annotated[bytes, *_Hex, Field(min_length=8, max_length=8), _hex_schema(8)]
+Nonce = Annotated[bytes, *_Hex, Field(min_length=16, max_length=16), _hex_schema(16)]
 Inline = Annotated[
     bytes, BeforeValidator(_only_in_msgpack), PlainSerializer(_never_to_json), Field(max_length=MAX_INLINE_BYTES)
 ]

@@ -44,6 +44,12 @@ REASONS: Final[Mapping[str, Reason]] = {
     "not-allowed": Reason(403, False, "This token's role may not do this."),
     "invite-invalid": Reason(403, False, "The invite is unknown, used up or expired. Ask the operator for a new one."),
     "name-taken": Reason(409, False, "Another client has this name. Choose another name."),
+    "client-doubled": Reason(
+        409,
+        False,
+        "Another process works as this client: its folder has been copied. Stop one of them, and enrol the copy as a "
+        "client of its own: with another invite, in an empty folder.",
+    ),
     "too-many-requests": Reason(429, True, "Slow down; Retry-After says for how long."),
     # runs
     "run-not-found": Reason(404, False, "No run has this id or name."),

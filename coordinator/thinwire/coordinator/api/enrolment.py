@@ -12,7 +12,7 @@ from thinwire.coordinator.serve.uploads import Uploads
 from thinwire.coordinator.wire.accounting import account_of
 from thinwire.coordinator.wire.documentation import describe
 from thinwire.coordinator.wire.identity import asker, require_operator, require_token_to_read
-from thinwire.coordinator.wire.negotiation import empty, read_message, respond
+from thinwire.coordinator.wire.negotiation import empty, read_message, read_message_if_any, respond
 from thinwire.protocol.messages import (
     ClientList,
     Enrolled,
@@ -20,6 +20,7 @@ from thinwire.protocol.messages import (
     InviteList,
     InviteRequest,
     OperatorToken,
+    TokenRequest,
 )
 from thinwire.protocol.messages import Enrolment as EnrolmentMessage
 from thinwire.protocol.reasons import ProblemError
@@ -80,6 +81,7 @@ async def revoke(
     "/v1/clients/{name}/token",
     **describe(
         "Replace the token of the client that asks; the old one is worth nothing from now on",
+        takes=TokenRequest,
         gives=Enrolled,
         status=201,
         problems=("not-allowed", "too-many-requests"),
@@ -88,7 +90,9 @@ async def revoke(
 async def rotate(request: Request, name: ClientName) -> Response:
     account = account_of(request)
     account.kind = "enrol"
-    enrolled = await of(request, Enrolment).rotate(name, asker(request).presented)
+    enrolment = of(request, Enrolment)
+    wanted = await read_message_if_any(request, TokenRequest)
+    enrolled = await enrolment.rotate(name, asker(request).presented, None if wanted is None else wanted.nonce)
     account.client = name
     return respond(request, enrolled, 201)
 

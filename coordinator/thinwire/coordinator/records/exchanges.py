@@ -26,6 +26,7 @@ from sqlalchemy import (
 from thinwire.coordinator.runs.rows import ExchangeRow
 
 from .database import Database, upsert_in
+from .dropping import DROPPED
 from .events import add_event
 from .leases import Lease, fence
 from .payloads import NO_EXCHANGE, name_broadcast
@@ -116,13 +117,10 @@ class Exchanges:
         now: float,
     ) -> None:
         """The next offer, with so many seconds left; of the tasks `late`, those still open are. `drop`: accepted ones
-        too, and what arrived for any of them is forgotten.
+        too, as `DROPPED`, and what arrived for any of them is forgotten.
         """
-        undone = tasks.c.state == "open"
-        if drop:
-            undone = undone | (tasks.c.state == "accepted")
         asked = [{"task": task} for task in late]
-        going = update(tasks).where(tasks.c.id == bindparam("task"), undone)
+        going = update(tasks).where(tasks.c.id == bindparam("task"))
         renewed: dict[str, Any] = {
             "offers": offers,
             "left_s": left_s,
@@ -135,8 +133,10 @@ class Exchanges:
         def work(connection: Connection) -> None:
             fence(connection, lease)
             if asked:
-                connection.execute(going.values(state="late"), asked)
+                connection.execute(going.where(tasks.c.state == "open").values(state="late"), asked)
             if asked and drop:
+                counted = going.where(tasks.c.state == "accepted")
+                connection.execute(counted.values(state="late", reason=DROPPED), asked)
                 connection.execute(delete(answers).where(answers.c.task == bindparam("task")), asked)
             connection.execute(update(exchanges).where(_is(lease.run, exchange)).values(renewed))
             add_event(connection, lease.run, "run", now)

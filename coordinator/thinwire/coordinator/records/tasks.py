@@ -26,6 +26,7 @@ from thinwire.coordinator.runs.rows import TaskRow
 from thinwire.protocol.reasons import ProblemError
 
 from .database import Database, upsert_in
+from .dropping import DROPPED_BEFORE
 from .events import add_event
 from .lapsing import LAPSED, lapse_tasks
 from .leases import Lease, fence
@@ -65,7 +66,7 @@ _OPEN_OF = (
     select(
         tasks.c.id, tasks.c.run, tasks.c.exchange, tasks.c.slot, tasks.c.offer, tasks.c.private, exchanges.c.round,
         exchanges.c.step, exchanges.c.kind, exchanges.c.plan, exchanges.c.options, exchanges.c.left_s,
-        exchanges.c.clock_at, runs.c.restored_at,
+        exchanges.c.clock_at, runs.c.restored_at, DROPPED_BEFORE.label("dropped"),
     )
     .join(runs, runs.c.id == tasks.c.run)
     .join(exchanges, and_(exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange))
@@ -93,7 +94,8 @@ class NewTask:
 class OpenTask:
     """A client's open task, with what its exchange says beside its parts, which stay as they are.
 
-    `left_s`: seconds left of the offer at `clock_at`, None without a deadline. `restored_at`: as of its run.
+    `left_s`: seconds left of the offer at `clock_at`, None without a deadline. `restored_at`: as of its run. `dropped`:
+    the client's last task in this run that counted, where its answer was dropped since.
     """
 
     id: str
@@ -110,6 +112,7 @@ class OpenTask:
     left_s: float | None
     clock_at: float
     restored_at: int | None
+    dropped: str | None = None
 
 
 class Tasks:

@@ -5,6 +5,7 @@ Every change is durable first, then visible; a change that another process has m
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -209,20 +210,22 @@ class Enrolment:
     async def enrol(self, wanted: EnrolmentMessage) -> Enrolled:
         """Raises: `invite-invalid`, `name-taken`, `too-many-requests`, `storage-failed`, `storage-full`.
 
-        Asked again by a client that never saw the answer (same invite, same name, token unused), it gives a new token
-        and uses the invite up once.
+        Asked again by a client that never saw the answer (same invite, same name, token unused), it uses the invite up
+        once and gives a token: the same where the nonce is the same, else a new one, which alone is worth something.
         """
         await self.save()  # an unused token could be asked for again
-        name, token = wanted.name or self._free_name(), fresh_secret()
         invite = hash_of(wanted.invite)
+        name = wanted.name or self._free_name(wanted.nonce)
+        token = _token(wanted.nonce, name, invite)
         client = await self._rows.enrol(name, invite, hash_of(token), self._clock(), self._max_clients)
         digits = invite.hex()[:SHORT_DIGITS]
         _log.info("enrolled", client=name, role=client.role, group=client.group, invite=digits)
         return self._changed(client, token)
 
-    async def rotate(self, name: str, presented: bytes | None) -> Enrolled:
+    async def rotate(self, name: str, presented: bytes | None, nonce: bytes | None = None) -> Enrolled:
         """Another token for the client that asks; the one it has is worth nothing from now on, but to ask for this
-        again until the new one has been used. `presented`: the hash of the token that came with the request.
+        again until the new one has been used; with the same nonce it is the same. `presented`: the hash of the token
+        that came with the request.
 
         Raises: `token-missing`, `token-invalid`, `not-allowed`, `storage-failed`, `storage-full`.
         """
@@ -236,7 +239,7 @@ class Enrolment:
             if asker is None or asker.name != name:
                 raise ProblemError("not-allowed", "a client asks for its own token")
         await self.save()
-        token = fresh_secret()
+        token = _token(nonce, name, presented)
         client = await self._rows.rotate(name, presented, hash_of(token))
         _log.info("token replaced", client=name)
         return self._changed(client, token)
@@ -250,7 +253,9 @@ class Enrolment:
         self._signals.publish("access", name)
         self._signals.publish(f"client:{name}")  # a poll that waits with another token ends
 
-    def _free_name(self) -> str:
+    def _free_name(self, nonce: bytes | None) -> str:
+        if nonce is not None:
+            return f"client-{hashlib.sha256(b'name' + nonce).hexdigest()[:16]}"
         while (name := f"client-{secrets.token_hex(4)}") in self.clients:
             pass
         return name
@@ -287,3 +292,13 @@ class Enrolment:
         self._operator = hash_of(token)
         self._signals.publish("access", OPERATOR)
         return OperatorToken(token=token)
+
+
+def _token(nonce: bytes | None, name: str, asked_with: bytes) -> str:
+    """128 bits that only who asked knows, as text: of a nonce always the same, so that a request which is doubled on
+    the way does not take back what the first one gave. Nothing is kept for it.
+    """
+    if nonce is None:
+        return fresh_secret()
+    made = hashlib.sha256(b"token" + nonce + asked_with + name.encode()).digest()
+    return base64.urlsafe_b64encode(made[:16]).rstrip(b"=").decode()

@@ -20,13 +20,14 @@ MOST_KNOWN: Final = 128
 @dataclass(frozen=True, slots=True)
 class ExchangeFacts:
     """`names`: part -> digest of its full form. `small`: digest -> bytes of the forms that may travel in a message;
-    None of an exchange that is closed.
+    None of an exchange that is closed. `plan`: its digest.
     """
 
     kind: str
     parts: list[Any]
     names: Mapping[str, bytes]
     small: Mapping[bytes, bytes] | None
+    plan: bytes
 
 
 class ExchangeBook:
@@ -48,7 +49,7 @@ class ExchangeBook:
         if row is None:
             return None
         small = None if row.closed else await self._workers.run(self._read_small, run, row.parts)
-        facts = ExchangeFacts(row.kind, row.parts, names_of(row.parts), small)
+        facts = ExchangeFacts(row.kind, row.parts, names_of(row.parts), small, row.plan)
         self._known[key] = facts
         while len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)

@@ -7,15 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import structlog
+
 from thinwire.coordinator.records.presence import Presence as PresenceRows
 from thinwire.coordinator.runs.identity import fresh_id
 from thinwire.coordinator.signals.signals import Hint, Signals
 from thinwire.protocol.messages import Registration
 from thinwire.protocol.reasons import ProblemError
 
+_MOST_FORMER: Final = 8
 SAVE_S: Final = 2.0
 """Between two writes of who was heard."""
 _POLL: Final = "poll:"
+_log = structlog.get_logger("thinwire.coordinator")
 
 
 class Poll:
@@ -42,6 +46,7 @@ class Presence:
         self._signals = signals
         self._clock = clock
         self._parked: dict[str, Poll] = {}
+        self._processes: dict[str, list[str]] = {}
         self._touched: set[str] = set()
         self._left: dict[str, bool] = {}
 
@@ -59,6 +64,21 @@ class Presence:
         self._touched.add(client)
         if client in self._left:
             self._left[client] = False
+
+    def tell_apart(self, client: str, process: str | None) -> None:
+        """The process of the client that asks is the present one from now on. One that was followed by another and
+        still asks is not the only one: a client that begins again never comes back as what it was before.
+
+        Raises: `client-doubled`.
+        """
+        known = self._processes.setdefault(client, [])
+        if process is None or (known and known[-1] == process):
+            return
+        if process in known:
+            _log.warning("another process works as this client", client=client)
+            raise ProblemError("client-doubled")
+        known.append(process)
+        del known[:-_MOST_FORMER]
 
     @contextlib.contextmanager
     def park(self, client: str) -> Iterator[Poll]:
@@ -81,10 +101,10 @@ class Presence:
         self._left.pop(client, None)
         await self._rows.arrive(client, said.spec, said.holds or {}, self._clock())
 
-    async def holds(self, client: str) -> dict[str, int]:
-        """Run -> the exchange whose parts the client holds. Raises: `storage-failed`."""
+    async def said(self, client: str) -> Registration:
+        """What the client said last: its model's spec, and whose parts it holds. Raises: `storage-failed`."""
         seen = await self._rows.get(client)
-        return {} if seen is None else dict(seen.holds)
+        return Registration() if seen is None else Registration(spec=seen.spec, holds=dict(seen.holds) or None)
 
     async def seen_at(self) -> dict[str, float]:
         """Client -> Unix seconds of its last request. Raises: `storage-failed`."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from thinwire.coordinator.records.clients import Client
 from thinwire.coordinator.records.runs import Runs
-from thinwire.coordinator.records.tasks import Tasks
+from thinwire.coordinator.records.tasks import OpenTask, Tasks
 from thinwire.coordinator.runs.rows import RunRow
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.protocol.messages import Registration, TaskMessage
@@ -24,6 +24,9 @@ MIN_WAIT_S: Final = 0.1
 """A registration that would not wait still gives a run's leader the time to offer it a task."""
 LINGER_S: Final = 0.2
 """An answer waits this long for its exchange to close, so that the next task rides on the reply."""
+
+MOST_HELD: Final = 16
+"""Runs whose parts a registration may name."""
 
 
 class FinishedError(ProblemError):
@@ -78,8 +81,9 @@ class Registrations:
     ) -> TaskMessage | None:
         """The client's open task, or None after `wait_s` or when a newer poll came. `hung_up` returns when the
         connection is gone. Raises: `run-finished`, `model-mismatch`, `token-invalid` (revoked or replaced meanwhile),
-        `storage-failed`, `storage-full`.
+        `client-doubled`, `storage-failed`, `storage-full`.
         """
+        self._presence.tell_apart(client.name, registration.process)
         until = time.monotonic() + max(wait_s, MIN_WAIT_S)
         mine = f"client:{client.name}"
         gone = asyncio.ensure_future(hung_up())
@@ -129,11 +133,34 @@ class Registrations:
         self._signals.publish(f"polls:{client.group}", client.name)
         return None
 
-    async def following(self, client: str, answered: TaskFacts, *, inline: bool) -> TaskMessage | None:
-        """The client's next task, where it opens within a moment. To have answered a task implies holding its parts.
+    async def following(
+        self,
+        client: Client,
+        answered: TaskFacts,
+        wait_s: float = 0.0,
+        *,
+        inline: bool,
+        hung_up: Callable[[], Awaitable[None]] | None = None,
+    ) -> TaskMessage | None:
+        """The client's next task, where it opens within a moment, or within `wait_s`: then the client waits as in a
+        poll, and where that fails it hears why when it polls. To have answered a task implies holding its parts.
 
         Raises: `storage-failed`.
         """
+        said = await self._presence.said(client.name)
+        holds = {**(said.holds or {}), answered.run: answered.exchange}
+        task = await self._at_once(client.name, answered)
+        if task is not None:
+            return await self._messages.of(task, client.name, holds, inline=inline)
+        if wait_s <= LINGER_S or hung_up is None:
+            return None
+        holding = Registration(spec=said.spec, holds=dict(list(holds.items())[-MOST_HELD:]))
+        try:
+            return await self.next_task(client, holding, wait_s - LINGER_S, inline=inline, hung_up=hung_up)
+        except ProblemError:
+            return None
+
+    async def _at_once(self, client: str, answered: TaskFacts) -> OpenTask | None:
         until = time.monotonic() + LINGER_S
         group = self._enrolment.clients[client].group
         with self._signals.subscribe(f"client:{client}", f"group:{group}", "stop") as heard:
@@ -144,8 +171,7 @@ class Registrations:
                 if not await heard.wait(left_s):
                     return None
         self._presence.touch(client)  # it hears of this task now
-        holds = {**await self._presence.holds(client), answered.run: answered.exchange}
-        return await self._messages.of(task, client, holds, inline=inline)
+        return task
 
     async def _task(self, client: str, holds: Mapping[str, int], *, inline: bool) -> TaskMessage | None:
         """The client's open task, the same whenever it asks."""

@@ -120,6 +120,7 @@ class TaskMessages:
             options=task.options or None,
             parts=parts,
             deadline_s=None if left_s is None else max(0.0, round(left_s, 1)),
+            dropped=task.dropped,
         )
 
     async def _claim(self, task: OpenTask, client: str, exchange: int | None) -> int | None:

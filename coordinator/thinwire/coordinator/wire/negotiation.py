@@ -130,6 +130,13 @@ async def read_message(request: Request, kind: type[MessageT], *, max_bytes: int
     return decode_message(kind, await read_body(request, max_bytes), media_type, max_bytes=max_bytes)
 
 
+async def read_message_if_any(request: Request, kind: type[MessageT]) -> MessageT | None:
+    """The message in a body that may be left out. Raises: as `read_message`."""
+    body = await read_body(request, MAX_MESSAGE_BYTES)
+    response_type(request)
+    return decode_message(kind, body, request_type(request)) if body else None
+
+
 def respond(request: Request, message: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """The message as the peer wants it."""
     media_type = response_type(request)

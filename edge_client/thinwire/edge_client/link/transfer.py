@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
 from thinwire.protocol.messages import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 from thinwire.protocol.reasons import ProblemError
+from thinwire.protocol.short import Known, decode_short, encode_short
 
 from .replies import BadPeerError, Headers, Reply, StrangerError, check, read_reply
 from .sockets import CountingBackend, UntrustedError
@@ -135,13 +136,15 @@ class Transfer:
         message: BaseModel | None = None,
         *,
         patient_s: float = 0.0,
+        short: Known | None = None,
     ) -> tuple[int, MessageT | None, Reply]:
         """A control message and its answer: status, the message (None on an empty body), the reply.
 
-        `patient_s`: how long the coordinator may take beyond `stalled_after_s`. Raises: also `UNHEARD`.
+        `patient_s`: how long the coordinator may take beyond `stalled_after_s`. `short`: both in the short form, and
+        what both ends know of a next task. Raises: also `UNHEARD`.
         """
-        body = None if message is None else encode_message(message)
-        headers = {} if body is None else {"Content-Type": MSGPACK}
+        body = None if message is None else encode_message(message) if short is None else encode_short(message)
+        headers = {} if body is None or short is not None else {"Content-Type": MSGPACK}
         if body is None and kind is not None:
             headers["Accept"] = MSGPACK
         with self.open(method, path, headers, body, patient_s=patient_s) as response:
@@ -149,7 +152,11 @@ class Transfer:
         check(reply)
         found = None
         if kind is not None and reply.body:
-            found = decode_message(kind, reply.body, max_bytes=_LARGEST_BODY)
+            found = (
+                decode_message(kind, reply.body, max_bytes=_LARGEST_BODY)
+                if short is None
+                else decode_short(kind, reply.body, short)
+            )
         self.answered()
         return reply.status, found, reply
 

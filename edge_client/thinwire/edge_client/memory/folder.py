@@ -2,6 +2,7 @@
 
     credentials            coordinator, name and token; readable by the owner only
     name                   what it asked to be called where the user gave no name
+    enrolment              what an enrolment that has no answer yet is asked for with
     lock                   held while a process works in this folder
     link                   what the kernel counted over all connections so far
     day                    what it had counted when the present day began
@@ -101,6 +102,14 @@ class Folder:
             write_record(self.path / "name", Record(facts))
         return str(facts["name"])
 
+    def nonce(self) -> bytes:
+        """Of the enrolment that is under way, kept: asked for again with it, the same answer comes."""
+        facts = self._facts("enrolment")
+        if facts is None:
+            facts = {"nonce": secrets.token_bytes(16)}
+            write_record(self.path / "enrolment", Record(facts))
+        return bytes(facts["nonce"])
+
     def credentials(self) -> Credentials | None:
         """Who this client is, None before the enrolment. A file that others could read is closed to them.
 
@@ -117,6 +126,7 @@ class Folder:
     def keep_credentials(self, credentials: Credentials) -> None:
         facts = {"coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token}
         write_record(self.path / "credentials", Record(facts))
+        (self.path / "enrolment").unlink(missing_ok=True)
 
     def forget_credentials(self) -> None:
         (self.path / "credentials").unlink(missing_ok=True)

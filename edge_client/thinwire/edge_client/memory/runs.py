@@ -130,6 +130,15 @@ class RunMemory:
             self._change(replace(self.state, staged=None, decided=(task, choice), upload=None))
             self._staged = None
 
+    def take_back(self, task: str) -> bool:
+        """The accepted answer to this task does not count any more: remembered is again what was before it. Whether
+        that changed anything; only the last verdict can be taken back.
+        """
+        mine = self.state.decided == (task, "accepted")
+        if mine:
+            self._change(replace(self.state, decided=(task, "refused")))
+        return mine
+
     def _change(self, state: RunState) -> None:
         facts = {"held": state.held, "staged": state.staged, "decided": state.decided, "upload": state.upload}
         write_record(self._folder / "state", Record(facts))

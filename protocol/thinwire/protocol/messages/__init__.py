@@ -16,6 +16,7 @@ from .enrolment import (
     InviteRequest,
     InviteView,
     OperatorToken,
+    TokenRequest,
 )
 from .exchanges import (
     AnswerMessage,
@@ -63,5 +64,6 @@ __all__ = [
     "RunView",
     "StoredModel",
     "TaskMessage",
+    "TokenRequest",
     "VerdictMessage",
 ]

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from thinwire.protocol.fields import Message, Name, Role, Token
+from thinwire.protocol.fields import Message, Name, Nonce, Role, Token
 
 
 class Enrolment(Message):
-    """`POST /v1/clients`: who wants in. `name`: the client's stable name; None takes the invite's or a free one."""
+    """`POST /v1/clients`: who wants in. `name`: the client's stable name; None takes the invite's or a free one.
+
+    `nonce`: a secret drawn for this enrolment alone: the same request, doubled on the way or sent again, gets the same
+    answer. Without it each gets another token, and the one before is worth nothing.
+    """
 
     invite: str = Field(min_length=1, max_length=200)
     name: Name | None = None
+    nonce: Nonce | None = None
+
+
+class TokenRequest(Message):
+    """`POST /v1/clients/{name}/token`. `nonce`: as in an enrolment."""
+
+    nonce: Nonce | None = None
 
 
 class Enrolled(Message):

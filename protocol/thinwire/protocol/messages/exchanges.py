@@ -15,11 +15,14 @@ class Registration(Message):
 
     `spec`: first 8 bytes of the digest of the client's own model spec (`spec_digest`); without it any run will do.
     `holds`: run id -> the `exchange` of the last task whose parts this client still has, so that it gets deltas.
+    `process`: drawn by each process of a client, so that two of them at a time are told apart from one that begins
+    again.
     """
 
     wire: int = WIRE_VERSION
     spec: SpecDigest | None = None
     holds: dict[Id, Count] | None = Field(None, max_length=16)
+    process: Id | None = None
 
 
 class PartMessage(Message):
@@ -44,7 +47,11 @@ class PartMessage(Message):
 
 
 class TaskMessage(Message):
-    """One exchange as one client sees it. `exchange` counts within the run from 0; `deadline_s` from now on."""
+    """One exchange as one client sees it. `exchange` counts within the run from 0; `deadline_s` from now on.
+
+    `dropped`: the client's last task in this run, whose accepted answer does not count any more: what the client
+    remembers is again what it remembered before that answer.
+    """
 
     task: Id
     run: Id
@@ -55,6 +62,7 @@ class TaskMessage(Message):
     options: dict[str, bool | int | float | str] | None = None
     parts: list[PartMessage] = Field(max_length=4096)
     deadline_s: float | None = Field(None, ge=0)
+    dropped: Id | None = None
 
 
 class ChainsMessage(Message):
