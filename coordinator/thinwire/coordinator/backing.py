@@ -24,6 +24,7 @@ from .signals.local import LocalSignals
 from .signals.signals import Signals
 
 DATABASE: Final = "thinwire.db"
+LOCK_FILE: Final = "coordinator.lock"
 _log = structlog.get_logger("thinwire.coordinator")
 
 

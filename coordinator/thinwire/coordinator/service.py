@@ -96,7 +96,7 @@ class Service:
         quotas = Quotas(limits, partial(_held, data_dir))
         self._uploads = Uploads(
             UploadRows(database), partials, objects, signals, quotas, workers, noting,
-            expires_s=settings.upload_expires_s,
+            expires_s=settings.upload_expires_s, shared=backing.is_shared,
         )  # fmt: skip
 
         def shut_out(client: str) -> None:
