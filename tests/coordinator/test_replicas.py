@@ -45,7 +45,7 @@ class Spread(httpx.AsyncBaseTransport):
             )
             with contextlib.suppress(httpx.TransportError):
                 response = await self._inner.handle_async_request(sent)
-                if response.status_code != 503:
+                if response.status_code < 500:
                     return response
             await asyncio.sleep(0.05)
 

@@ -22,6 +22,7 @@ from thinwire.coordinator.records.clients import Client, Clients
 from thinwire.coordinator.records.invites import SHORT_DIGITS, Invites
 from thinwire.coordinator.records.secrets import Secrets
 from thinwire.coordinator.signals.signals import Signals
+from thinwire.coordinator.wire.identity import hash_of
 from thinwire.protocol.messages import Enrolled, Invite, InviteList, InviteRequest, InviteView, OperatorToken
 from thinwire.protocol.messages import Enrolment as EnrolmentMessage
 from thinwire.protocol.reasons import ProblemError
@@ -31,11 +32,6 @@ OPERATOR: Final = "operator"
 LOOK_S: Final = 0.5
 """Without a hint for so long it is looked whether another process has let anybody in, or shut anybody out."""
 _log = structlog.get_logger("thinwire.coordinator")
-
-
-def hash_of(secret: str) -> bytes:
-    """SHA-256: what is held and stored of a token or an invite."""
-    return hashlib.sha256(secret.encode()).digest()
 
 
 class Enrolment:
