@@ -170,7 +170,7 @@ def test_clients_and_links_are_as_they_were(moved: House, old: dict[str, Any]) -
     for name in ("clients", "invites", "links"):
         added = (0,) if name == "clients" else ()
         assert dump[name] == sorted(repr((*_typed(row).values(), *added)) for row in old[name])
-    for name in ("presence", "leases", "secrets", "events"):
+    for name in ("presence", "leases", "secrets", "events", "sessions", "audit"):
         assert dump[name] == []
 
 

@@ -98,7 +98,7 @@ class Definition:
         return Plan(
             run=self.id,
             method=self.method.id,
-            settings=self.settings.model_dump(mode="json", by_alias=True),
+            settings=self.settings.told(),
             kind=task.kind,
             seed=self.run.seed,
             rounds=self.run.rounds,

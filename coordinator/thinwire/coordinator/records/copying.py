@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, Integer, func, insert, select, text
 
 from thinwire.protocol.reasons import ProblemError
 
@@ -14,7 +14,9 @@ from .tables import metadata
 BLOCK: Final = 1000
 """Rows in one statement."""
 _COUNT_ON: Final = "SELECT setval('{0}_id_seq', (SELECT coalesce(max(id), 0) + 1 FROM {0}), false)"
-_NUMBERED: Final = ("events", "ledger")
+_NUMBERED: Final = [
+    table.name for table in metadata.sorted_tables if "id" in table.c and isinstance(table.c.id.type, Integer)
+]
 
 
 async def copy_rows(source: Database, target: Database) -> int:

@@ -10,13 +10,13 @@ import typer
 
 from thinwire.machine.quantities import in_bytes
 from thinwire.machine.text import printable
+from thinwire.methods.rounds import rounds_of
 from thinwire.operator import requests
 from thinwire.operator.client import Coordinator
 from thinwire.operator.console import console, in_time, say
 from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
-from thinwire.operator.rounds import rounds_of
 from thinwire.operator.sheet import Sheet
 from thinwire.operator.tables import final_measures, kind_table, link_table, measure_table, round_table
 from thinwire.protocol.exit_codes import Exit
@@ -116,9 +116,8 @@ def show(
     screen.print(f"run {view.name} ({view.id}), {view.method}: {_state(view)}, round {view.round} of {view.rounds}")
     if view.reason:
         screen.print(f"reason: {printable(view.reason)}")
-    if view.waits_for is not None and view.answers < view.cohort:
-        names = ", ".join(view.waits_for) or "clients to come: nobody who is there can be asked"
-        screen.print(f"waits for {printable(names)}")
+    if view.waits_for and view.answers < view.cohort:
+        screen.print(f"waits for {printable(', '.join(view.waits_for))}")
     warn([*(view.warnings or ()), *learning])
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
     if (measured := measure_table(metrics.exchanges)) is not None:
