@@ -60,7 +60,7 @@ def _train(model: nn.Module, work: Work, rank: int, processes: int, meeting: Pat
         for epoch in range(work.epochs):
             summed, seen = torch.zeros(1), 0
             for inputs, targets in work.batches(epoch):
-                # Ranks are averaged: each slice weighs as much as it holds, and a rank without one takes part for nothing.
+                # Ranks are averaged: a slice weighs as much as it holds, and a rank without one takes part for nothing.
                 share = len(targets[rank::processes]) * processes / len(targets)
                 mine = slice(rank, None, processes) if share else slice(None)
                 optimizer.zero_grad()
