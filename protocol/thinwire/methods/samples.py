@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,16 @@ class Samples:
         for chosen in cuts(len(self), size):
             rows: Any = chosen if order is None else order[chosen].to(self.inputs.device)
             yield self.inputs[rows], None if self.targets is None else self.targets[rows]
+
+    def digest(self, chosen: torch.Tensor) -> bytes:
+        """Names what these examples hold: 8 bytes, of inputs and targets, their dtypes and shapes."""
+        found = hashlib.sha256()
+        for part in (self.inputs, self.targets):
+            if part is not None:
+                rows = part[chosen.to(part.device)].detach().cpu().contiguous()
+                found.update(f"{rows.dtype} {tuple(rows.shape)}".encode())
+                found.update(rows.view(torch.uint8).numpy().tobytes() if rows.numel() else b"")
+        return found.digest()[:8]
 
     def not_finite(self) -> torch.Tensor:
         """Indices of the examples that hold a number which is not finite."""

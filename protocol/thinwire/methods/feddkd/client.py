@@ -15,13 +15,14 @@ from thinwire.methods.feddkd.divergence import gradient, portions
 from thinwire.methods.learner import Learner
 from thinwire.methods.tensors import model_tensors
 from thinwire.methods.training import change
-from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
+from thinwire.methods.values import EVALUATE, Answer, Outcome, Task, TaskPassedError
 
 
 class Client(ClientHalf[FeddkdSettings]):
-    """Memory during a round: `chosen`, int64 (n,), the examples to distil on, in order; `teacher`, (n, ...), the
-    trained model's outputs on them, computed once; `residual/NAME`, what the uplink chain has lost of gradients. From
-    round to round, with error feedback: `train/NAME`, what it has lost of the training exchange.
+    """Memory during a round: `chosen`, int64 (n,), the examples to distil on, in order; `data`, uint8 (8,), which names
+    what they hold; `teacher`, (n, ...), the trained model's outputs on them, computed once; `residual/NAME`, what the
+    uplink chain has lost of gradients. From round to round, with error feedback: `train/NAME`, what it has lost of the
+    training exchange.
     """
 
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
@@ -38,11 +39,18 @@ class Client(ClientHalf[FeddkdSettings]):
             blocks = min(len(learner.train) // size, self.settings.distil_steps)
             order = np.random.default_rng(learner.seed).permutation(len(learner.train))
             kept["chosen"] = order[: size * blocks].astype(np.int64)
+            kept["data"] = _named(learner, kept["chosen"])
             if self.settings.distil_target != "labels":
                 kept["teacher"] = _outputs(learner, kept["chosen"], size)
         return Outcome(averaging.answer, kept, memory)
 
     def _distil(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        """Raises: `TaskPassedError` where what the model was trained on in this round is not this client's data now."""
+        if "chosen" not in memory or ("data" in memory and not _holds(learner, memory)):
+            raise TaskPassedError(
+                "this client's examples are not those that it trained on in this round, so that it has no teacher for "
+                "them; it takes part again from the next round's training on"
+            )
         learner.load(task.arrays)
         metrics = learner.evaluate()
         learner.model.eval()
@@ -70,6 +78,18 @@ class Client(ClientHalf[FeddkdSettings]):
         with torch.no_grad():
             for name, tensor in model_tensors(learner.model).items():
                 tensor -= self.settings.local_distil_lr * torch.from_numpy(slope[name]).to(tensor)
+
+
+def _named(learner: Learner, chosen: Array) -> Array:
+    """What names these examples, as an array."""
+    return np.frombuffer(learner.train.digest(torch.from_numpy(chosen.copy())), np.uint8)
+
+
+def _holds(learner: Learner, memory: Arrays) -> bool:
+    """Whether the examples that were chosen are what they were."""
+    chosen = memory["chosen"]
+    there = not len(chosen) or int(chosen.max()) < len(learner.train)
+    return there and bool(np.array_equal(_named(learner, chosen), memory["data"]))
 
 
 def _outputs(learner: Learner, chosen: Array, size: int) -> Array:
