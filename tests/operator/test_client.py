@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from tests.operator.stub import answering
 from thinwire.operator.access import NoAddressError
 from thinwire.operator.cli.app import app
-from thinwire.operator.client import Operator, UnreachableError
+from thinwire.operator.client import Coordinator
+from thinwire.operator.transport import Event, UnreachableError
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.messages import RunList
 from thinwire.protocol.reasons import ProblemError
@@ -24,26 +25,26 @@ STRANGER = {
     "/newer": (404, b'{"reason": "of-a-later-version", "detail": "what it says", "retry": false}'),
     "/runs": (200, b'{"runs": []}'),
     "/short": (200, b'{"runs": ['),
-    "/events": (200, b': hello\n\nevent: run\ndata: {"a":\ndata: 1}\n\ndata: plain\n\nevent: cut\ndata: x'),
+    "/events": (200, b': hello\n\nid: 7\nevent: run\ndata: {"a":\ndata: 1}\n\ndata: plain\n\nevent: cut\ndata: x'),
 }
 """By path, as proxies, other services and coordinators answer."""
 
 
 @pytest.fixture
-def stranger() -> Iterator[Operator]:
+def stranger() -> Iterator[Coordinator]:
     with answering(STRANGER) as url:
-        operator = Operator(url, None)
+        operator = Coordinator(url, None)
         yield operator
         operator.close()
 
 
 @pytest.mark.parametrize("path", ["/page", "/lost", "/moved", "/short"])
-def test_what_is_no_coordinator_is_said_to_be_none(stranger: Operator, path: str) -> None:
+def test_what_is_no_coordinator_is_said_to_be_none(stranger: Coordinator, path: str) -> None:
     with pytest.raises(UnreachableError, match=path):
         stranger.ask("GET", path, RunList)
 
 
-def test_problems_keep_their_reason(stranger: Operator) -> None:
+def test_problems_keep_their_reason(stranger: Coordinator) -> None:
     assert stranger.ask("GET", "/runs", RunList).runs == []
     with pytest.raises(ProblemError) as problem:
         stranger.ask("GET", "/problem", RunList)
@@ -52,11 +53,11 @@ def test_problems_keep_their_reason(stranger: Operator) -> None:
         stranger.ask("GET", "/newer", RunList)
 
 
-def test_events_are_read_as_they_are_written(stranger: Operator) -> None:
-    assert list(stranger.events("/events")) == [("run", '{"a":\n1}'), ("message", "plain")]
+def test_events_are_read_as_they_are_written(stranger: Coordinator) -> None:
+    assert list(stranger.stream("/events")) == [Event("run", '{"a":\n1}', 7), Event("message", "plain", 7)]
 
 
-def test_a_file_is_there_whole_or_not_at_all(stranger: Operator, tmp_path: Path) -> None:
+def test_a_file_is_there_whole_or_not_at_all(stranger: Coordinator, tmp_path: Path) -> None:
     with pytest.raises(ProblemError):
         stranger.fetch_file("/problem", tmp_path / "file")
     assert not list(tmp_path.iterdir())
@@ -81,20 +82,20 @@ def test_a_proxy_of_the_environment_is_named_and_never_asked_for_this_machine(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://user:secret@127.0.0.1:{free_port}")
     with answering(STRANGER) as url:
-        here = Operator(url, None)
+        here = Coordinator(url, None)
         assert here.ask("GET", "/runs", RunList).runs == []
         here.close()
-    elsewhere = Operator("http://coordinator.example", None)
+    elsewhere = Coordinator("http://coordinator.example", None)
     with pytest.raises(UnreachableError, match=f"through the proxy http://127.0.0.1:{free_port}: "):
         elsewhere.ask("GET", "/runs", RunList)
     elsewhere.close()
     monkeypatch.setenv("http_proxy", "gopher://127.0.0.1")
     with pytest.raises(NoAddressError, match="gopher"):
-        Operator("http://coordinator.example", None)
+        Coordinator("http://coordinator.example", None)
 
 
 def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "none.pem").write_text("hello")
     for name in ("none.pem", "nowhere.pem"):
         with pytest.raises(NoAddressError, match=name):
-            Operator("https://localhost:1", None, ca_file=tmp_path / name)
+            Coordinator("https://localhost:1", None, ca_file=tmp_path / name)

@@ -1,67 +1,160 @@
-"""The operator's side of the HTTP interface: what to ask a coordinator."""
+"""The operator's side of the HTTP interface, for programs and for our own commands. With an event loop: `async_client`.
+
+    with Coordinator("https://coordinator.example", token="...") as coordinator:
+        model = coordinator.store_model(Path("first.safetensors"))
+        run = coordinator.start_run(RunSettings(name="night", rounds=3), model.digest)
+        for event in coordinator.events(run.id):
+            print(event.kind, event.data)
+
+Everything may raise `ProblemError` (what the coordinator refuses; its `reason` is of the closed table) and
+`UnreachableError`; making one: `NoAddressError`.
+"""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 from pydantic import BaseModel
 
 from thinwire.machine.files import write_atomic
-from thinwire.protocol.encoding import JSON, decode_message, encode_message
-from thinwire.protocol.messages import Problem
-from thinwire.protocol.places import find_proxy, without_secrets
-from thinwire.protocol.reasons import REASONS, ProblemError
+from thinwire.protocol.encoding import JSON
+from thinwire.protocol.fields import Role
+from thinwire.protocol.messages import (
+    ClientView,
+    ExchangeMetrics,
+    Invite,
+    InviteView,
+    Ledger,
+    RunView,
+    StoredModel,
+)
+from thinwire.protocol.settings import RunSettings
 
-from .access import NoAddressError
-
-MAX_RESPONSE_BYTES: Final = 1 << 28
+from . import requests
+from .requests import MODELS, Command, Open, Order, Request, run_path
+from .transport import (
+    BLOCK_BYTES,
+    STREAM_TIMEOUT,
+    Event,
+    EventReader,
+    behind,
+    check,
+    content_of,
+    decoded,
+    headers_of,
+    options,
+    unreachable,
+)
 
 MessageT = TypeVar("MessageT", bound=BaseModel)
 
 
-class UnreachableError(Exception):
-    """No coordinator answered."""
-
-
-class Operator:
-    """Requests to one coordinator. Everything may raise `ProblemError` and `UnreachableError`; making one:
-    `NoAddressError`.
+class Coordinator:
+    """Requests to one coordinator. `token`: an operator's, or a reader's for what only reads; `ca_file`: certificates
+    to trust instead of the system's. To be closed; several threads may share it.
     """
 
-    def __init__(self, url: str, token: str | None, *, ca_file: Path | None = None) -> None:
-        self.url = self._where = url
-        headers = {"accept": JSON} | ({"authorization": f"Bearer {token}"} if token else {})
-        try:
-            parts = httpx.URL(url)
-            verify = ssl.create_default_context(cafile=ca_file)
-            proxy = find_proxy(parts.scheme, parts.host)
-            if proxy is not None:
-                self._where += f" through the proxy {without_secrets(proxy)}"
-            self._http = httpx.Client(
-                base_url=url, headers=headers, verify=verify, timeout=30.0, trust_env=False, proxy=proxy
-            )
-        except httpx.InvalidURL as error:
-            raise NoAddressError(f"{url}: {error}") from None
-        except (ValueError, ImportError) as error:
-            raise NoAddressError(f"{self._where}: {error}") from None
-        except OSError as error:
-            raise NoAddressError(f"{ca_file}: {error}") from None
+    def __init__(self, url: str, token: str | None = None, *, ca_file: Path | None = None) -> None:
+        self.url = url
+        self._where, given = options(url, token, ca_file)
+        self._http = httpx.Client(**given)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._http.close()
 
-    def ask(self, method: str, path: str, kind: type[MessageT], body: BaseModel | None = None) -> MessageT:
-        """The message that comes back."""
-        content = None if body is None else encode_message(body, JSON)
-        response = self._send(method, path, content, JSON)
-        return _decoded(kind, response)
+    # -- runs -------------------------------------------------------------------------------------------------
 
-    def delete(self, path: str) -> None:
-        self._send("DELETE", path)
+    def store_model(self, file: Path) -> StoredModel:
+        """Sends a safetensors file; its digest is what runs start from. Raises also: `OSError`."""
+        return self.send_file(MODELS, file, StoredModel)
+
+    def start_run(self, settings: RunSettings, model: bytes) -> RunView:
+        """A run from a stored model, by its digest."""
+        return self.send(requests.create_run(settings, model))
+
+    def runs(self) -> list[RunView]:
+        """All runs, the newest first."""
+        return self.send(requests.runs()).runs
+
+    def run(self, key: str) -> RunView:
+        """One run, by name or id, with the names of whom it waits for."""
+        return self.send(requests.run(key))
+
+    def metrics(self, key: str) -> list[ExchangeMetrics]:
+        """Every closed exchange of a run, in order."""
+        return self.send(requests.metrics(key)).exchanges
+
+    def ledger(self, key: str, sums: Literal["client", "kind"] | None = None) -> Ledger:
+        """All bytes of a run, row by row or summed."""
+        return self.send(requests.ledger(key, sums))
+
+    def command(self, key: str, word: Command, open_: Open = "finish") -> RunView:
+        """The run after pause, resume or stop. `open_`: what becomes of the open exchange."""
+        return self.send(requests.command(key, word, open_))
+
+    def pull(self, key: str, file: Path) -> int:
+        """Writes a run's model, whole or not at all; how many bytes. Raises also: `OSError`."""
+        return self.fetch_file(run_path(key, "/model"), file)
+
+    def events(self, key: str, last: int | None = None) -> Iterator[Event]:
+        """The run as it stands, then what happens, until it is over or the coordinator stops. `last`: the id of the
+        last event that was seen; those after it come first.
+        """
+        return self.stream(run_path(key, "/events"), last)
+
+    # -- clients ----------------------------------------------------------------------------------------------
+
+    def invite(
+        self, *, role: Role = "client", group: str = "default", uses: int = 1, expires_in_s: float | None = None
+    ) -> Invite:
+        """A new invite; its code is told once."""
+        return self.send(requests.invite(role, group, uses, expires_in_s))
+
+    def invites(self) -> list[InviteView]:
+        """Invites that have not expired."""
+        return self.send(requests.invites()).invites
+
+    def void(self, digits: str) -> None:
+        """Nobody enrols any more with the invite that these digits name."""
+        self.order(requests.void(digits))
+
+    def clients(self) -> list[ClientView]:
+        """All clients, by name."""
+        return self.send(requests.clients()).clients
+
+    def revoke(self, name: str, *, with_invite: bool = False) -> None:
+        """The client's token is worth nothing from now on; `with_invite`: nor is the invite it came with."""
+        self.order(requests.revoke(name, with_invite=with_invite))
+
+    def rotate_operator_token(self) -> str:
+        """The new token of the coordinator's folder; this object goes on with it."""
+        token = self.send(requests.rotate_operator_token()).token
+        self._http.headers["authorization"] = f"Bearer {token}"
+        return token
+
+    # -- requests ---------------------------------------------------------------------------------------------
+
+    def send(self, request: Request[MessageT]) -> MessageT:
+        """The message that a request gives."""
+        return decoded(request.gives, self._send(request.method, request.path, content_of(request)))
+
+    def order(self, order: Order) -> None:
+        """A request that gives nothing back."""
+        self._send(order.method, order.path)
+
+    def ask(self, method: str, path: str, kind: type[MessageT], body: BaseModel | None = None) -> MessageT:
+        """The same by path, for what has no method here."""
+        return self.send(Request(method, path, kind, body))
 
     def text(self, path: str, accept: str) -> str:
         """A body as text."""
@@ -70,88 +163,41 @@ class Operator:
     def send_file(self, path: str, file: Path, kind: type[MessageT]) -> MessageT:
         """POSTs a file, block by block. Raises also: `OSError`."""
         with file.open("rb") as body:
-            size = {"content-length": str(file.stat().st_size)}
-            response = self._send("POST", path, iter(lambda: body.read(1 << 20), b""), "application/octet-stream", size)
-        return _decoded(kind, response)
+            size = {"content-length": str(file.stat().st_size), "content-type": "application/octet-stream"}
+            return decoded(kind, self._send("POST", path, iter(lambda: body.read(BLOCK_BYTES), b""), size))
 
     def fetch_file(self, path: str, file: Path) -> int:
         """GETs into a file, whole or not at all; how many bytes. Raises also: `OSError`."""
-        with self._stream(path, "*/*") as response:
+        with self._stream(path, {"accept": "*/*"}) as response:
             write_atomic(file, response.iter_bytes(), fsync=False, mode=0o666)
         return file.stat().st_size
 
-    def events(self, path: str) -> Iterator[tuple[str, str]]:
-        """(event, data) of a stream of server-sent events, until the coordinator ends it."""
-        with self._stream(path, "text/event-stream") as response:
-            event, data = "message", list[str]()
+    def stream(self, path: str, last: int | None = None) -> Iterator[Event]:
+        """A stream of server-sent events, until the coordinator ends it."""
+        with self._stream(path, behind(last)) as response:
+            reader = EventReader()
             for line in response.iter_lines():
-                name, _, value = line.partition(":")
-                value = value.removeprefix(" ")
-                if name == "event":
-                    event = value
-                elif name == "data":
-                    data.append(value)
-                elif not line and data:
-                    yield event, "\n".join(data)
-                    event, data = "message", []
+                yield from reader.read(line)
 
     def _send(
-        self, method: str, path: str, content: Any = None, media_type: str = JSON,
-        headers: dict[str, str] | None = None, *, accept: str = JSON,
-    ) -> httpx.Response:  # fmt: skip
-        sent = {"accept": accept} | (headers or {}) | ({} if content is None else {"content-type": media_type})
+        self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None, *, accept: str = JSON
+    ) -> httpx.Response:
         try:
-            response = self._http.request(method, path, content=content, headers=sent)
+            response = self._http.request(method, path, content=content, headers=headers_of(content, headers, accept))
         except httpx.HTTPError as error:
-            raise UnreachableError(f"no coordinator answers at {self._where}: {_why(error)}") from None
-        _check(response)
+            raise unreachable(self._where, error) from None
+        check(response)
         return response
 
-    def _stream(self, path: str, accept: str) -> _Stream:
-        return _Stream(self._http, self._where, path, accept)
-
-
-class _Stream:
-    """A response that is read while it comes."""
-
-    def __init__(self, http: httpx.Client, where: str, path: str, accept: str) -> None:
-        # An event stream may be silent for as long as an exchange takes.
-        timeout = httpx.Timeout(30.0, read=None)
-        self._where = where
-        self._context = http.stream("GET", path, headers={"accept": accept}, timeout=timeout)
-
-    def __enter__(self) -> httpx.Response:
+    @contextmanager
+    def _stream(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        began = False
         try:
-            response = self._context.__enter__()
-            if response.is_error:
-                response.read()
-                _check(response)
-            return response
+            with self._http.stream("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
+                if response.is_error:
+                    response.read()
+                check(response)
+                began = True
+                yield response
         except httpx.HTTPError as error:
-            raise UnreachableError(f"no coordinator answers at {self._where}: {_why(error)}") from None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._context.__exit__(kind, error, trace)
-        if isinstance(error, httpx.HTTPError):
-            raise UnreachableError(f"the connection to {self._where} broke: {_why(error)}") from None
-
-
-def _check(response: httpx.Response) -> None:
-    if response.is_redirect:
-        where = response.headers.get("location", "elsewhere")
-        raise UnreachableError(f"{response.url} redirects to {where}: give that address")
-    if response.is_error:
-        problem = _decoded(Problem, response)
-        raise ProblemError(problem.reason if problem.reason in REASONS else "bad-request", problem.detail)
-
-
-def _decoded(kind: type[MessageT], response: httpx.Response) -> MessageT:
-    try:
-        return decode_message(kind, response.content, JSON, max_bytes=MAX_RESPONSE_BYTES)
-    except ProblemError:
-        what = f"{response.url} answers {response.status_code}, but not as a coordinator of this version"
-        raise UnreachableError(what) from None
-
-
-def _why(error: httpx.HTTPError) -> str:
-    return str(error) or type(error).__name__
+            raise unreachable(self._where, error, broke=began) from None

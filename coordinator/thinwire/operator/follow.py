@@ -11,12 +11,13 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from thinwire.protocol.messages import RunMetrics, RunView
+from thinwire.protocol.messages import RunView
 
-from .client import Operator, UnreachableError
+from .client import Coordinator
 from .console import console
 from .rounds import Round, rounds_of
 from .tables import ROUND_COLUMNS, round_cells, round_table
+from .transport import UnreachableError
 
 PATIENCE_S: Final = 30.0
 """How long a coordinator may be away, restarting, before watching ends."""
@@ -26,32 +27,34 @@ LIVE_ROUNDS: Final = 20
 Step = Callable[[RunView, list[Round]], None]
 
 
-def follow(operator: Operator, run: str, step: Step) -> RunView:
+def follow(operator: Coordinator, run: str, step: Step) -> RunView:
     """Calls `step` at every change until the run is over. Raises: `UnreachableError`, `ProblemError`."""
-    last_seen = time.monotonic()
+    away_since: float | None = None
     while True:
         try:
             for _ in _changes(operator, run):
-                view = operator.ask("GET", f"/v1/runs/{run}", RunView)
-                last_seen = time.monotonic()
-                step(view, rounds_of(operator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics).exchanges))
+                view = operator.run(run)
+                away_since = None
+                step(view, rounds_of(operator.metrics(run)))
                 if view.state == "finished":
                     return view
         except UnreachableError:
-            if time.monotonic() - last_seen > PATIENCE_S:
+            now = time.monotonic()
+            away_since = now if away_since is None else away_since
+            if now - away_since > PATIENCE_S:
                 raise
         time.sleep(WAIT_S)
 
 
-def _changes(operator: Operator, run: str) -> Iterator[None]:
+def _changes(operator: Coordinator, run: str) -> Iterator[None]:
     """At once, then at every event; ends when the coordinator ends the stream."""
-    events = operator.events(f"/v1/runs/{run}/events")
+    events = operator.events(run)
     yield None
     for _ in events:
         yield None
 
 
-def watch(operator: Operator, run: str, *, live: bool) -> RunView:
+def watch(operator: Coordinator, run: str, *, live: bool) -> RunView:
     """The run when it is over; the rounds are shown on standard output, or nowhere."""
     if not live:
         return follow(operator, run, lambda _view, _rounds: None)

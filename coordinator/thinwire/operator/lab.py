@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from thinwire.machine.files import write_atomic
-from thinwire.protocol.messages import Invite, InviteRequest, RunCommand, RunMetrics, RunRequest, RunView, StoredModel
+from thinwire.protocol.messages import RunMetrics, RunView
 from thinwire.protocol.places import ADDRESS_FILE, LOOPBACK
 from thinwire.protocol.settings import RunSettings
 
+from . import requests
 from .access import find_token
-from .client import Operator
+from .client import Coordinator
 from .fleet import Fleet, client_name
 from .follow import Step
 from .processes import Child, ChildFailedError, Children, finish
+from .requests import Command
 from .rounds import Round, rounds_of
 
 COORDINATOR: Final = "thinwire.coordinator"
@@ -55,7 +57,7 @@ class Lab:
         self._options = list(options)
         self._ca_file = ca_file
         self._environment = environment
-        self._operator: Operator | None = None
+        self._operator: Coordinator | None = None
 
     def __enter__(self) -> Self:
         self.children.__enter__()
@@ -88,15 +90,15 @@ class Lab:
         return int(self.url.rpartition(":")[2])
 
     @property
-    def operator(self) -> Operator:
+    def operator(self) -> Coordinator:
         """Requests to the coordinator as its operator, until it is started again."""
         if self._operator is None:
             self._operator = self.connect()
         return self._operator
 
-    def connect(self) -> Operator:
+    def connect(self) -> Coordinator:
         """Further requests to it, beside those of `operator`; to be closed."""
-        return Operator(self.url, find_token(self.data_dir), ca_file=self._ca_file)
+        return Coordinator(self.url, find_token(self.data_dir), ca_file=self._ca_file)
 
     def serve(self, port: int = 0) -> Child:
         """Starts the coordinator, for the first time or again; it listens."""
@@ -123,8 +125,7 @@ class Lab:
 
     def invite(self, uses: int = 1, *, group: str = "default") -> str:
         """The code of an invite that does not expire."""
-        asked = InviteRequest(uses=uses, group=group, expires_in_s=None)
-        return self.operator.ask("POST", "/v1/invites", Invite, asked).invite
+        return self.operator.invite(uses=uses, group=group).invite
 
     def write_invite(self, name: str, uses: int = 1, *, group: str = "default") -> Path:
         """The file with it, in the folder."""
@@ -171,12 +172,12 @@ class Lab:
 
     def store(self, model: Path) -> bytes:
         """The digest of a model, which the coordinator holds from now on."""
-        return self.operator.send_file("/v1/models", model, StoredModel).digest
+        return self.operator.store_model(model).digest
 
     def start_run(self, model: Path | bytes, settings: RunSettings) -> RunView:
         """A run from a file, or from what the coordinator holds under a digest."""
         digest = self.store(model) if isinstance(model, Path) else model
-        return self.operator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=digest))
+        return self.operator.start_run(settings, digest)
 
     def park_run(self, model: bytes, settings: RunSettings) -> RunView:
         """A run that waits for `play`: clients with a run still to come stay connected."""
@@ -191,16 +192,15 @@ class Lab:
         """A run that cannot go on, stopped; its reason stays."""
         return self.command(view, "stop", drop=True).model_copy(update={"reason": view.reason})
 
-    def command(self, view: RunView, word: str, *, drop: bool = False) -> RunView:
+    def command(self, view: RunView, word: Command, *, drop: bool = False) -> RunView:
         """The run after pause, resume or stop. `drop`: the open exchange is not finished first."""
-        how = RunCommand(open="drop" if drop else "finish")
-        return self.operator.ask("POST", f"/v1/runs/{view.id}/{word}", RunView, how)
+        return self.operator.command(view.id, word, "drop" if drop else "finish")
 
     def view(self, run: str) -> RunView:
-        return self.operator.ask("GET", f"/v1/runs/{run}", RunView)
+        return self.operator.run(run)
 
     def metrics(self, run: str) -> RunMetrics:
-        return self.operator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics)
+        return self.operator.send(requests.metrics(run))
 
     def follow(self, view: RunView, step: Step | None = None) -> RunView:
         """The run when it is over or paused. Asking, instead of listening, leaves time to look after the processes."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from thinwire.protocol.messages import ExchangeMetrics, Ledger, RunMetrics, RunView
+from thinwire.protocol.messages import ExchangeMetrics, Ledger, RunView
 from thinwire.protocol.reasons import ProblemError
 
-from .client import Operator
+from .client import Coordinator
 from .rounds import Round, rounds_of
 
 
@@ -30,23 +30,22 @@ class Result:
 
 
 def result_of(
-    operator: Operator, view: RunView, model: Path, *, seconds: float | None = None,
+    operator: Coordinator, view: RunView, model: Path, *, seconds: float | None = None,
     kernel: Mapping[str, tuple[int, int]] | None = None,
 ) -> Result:  # fmt: skip
     """What the coordinator says of a run that is over; its model, if it has one, is written to `model`. `seconds`: it
     took; else those of its rounds.
     """
-    path = f"/v1/runs/{view.id}"
     try:
-        operator.fetch_file(f"{path}/model", model)
+        operator.pull(view.id, model)
     except ProblemError as error:
         if error.reason not in ("no-global-model", "model-not-ready"):
             raise
-    exchanges = operator.ask("GET", f"{path}/metrics", RunMetrics).exchanges
+    exchanges = operator.metrics(view.id)
     return Result(
         view=view,
         exchanges=exchanges,
-        ledger=operator.ask("GET", f"{path}/ledger", Ledger),
+        ledger=operator.ledger(view.id),
         kernel=kernel or {},
         model=model if model.exists() else None,
         seconds=sum(one.cost.seconds for one in rounds_of(exchanges)) if seconds is None else seconds,

@@ -5,17 +5,16 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 from pydantic import ValidationError
 
 from thinwire.machine.files import write_atomic
+from thinwire.operator import requests
 from thinwire.operator.console import console, in_count, in_time, say
 from thinwire.operator.sheet import Sheet
 from thinwire.protocol.command_options import invalid
 from thinwire.protocol.exit_codes import Exit
-from thinwire.protocol.messages import ClientList, Invite, InviteList, InviteRequest, OperatorToken
 
 from .options import Address, AsFormat, Format, fail, operator, print_json, with_options
 
@@ -44,12 +43,11 @@ def invite(
     format_: AsFormat = Format.TABLE,
 ) -> None:
     """Make an invite; its code is shown once."""
-    try:
-        request = InviteRequest(group=group, role=role.value, uses=uses, expires_in_s=expires_in)
-    except ValidationError as error:
-        fail(invalid(error), Exit.USAGE)
     with operator(at) as coordinator:
-        made = coordinator.ask("POST", "/v1/invites", Invite, request)
+        try:
+            made = coordinator.invite(role=role.value, group=group, uses=uses, expires_in_s=expires_in)
+        except ValidationError as error:
+            fail(invalid(error), Exit.USAGE)
         if out is not None:
             _write_secret(out, made.invite)
     if format_ is Format.JSON:
@@ -65,7 +63,7 @@ def invite(
 def invites(at: Address, format_: AsFormat = Format.TABLE) -> None:
     """Invites that have not expired, by the digits that name them."""
     with operator(at) as coordinator:
-        found = coordinator.ask("GET", "/v1/invites", InviteList)
+        found = coordinator.send(requests.invites())
     if format_ is Format.JSON:
         print_json(found)
         return
@@ -86,7 +84,7 @@ def void(
 ) -> None:
     """Make an invite worth nothing. Whoever has enrolled with it stays."""
     with operator(at) as coordinator:
-        coordinator.delete(f"/v1/invites/{quote(invite, safe='')}")
+        coordinator.void(invite)
     say(f"the invite {invite} is void")
 
 
@@ -95,7 +93,7 @@ def void(
 def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
     """All clients, by name."""
     with operator(at) as coordinator:
-        found = coordinator.ask("GET", "/v1/clients", ClientList)
+        found = coordinator.send(requests.clients())
     if format_ is Format.JSON:
         print_json(found)
         return
@@ -119,7 +117,7 @@ def revoke(
 ) -> None:
     """Make a client's token worth nothing."""
     with operator(at) as coordinator:
-        coordinator.delete(f"/v1/clients/{quote(client, safe='')}{'?invite=true' if with_invite else ''}")
+        coordinator.revoke(client, with_invite=with_invite)
     say(f"{client} is revoked")
 
 
@@ -131,9 +129,9 @@ def rotate_token(
 ) -> None:
     """Replace the operator's token; the old one is worth nothing from now on."""
     with operator(at) as coordinator:
-        made = coordinator.ask("POST", "/v1/operator/token", OperatorToken)
+        token = coordinator.rotate_operator_token()
         if out is not None:
-            _write_secret(out, made.token)
+            _write_secret(out, token)
     say(f"the new token is in the coordinator's data folder{'' if out is None else f', and in {out}'}")
 
 

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import typer
 
 from thinwire.operator.access import Login, NoAddressError, kept_logins, read_token
-from thinwire.operator.client import Operator
+from thinwire.operator.client import Coordinator
 from thinwire.operator.console import say
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.identity import NAME
-from thinwire.protocol.messages import ClientList, Enrolled, Enrolment
+from thinwire.protocol.messages import Enrolled, Enrolment
 from thinwire.protocol.places import on_this_machine
 
 from .options import fail, failures_told
@@ -56,11 +56,11 @@ def login(
             else:
                 made = _redeem(found, _invite(invite_file), name or _usual_name(), ca_file)
                 kept_logins().keep(made)
-            asking = Operator(found, made.token, ca_file=ca_file)
+            asking = Coordinator(found, made.token, ca_file=ca_file)
         except NoAddressError as error:
             fail(str(error), Exit.USAGE)
         try:
-            asking.ask("GET", "/v1/clients", ClientList)
+            asking.clients()
         finally:
             asking.close()
         if token_file is not None:
@@ -85,7 +85,7 @@ def logout(
 
 
 def _redeem(url: str, invite: str, name: str, ca_file: Path | None) -> Login:
-    asking = Operator(url, None, ca_file=ca_file)
+    asking = Coordinator(url, None, ca_file=ca_file)
     try:
         wanted = Enrolment(invite=invite, name=name, nonce=secrets.token_bytes(16))
         enrolled = asking.ask("POST", "/v1/clients", Enrolled, wanted)

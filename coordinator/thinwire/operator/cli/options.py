@@ -17,7 +17,8 @@ from pydantic.dataclasses import dataclass
 
 from thinwire.machine.text import printable
 from thinwire.operator.access import NoAddressError, find_login, kept_logins
-from thinwire.operator.client import Operator, UnreachableError
+from thinwire.operator.client import Coordinator
+from thinwire.operator.transport import UnreachableError
 from thinwire.protocol import command_options
 from thinwire.protocol.command_options import Written
 from thinwire.protocol.exit_codes import Exit
@@ -69,11 +70,11 @@ def warn(sentences: Sequence[str] | None) -> None:
 
 
 @contextmanager
-def operator(at: Address) -> Iterator[Operator]:
+def operator(at: Address) -> Iterator[Coordinator]:
     """Requests to the coordinator; what goes wrong ends the process with its exit code."""
     try:
         url, token, ca_file = find_login(at.url, at.token_file, at.data_dir, at.ca_file, kept_logins())
-        client = Operator(url, token, ca_file=ca_file)
+        client = Coordinator(url, token, ca_file=ca_file)
     except NoAddressError as error:
         fail(str(error), Exit.USAGE)
     except OSError as error:

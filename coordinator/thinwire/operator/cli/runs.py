@@ -10,15 +10,17 @@ import typer
 
 from thinwire.machine.quantities import in_bytes
 from thinwire.machine.text import printable
-from thinwire.operator.client import Operator
+from thinwire.operator import requests
+from thinwire.operator.client import Coordinator
 from thinwire.operator.console import console, in_time, say
 from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
+from thinwire.operator.requests import Command, run_path
 from thinwire.operator.rounds import rounds_of
 from thinwire.operator.sheet import Sheet
 from thinwire.operator.tables import final_measures, kind_table, link_table, measure_table, round_table
 from thinwire.protocol.exit_codes import Exit
-from thinwire.protocol.messages import Ledger, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
+from thinwire.protocol.messages import RunView
 
 from .options import Address, AsFormat, Assigned, Format, RunName, fail, operator, print_json, warn, with_options
 from .run_settings import run_settings
@@ -60,8 +62,8 @@ def start(
     if not model.is_file():
         fail(f"--model {model}: there is no such file", Exit.USAGE)
     with operator(at) as coordinator:
-        stored = coordinator.send_file("/v1/models", model, StoredModel)
-        view = coordinator.ask("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=stored.digest))
+        stored = coordinator.store_model(model)
+        view = coordinator.start_run(settings, stored.digest)
         if format_ is Format.JSON:
             print_json(view)
         else:
@@ -76,7 +78,7 @@ def start(
 def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
     """All runs, the newest first."""
     with operator(at) as coordinator:
-        found = coordinator.ask("GET", "/v1/runs", RunList)
+        found = coordinator.send(requests.runs())
     if format_ is Format.JSON:
         print_json(found)
         return
@@ -100,12 +102,11 @@ def show(
     """A run, its rounds, and its ledger: bytes by client and kind, payload and framing apart."""
     with operator(at) as coordinator:
         if format_ is ShowFormat.CSV:
-            say(coordinator.text(f"/v1/runs/{run}/ledger", "text/csv").removesuffix("\n"))
+            say(coordinator.text(run_path(run, "/ledger"), "text/csv").removesuffix("\n"))
             return
-        view = coordinator.ask("GET", f"/v1/runs/{run}", RunView)
-        metrics = coordinator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics)
-        sums = "" if format_ is ShowFormat.JSON else "?sums=client"
-        ledger = coordinator.ask("GET", f"/v1/runs/{run}/ledger{sums}", Ledger)
+        view = coordinator.run(run)
+        metrics = coordinator.send(requests.metrics(run))
+        ledger = coordinator.ledger(run, None if format_ is ShowFormat.JSON else "client")
     learning = learning_warnings(metrics.exchanges)
     if format_ is ShowFormat.JSON:
         parts = {"run": view, "metrics": metrics, "ledger": ledger}
@@ -135,7 +136,7 @@ def watch(run: RunName, at: Address, format_: AsFormat = Format.TABLE) -> None:
     with operator(at) as coordinator:
         view = watch_run(coordinator, run, live=format_ is Format.TABLE)
         if format_ is Format.JSON:
-            print_json(coordinator.ask("GET", f"/v1/runs/{run}/metrics", RunMetrics))
+            print_json(coordinator.send(requests.metrics(run)))
         _follow(coordinator, view)
 
 
@@ -171,13 +172,13 @@ def pull(
     """Fetch a run's global model as safetensors."""
     path = out or Path(f"{run}.safetensors")
     with operator(at) as coordinator:
-        size = coordinator.fetch_file(f"/v1/runs/{run}/model", path)
+        size = coordinator.pull(run, path)
     say(f"{path}: {in_bytes(size)}")
 
 
-def _command(word: str, run: str, open_: Open, at: Address) -> None:
+def _command(word: Command, run: str, open_: Open, at: Address) -> None:
     with operator(at) as coordinator:
-        view = coordinator.ask("POST", f"/v1/runs/{run}/{word}", RunView, RunCommand(open=open_.value))
+        view = coordinator.command(run, word, open_.value)
     say(f"run {view.name} ({view.id}): {_state(view)}")
 
 
@@ -185,8 +186,8 @@ def _state(view: RunView) -> str:
     return view.state if view.outcome is None else f"{view.state}: {view.outcome}"
 
 
-def _follow(coordinator: Operator, view: RunView) -> None:
+def _follow(coordinator: Coordinator, view: RunView) -> None:
     """The end of a run that was watched."""
-    warn(learning_warnings(coordinator.ask("GET", f"/v1/runs/{view.id}/metrics", RunMetrics).exchanges))
+    warn(learning_warnings(coordinator.metrics(view.id)))
     if view.outcome != "completed":
         fail(f"run {view.name}: {_state(view)}{f' ({view.reason})' if view.reason else ''}", Exit.FAILED)

@@ -1,0 +1,102 @@
+"""The requests that people and their programs make, as values: what is sent, what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from thinwire.protocol.fields import Role
+from thinwire.protocol.messages import (
+    ClientList,
+    Invite,
+    InviteList,
+    InviteRequest,
+    Ledger,
+    OperatorToken,
+    RunCommand,
+    RunList,
+    RunMetrics,
+    RunRequest,
+    RunView,
+)
+from thinwire.protocol.settings import RunSettings
+
+MessageT = TypeVar("MessageT", bound=BaseModel)
+Open = Literal["finish", "drop"]
+Command = Literal["pause", "resume", "stop"]
+MODELS = "/v1/models"
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[MessageT]):
+    """`gives`: the message that comes back."""
+
+    method: str
+    path: str
+    gives: type[MessageT]
+    body: BaseModel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request that gives nothing back."""
+
+    method: str
+    path: str
+
+
+def run_path(run: str, what: str = "") -> str:
+    """Of a run, by name or id."""
+    return f"/v1/runs/{quote(run, safe='')}{what}"
+
+
+def runs() -> Request[RunList]:
+    return Request("GET", "/v1/runs", RunList)
+
+
+def run(key: str) -> Request[RunView]:
+    return Request("GET", run_path(key), RunView)
+
+
+def metrics(key: str) -> Request[RunMetrics]:
+    return Request("GET", run_path(key, "/metrics"), RunMetrics)
+
+
+def ledger(key: str, sums: Literal["client", "kind"] | None) -> Request[Ledger]:
+    return Request("GET", run_path(key, "/ledger" if sums is None else f"/ledger?sums={sums}"), Ledger)
+
+
+def create_run(settings: RunSettings, model: bytes) -> Request[RunView]:
+    return Request("POST", "/v1/runs", RunView, RunRequest(settings=settings, model=model))
+
+
+def command(key: str, word: Command, open_: Open) -> Request[RunView]:
+    return Request("POST", run_path(key, f"/{word}"), RunView, RunCommand(open=open_))
+
+
+def invite(role: Role, group: str, uses: int, expires_in_s: float | None) -> Request[Invite]:
+    body = InviteRequest(role=role, group=group, uses=uses, expires_in_s=expires_in_s)
+    return Request("POST", "/v1/invites", Invite, body)
+
+
+def invites() -> Request[InviteList]:
+    return Request("GET", "/v1/invites", InviteList)
+
+
+def void(digits: str) -> Order:
+    return Order("DELETE", f"/v1/invites/{quote(digits, safe='')}")
+
+
+def clients() -> Request[ClientList]:
+    return Request("GET", "/v1/clients", ClientList)
+
+
+def revoke(name: str, *, with_invite: bool) -> Order:
+    return Order("DELETE", f"/v1/clients/{quote(name, safe='')}{'?invite=true' if with_invite else ''}")
+
+
+def rotate_operator_token() -> Request[OperatorToken]:
+    return Request("POST", "/v1/operator/token", OperatorToken)
