@@ -60,7 +60,7 @@ def test_a_run_has_the_marks_of_its_model_file_unless_it_says_otherwise(
     (tmp_path / "file").write_bytes(model_bytes(Model(arrays, arrays.buffers, marks)))
     found = read_model(tmp_path / "file")
     assert found.frozen == marks
-    run = define("run", RunSettings(frozen=given)).for_model(found)  # type: ignore[arg-type]
+    run = define("run001", RunSettings(frozen=given)).for_model(found)  # type: ignore[arg-type]
     assert run.run.frozen == (given or marks)
     task = run.server.task(run.first_state(found))
     assert task is not None
