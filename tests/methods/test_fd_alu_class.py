@@ -124,6 +124,6 @@ def test_more_classes_than_anybody_would_store_are_refused_with_their_size() -> 
         run = run_settings("fd_alu", {"classes": classes, **settings})
         define("run", run).first_state(MODEL)
 
-    with pytest.raises(ProblemError, match=r"run-invalid.*20000 x 20000 numbers, 1.6 GB.*knowledge=proxy"):
+    with pytest.raises(ProblemError, match=r"run-invalid.*20000 x 20000 numbers, 1.60 GB.*knowledge=proxy"):
         start(20_000)
     start(20_000, knowledge="proxy")
