@@ -21,7 +21,7 @@ from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.definition import define
 from thinwire.methods.frozen_parts import marks_of
 from thinwire.methods.payloads import publish
-from thinwire.methods.samples import Samples
+from thinwire.methods.samples import TensorSamples
 from thinwire.methods.values import State, Task, TaskPassedError, TaskRefusedError
 from thinwire.protocol.encoding import encode_message
 from thinwire.protocol.identity import broadcast_seed, digest_of
@@ -134,7 +134,7 @@ def test_training_that_diverges_is_told_apart_from_data_that_are_not_numbers(tmp
     performed.learner.loss = nn.MSELoss()
     performed.learner.evaluation = None
     inputs = performed.learner.train.inputs
-    performed.learner.train = Samples(inputs, inputs[:, :3])
+    performed.learner.train = TensorSamples(inputs, inputs[:, :3])
     with pytest.raises(CodecError, match="lower the run's lr"):
         performed(performed.first())
 
@@ -207,9 +207,12 @@ def test_feddkd_asks_no_teacher_about_other_examples_than_it_was_trained_on(fewe
     assert distil is not None
     assert performed(distil).payload
     train = performed.learner.train
-    assert train.targets is not None
+    assert isinstance(train, TensorSamples)
+    inputs, labels = train.inputs, train.labels
+    assert isinstance(inputs, torch.Tensor)
+    assert labels is not None
     cut = slice(0, 30) if fewer else slice(None)
-    performed.learner.train = Samples(train.inputs[cut] + (0 if fewer else 1), train.targets[cut])
+    performed.learner.train = TensorSamples(inputs[cut] + (0 if fewer else 1), labels[cut])
     with pytest.raises(TaskPassedError, match="not those that it trained on"):
         performed(distil)
     # The next round is trained with what there is now.

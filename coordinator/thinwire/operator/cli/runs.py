@@ -116,9 +116,8 @@ def show(
     screen.print(f"run {view.name} ({view.id}), {view.method}: {_state(view)}, round {view.round} of {view.rounds}")
     if view.reason:
         screen.print(f"reason: {printable(view.reason)}")
-    if view.waits_for is not None and view.answers < view.cohort:
-        names = ", ".join(view.waits_for) or "clients to come: nobody who is there can be asked"
-        screen.print(f"waits for {printable(names)}")
+    if view.waits_for and view.answers < view.cohort:
+        screen.print(f"waits for {printable(', '.join(view.waits_for))}")
     warn([*(view.warnings or ()), *learning])
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
     if (measured := measure_table(metrics.exchanges)) is not None:

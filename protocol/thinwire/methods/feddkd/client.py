@@ -7,14 +7,15 @@ import torch
 
 from thinwire.codecs import Array, Arrays
 from thinwire.methods.arrays import headed, under
-from thinwire.methods.client_half import ClientHalf
+from thinwire.methods.client_half import ClientHalf, Need
 from thinwire.methods.error_feedback import compensated, with_residual
 from thinwire.methods.fedavg.client import Client as Fedavg
 from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.feddkd.divergence import gradient, portions
 from thinwire.methods.learner import Learner
+from thinwire.methods.samples import named
 from thinwire.methods.tensors import model_tensors
-from thinwire.methods.training import change
+from thinwire.methods.training import OPTIMIZER, change
 from thinwire.methods.values import EVALUATE, Answer, Outcome, Task, TaskPassedError
 
 
@@ -22,8 +23,11 @@ class Client(ClientHalf[FeddkdSettings]):
     """Memory during a round: `chosen`, int64 (n,), the examples to distil on, in order; `data`, uint8 (8,), which names
     what they hold; `teacher`, (n, ...), the trained model's outputs on them, computed once; `residual/NAME`, what the
     uplink chain has lost of gradients. From round to round, with error feedback: `train/NAME`, what it has lost of the
-    training exchange.
+    training exchange; and that of fedavg's optimiser.
     """
+
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"our loop", "rows"})
 
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         if task.kind == EVALUATE:
@@ -31,9 +35,10 @@ class Client(ClientHalf[FeddkdSettings]):
         return self._distil(task, memory, learner) if task.kind == "distil" else self._train(task, memory, learner)
 
     def _train(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
-        known = headed("residual", under("train", memory))
+        known = {**headed("residual", under("train", memory)), **headed(OPTIMIZER, under(OPTIMIZER, memory))}
         averaging = Fedavg(self.settings).perform(task, known, learner)
-        kept = headed("train", under("residual", averaging.memory_if_accepted))
+        after = averaging.memory_if_accepted
+        kept = {**headed("train", under("residual", after)), **headed(OPTIMIZER, under(OPTIMIZER, after))}
         if self.settings.distil_steps:
             size = self._size(learner)
             blocks = min(len(learner.train) // size, self.settings.distil_steps)
@@ -82,7 +87,7 @@ class Client(ClientHalf[FeddkdSettings]):
 
 def _named(learner: Learner, chosen: Array) -> Array:
     """What names these examples, as an array."""
-    return np.frombuffer(learner.train.digest(torch.from_numpy(chosen.copy())), np.uint8)
+    return np.frombuffer(named(learner.train, torch.from_numpy(chosen.copy())), np.uint8)
 
 
 def _holds(learner: Learner, memory: Arrays) -> bool:
@@ -99,7 +104,7 @@ def _outputs(learner: Learner, chosen: Array, size: int) -> Array:
     with torch.no_grad():
         for start in range(0, len(chosen), size):
             for portion in portions(start, start + size):
-                rows = torch.from_numpy(chosen[portion].copy()).to(learner.train.inputs.device)
-                found.append(learner.model(learner.train.inputs[rows]))
+                batch = learner.train.take(torch.from_numpy(chosen[portion].copy()))
+                found.append(learner.outputs(learner.model, batch.inputs))
     outputs: Array = torch.cat(found).cpu().numpy()
     return outputs

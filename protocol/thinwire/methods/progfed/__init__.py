@@ -31,7 +31,7 @@ WARM_UP = "warm-up"
 class ProgfedSettings(FedavgSettings):
     """Those of fedavg with the defaults of the authors' code, and how the model grows."""
 
-    lr: float = Field(0.1, gt=0, le=100, description="of the clients' SGD, in the first round")
+    lr: float = Field(0.1, gt=0, le=100, description="of the clients' optimiser, in the first round")
     lr_schedule: Literal["constant", "cosine"] = Field(
         "cosine", description="one half wave to nothing over all rounds, warm-up not counted; or as lr-decay says alone"
     )
