@@ -11,11 +11,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from thinwire.methods.rounds import Round, rounds_of
 from thinwire.protocol.messages import RunView
 
 from .client import Coordinator
 from .console import console
-from .rounds import Round, rounds_of
 from .tables import ROUND_COLUMNS, round_cells, round_table
 from .transport import UnreachableError
 

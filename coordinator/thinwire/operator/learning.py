@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thinwire.methods.progress import NO_MOVE, UNCHECKED, UNMOVED, Measured, stands_still
+from thinwire.methods.rounds import rounds_of
 from thinwire.methods.values import EVALUATE
 from thinwire.protocol.messages import ExchangeMetrics
-
-from .rounds import rounds_of
 
 
 def learning_warnings(exchanges: Sequence[ExchangeMetrics]) -> list[str]:

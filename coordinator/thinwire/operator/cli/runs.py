@@ -10,13 +10,13 @@ import typer
 
 from thinwire.machine.quantities import in_bytes
 from thinwire.machine.text import printable
+from thinwire.methods.rounds import rounds_of
 from thinwire.operator import requests
 from thinwire.operator.client import Coordinator
 from thinwire.operator.console import console, in_time, say
 from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
-from thinwire.operator.rounds import rounds_of
 from thinwire.operator.sheet import Sheet
 from thinwire.operator.tables import final_measures, kind_table, link_table, measure_table, round_table
 from thinwire.protocol.exit_codes import Exit
