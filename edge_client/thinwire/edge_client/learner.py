@@ -96,6 +96,7 @@ class Learner:
         self.uplink = Chain()
         self._reply, self._reference = Spec(), dict[str, Array]()
         self._watches, self._unsuspicious = False, 0.0
+        self._begun: dict[str, Array] = {}
         self._seconds_left: Callable[[], float | None] = _unlimited
 
     @property
@@ -168,6 +169,12 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._first_seed)
             return model_arrays(fresh_model(self._problem))
+
+    def begin_again(self, names: Collection[str]) -> None:
+        if missing := [name for name in names if name not in self._begun]:
+            first = self.first_arrays()
+            self._begun |= {name: first[name] for name in missing}
+        self.load({name: self._begun[name] for name in names})
 
     def encoded(self, answer: Arrays) -> bytes:
         with self._told(answer):

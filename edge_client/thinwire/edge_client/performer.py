@@ -154,6 +154,7 @@ class Performer:
             f"answer {in_bytes(len(payload))}"
         )
         self._progress.measured(message, metrics)
+        self._progress.trained(message, metrics)
         return StagedOutcome(
             task=message.task,
             exchange=message.exchange,

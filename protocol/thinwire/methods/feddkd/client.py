@@ -13,6 +13,7 @@ from thinwire.methods.fedavg.client import Client as Fedavg
 from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.feddkd.divergence import gradient, portions
 from thinwire.methods.learner import Learner
+from thinwire.methods.own_part import OWN, receive
 from thinwire.methods.samples import named
 from thinwire.methods.tensors import model_tensors
 from thinwire.methods.training import OPTIMIZER, change
@@ -34,11 +35,14 @@ class Client(ClientHalf[FeddkdSettings]):
             return self.evaluate(task, memory, learner)
         return self._distil(task, memory, learner) if task.kind == "distil" else self._train(task, memory, learner)
 
+    def evaluate(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        return Fedavg(self.settings).evaluate(task, memory, learner)
+
     def _train(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
-        known = {**headed("residual", under("train", memory)), **headed(OPTIMIZER, under(OPTIMIZER, memory))}
+        known = {**headed("residual", under("train", memory)), **_passed_on(memory)}
         averaging = Fedavg(self.settings).perform(task, known, learner)
         after = averaging.memory_if_accepted
-        kept = {**headed("train", under("residual", after)), **headed(OPTIMIZER, under(OPTIMIZER, after))}
+        kept = {**headed("train", under("residual", after)), **_passed_on(after)}
         if self.settings.distil_steps:
             size = self._size(learner)
             blocks = min(len(learner.train) // size, self.settings.distil_steps)
@@ -56,7 +60,7 @@ class Client(ClientHalf[FeddkdSettings]):
                 "this client's examples are not those that it trained on in this round, so that it has no teacher for "
                 "them; it takes part again from the next round's training on"
             )
-        learner.load(task.arrays)
+        receive(learner, self.settings, task.arrays, memory)
         metrics = learner.evaluate()
         learner.model.eval()
         steps, size = self.settings.local_distil_steps, self._size(learner)
@@ -65,7 +69,8 @@ class Client(ClientHalf[FeddkdSettings]):
             found = gradient(learner, self.settings, memory, size=size, step=first)
         else:
             for step in range(first, min(first + steps, self.settings.distil_steps)):
-                self._walk(learner, gradient(learner, self.settings, memory, size=size, step=step))
+                slope = gradient(learner, self.settings, memory, size=size, step=step)
+                self._walk(learner, {name: slope[name] for name in task.reply})
             # The way gone, uphill like a gradient.
             found = {name: -array for name, array in change(learner, task.arrays).items()}
         wanted = compensated({name: found[name] for name in task.reply}, under("residual", memory))
@@ -81,8 +86,14 @@ class Client(ClientHalf[FeddkdSettings]):
     def _walk(self, learner: Learner, slope: Arrays) -> None:
         """One local step of plain SGD."""
         with torch.no_grad():
-            for name, tensor in model_tensors(learner.model).items():
-                tensor -= self.settings.local_distil_lr * torch.from_numpy(slope[name]).to(tensor)
+            tensors = model_tensors(learner.model)
+            for name, array in slope.items():
+                tensors[name] -= self.settings.local_distil_lr * torch.from_numpy(array).to(tensors[name])
+
+
+def _passed_on(memory: Arrays) -> dict[str, Array]:
+    """What fedavg's half remembers beside residuals."""
+    return {**headed(OPTIMIZER, under(OPTIMIZER, memory)), **headed(OWN, under(OWN, memory))}
 
 
 def _named(learner: Learner, chosen: Array) -> Array:
