@@ -1,7 +1,8 @@
 """What local training costs beside plain PyTorch: `python -m benchmarks.training [--quick]`.
 
-Seconds of one local epoch, and those of the processor in all threads, by the client half of every method, answer included, evaluation left out; and of a bare loop
-over the same model, examples, batches and optimiser. Inputs are noise: no kernel's speed depends on their values.
+Seconds of one local epoch, and those of the processor in all threads, by the client half of every method, answer
+included, evaluation left out; and of a bare loop over the same model, examples, batches and optimiser. Inputs are
+noise: no kernel's speed depends on their values.
 progfed is measured stage by stage, beside its own whole model; feddkd, which also distils, in its exchange of training.
 
 All contestants take turns in one process, each turn in another order, so that what disturbs one disturbs all; a turn's
@@ -64,8 +65,8 @@ WORKLOADS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contestant: the median seconds of an epoch, and the medians of its ratios to the bare loop: of seconds, and of
-    processor time.
+    """One contestant: the median seconds of an epoch, and the medians of its ratios to the bare loop: of seconds,
+    and of processor time.
     """
 
     architecture: str
