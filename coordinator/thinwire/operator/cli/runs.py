@@ -13,6 +13,7 @@ from thinwire.machine.text import printable
 from thinwire.operator import requests
 from thinwire.operator.client import Coordinator
 from thinwire.operator.console import console, in_time, say
+from thinwire.operator.follow import waits_for
 from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
@@ -87,7 +88,7 @@ def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
     for view in found.runs:
         shown.add_row(
             view.name, view.id, view.method, _state(view), f"{view.round}/{view.rounds}",
-            f"{view.answers}/{view.cohort}", in_time(view.created_at),
+            "" if view.state == "finished" else f"{view.answers}/{view.cohort}", in_time(view.created_at),
         )  # fmt: skip
     console().print(shown)
 
@@ -116,9 +117,8 @@ def show(
     screen.print(f"run {view.name} ({view.id}), {view.method}: {_state(view)}, round {view.round} of {view.rounds}")
     if view.reason:
         screen.print(f"reason: {printable(view.reason)}")
-    if view.waits_for is not None and view.answers < view.cohort:
-        names = ", ".join(view.waits_for) or "clients to come: nobody who is there can be asked"
-        screen.print(f"waits for {printable(names)}")
+    if waiting := waits_for(view):
+        screen.print(waiting)
     warn([*(view.warnings or ()), *learning])
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
     if (measured := measure_table(metrics.exchanges)) is not None:
