@@ -20,7 +20,7 @@ from thinwire.edge_client.performer import Limits, Performer
 from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.definition import define
 from thinwire.methods.payloads import publish
-from thinwire.methods.samples import Samples
+from thinwire.methods.samples import TensorSamples
 from thinwire.methods.values import Task
 from thinwire.protocol.encoding import encode_message
 from thinwire.protocol.identity import broadcast_seed, digest_of
@@ -126,7 +126,7 @@ def test_training_that_diverges_is_told_apart_from_data_that_are_not_numbers(tmp
     performed.learner.loss = nn.MSELoss()
     performed.learner.evaluation = None
     inputs = performed.learner.train.inputs
-    performed.learner.train = Samples(inputs, inputs[:, :3])
+    performed.learner.train = TensorSamples(inputs, inputs[:, :3])
     with pytest.raises(CodecError, match="lower the run's lr"):
         performed(performed.first())
 

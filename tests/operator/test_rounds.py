@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from thinwire.methods.rounds import bytes_to_accuracy, evaluation_of, rounds_of
 from thinwire.operator.learning import learning_warnings
-from thinwire.operator.rounds import bytes_to_accuracy, evaluation_of, rounds_of
 from thinwire.operator.tables import final_measures, measure_table, measures, round_cells
 from thinwire.protocol.messages import ExchangeMetrics
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 
 from tests.operator.stub import answering, coordinator, exchange, ledger_of, run_of
 from thinwire.machine.quantities import in_bytes
+from thinwire.methods.rounds import rounds_of
 from thinwire.operator.cli.app import app
 from thinwire.operator.console import Screen, in_count
-from thinwire.operator.rounds import rounds_of
 from thinwire.operator.sheet import Sheet
 from thinwire.operator.tables import ROUND_COLUMNS, round_table
 from thinwire.protocol.exit_codes import Exit

@@ -168,7 +168,7 @@ def test_clients_and_links_are_as_they_were(moved: House, old: dict[str, Any]) -
     dump = moved.records.dump()
     for name in ("clients", "invites", "links"):
         assert dump[name] == sorted(repr(tuple(_typed(row).values())) for row in old[name])
-    for name in ("presence", "leases", "secrets", "events"):
+    for name in ("presence", "leases", "secrets", "events", "sessions", "audit"):
         assert dump[name] == []
 
 

@@ -40,8 +40,10 @@ from .serve.enrolment import Enrolment
 from .serve.events import Events
 from .serve.exchanges import ExchangeBook
 from .serve.figures import Figures
+from .serve.machine import Machine
 from .serve.models import Models
 from .serve.noting import Noting
+from .serve.pages import build_pages
 from .serve.payloads import Payloads
 from .serve.presence import Presence
 from .serve.quotas import Limits, Quotas
@@ -120,7 +122,13 @@ class Service:
             max_bytes=settings.max_model_bytes, promised=lambda: self._uploads.promised_bytes,
         )  # fmt: skip
         reads = Reads(runs, exchanges, tasks, self.ledger, troubles, definitions, self.enrolment, self._presence)
+        machine = Machine(data_dir, settings.certificate, settings.max_disk_bytes, partial(_held, data_dir))
+        self.pages = build_pages(
+            database, self.ledger, reads, definitions, troubles, machine, workers,
+            silent_after_s=settings.present_for_s,
+        )  # fmt: skip
         self._endpoints_take = (
+            *self.pages.parts,
             self.enrolment,
             self._presence,
             self._registrations,

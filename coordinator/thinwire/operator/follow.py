@@ -13,11 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from thinwire.machine.text import printable
+from thinwire.methods.rounds import Round, rounds_of
 from thinwire.protocol.messages import RunView
 
 from .client import Coordinator
 from .console import console
-from .rounds import Round, rounds_of
 from .tables import ROUND_COLUMNS, round_cells, round_table
 from .transport import UnreachableError
 

@@ -14,6 +14,7 @@ from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.quantities import in_bytes
 from thinwire.methods.arrays import check_finite, own_name
+from thinwire.methods.client_half import check_needs
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
 from thinwire.methods.progress import UNMOVED
 from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
@@ -96,11 +97,19 @@ class Performer:
             raise TaskRefusedError("run-invalid", "the plan is of another run than the task")
         parts = self._parts(message, checked, memory)
         seed = client_seed(plan.seed, message.round, message.step, self._learner.name)
-        self._learner.prepare(seed, reply=checked.reply, uplink=checked.chains.up, reference=merge_parts(parts))
+        begun = self._now_s()
+        self._learner.prepare(
+            seed,
+            reply=checked.reply,
+            uplink=checked.chains.up,
+            reference=merge_parts(parts),
+            round_=message.round,
+            rounds=plan.rounds,
+            seconds_left=lambda: self._seconds_left(begun),
+        )
         if plan.kind != EVALUATE:
             self._learner.watch(merge_parts(parts), first=message.round == 1)
         task = Task(message.round, message.step, plan.kind, parts, checked.reply, options=message.options or {})
-        begun = self._now_s()
         try:
             with _at_most(self._limits.seconds):
                 if message.plan not in self._proved:
@@ -137,6 +146,7 @@ class Performer:
             f"answer {in_bytes(len(payload))}"
         )
         self._progress.measured(message, metrics)
+        self._progress.trained(message, metrics)
         return StagedOutcome(
             task=message.task,
             exchange=message.exchange,
@@ -146,6 +156,9 @@ class Performer:
             accepted=outcome.memory_if_accepted,
             refused=outcome.memory_if_refused,
         )
+
+    def _seconds_left(self, begun: float) -> float | None:
+        return None if self._limits.seconds is None else begun + self._limits.seconds - self._now_s()
 
     def _plan(self, digest: bytes) -> CheckedPlan:
         if digest not in self._plans:
@@ -158,7 +171,9 @@ class Performer:
                     if error.reason != "digest-mismatch":
                         raise
                     raise TaskRefusedError(error.reason, f"of the plan: {error.detail}") from None
-            self._plans[digest] = check_plan(body, digest, self._spec, self._limits.size_bytes)
+            checked = check_plan(body, digest, self._spec, self._limits.size_bytes)
+            check_needs(checked.half, self._learner, checked.message.method)
+            self._plans[digest] = checked
             if kept is None:
                 self._folder.keep_plan(digest, body)
         return self._plans[digest]

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm as SpectralNorm
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm as SpectralNormHook
 
-from thinwire.codecs import Arrays, CodecError, Spec
+from thinwire.codecs import Array, Arrays, CodecError, Spec
 
 from .arrays import Model, own_name
 
@@ -50,18 +50,36 @@ def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
+_NARROW: Final = (torch.bfloat16, torch.float16)
+
+
+def as_array(tensor: torch.Tensor) -> Array:
+    """A copy as it travels: floats of 16 bits are widened, so that means and small updates are not rounded away."""
+    wide = tensor.detach().float() if tensor.dtype in _NARROW else tensor.detach()
+    array: Array = wide.cpu().numpy().copy()
+    return array
+
+
+def rounded(array: Array, tensor: torch.Tensor) -> Array:
+    """The array as this tensor holds it once it is loaded."""
+    if tensor.dtype not in _NARROW:
+        return array
+    held: Array = torch.from_numpy(np.array(array)).to(tensor.dtype).float().numpy()
+    return held
+
+
 def model_arrays(model: nn.Module) -> Model:
     """Copies of `model_tensors` as numpy arrays, buffers marked."""
     tensors = model_tensors(model)
     parameters = {id(parameter) for parameter in model.parameters()}
     return Model(
-        {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()},
+        {name: as_array(tensor) for name, tensor in tensors.items()},
         [name for name, tensor in tensors.items() if id(tensor) not in parameters],
     )
 
 
 def model_spec(model: nn.Module) -> Spec:
-    """The spec of `model_arrays`. Raises: `bad-spec` (a dtype that cannot travel, bfloat16 for one)."""
+    """The spec of `model_arrays`. Raises: `bad-spec` (a dtype that cannot travel)."""
     try:
         return Spec.of(model_arrays(model))
     except TypeError as error:

@@ -26,7 +26,7 @@ from thinwire.protocol.fields import RunOutcome
 from thinwire.protocol.reasons import ProblemError
 
 from .clock import Clock
-from .current import Current, Led, Predecessor
+from .current import Current, Led, Predecessor, Why
 
 _TOLD = frozenset({"accuracy", "dice", "loss"})
 _log = structlog.get_logger("thinwire.coordinator")
@@ -116,7 +116,7 @@ class Closing:
             of=settings.rounds, answers=figures.answers, asked=asked, seconds=round(figures.seconds, 3),
             **{name: round(value, 4) for name, value in figures.metrics.items() if name in _TOLD},
         )  # fmt: skip
-        led.method_state, led.index, led.current = state, current.index + 1, None
+        led.method_state, led.index, led.current, led.why = state, current.index + 1, None, Why()
         builds_on = led.definition.builds_on_broadcasts
         broadcast = current.published.broadcast
         led.predecessor = Predecessor(broadcast if builds_on else broadcast.without_arrays(), exchange.contributors)

@@ -92,6 +92,8 @@ class Leader:
             self._people = await self._moving.people(led, led.current)
         elif move is not Move.WAIT:
             await self._moving.make(move, led)
+        if move is Move.WAIT:
+            wait_s = await self._moving.explain(led, present, wait_s)
         if move is not Move.OBEY and led.current is not None:
             led.orders.resumed = False
         return wait_s

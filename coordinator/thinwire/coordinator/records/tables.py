@@ -229,3 +229,39 @@ events: Final = Table(
     Index("events_run", "run", "id"),
     sqlite_autoincrement=True,
 )
+
+# Who is logged in at the pages. `hash`: of the cookie; `token_hash`: of the token that was shown for it.
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("token_hash", LargeBinary(32), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+# What operators have changed, or tried to. `who`: a client's name, "" for whoever has the data folder's token.
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("method", String(8), nullable=False),
+    Column("path", String(500), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("detail", String(1000)),
+)
+
+# Wire bytes by day, in days since 1970 (UTC); since the version that notes them.
+ledger_days: Final = Table(
+    "ledger_days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("run", String(12), primary_key=True),
+    Column("client", String(64), primary_key=True),
+    Column("uplink_bytes", BigInteger, nullable=False),
+    Column("downlink_bytes", BigInteger, nullable=False),
+    Index("ledger_days_client", "client", "day"),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from thinwire.protocol.fields import RunOutcome, RunState
 from thinwire.protocol.settings import RunSettings
@@ -78,6 +78,12 @@ class ExchangeRow:
     closed_at: float | None
 
 
+LAPSED: Final = "lapsed"
+"""The reason of a task whose client was not there to hear of it: the same may be offered to it again, and an answer of
+it that comes all the same opens it again.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskRow:
     """A slot of an exchange, as its client was asked. `private`: digest in hex, size in bytes and spec of the part for
@@ -94,6 +100,11 @@ class TaskRow:
     private: list[Any] | None
     reason: str | None
     detail: str | None
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether its client was not there to hear of it."""
+        return self.state == "late" and self.reason == LAPSED
 
 
 @dataclass(frozen=True, slots=True)

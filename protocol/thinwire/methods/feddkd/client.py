@@ -7,32 +7,41 @@ import torch
 
 from thinwire.codecs import Array, Arrays
 from thinwire.methods.arrays import headed, under
-from thinwire.methods.client_half import ClientHalf
+from thinwire.methods.client_half import ClientHalf, Need
 from thinwire.methods.error_feedback import compensated, with_residual
 from thinwire.methods.fedavg.client import Client as Fedavg
 from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.feddkd.divergence import gradient, portions
 from thinwire.methods.learner import Learner
+from thinwire.methods.own_part import OWN, receive
 from thinwire.methods.tensors import model_tensors
-from thinwire.methods.training import change
+from thinwire.methods.training import OPTIMIZER, change
 from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
 
 
 class Client(ClientHalf[FeddkdSettings]):
     """Memory during a round: `chosen`, int64 (n,), the examples to distil on, in order; `teacher`, (n, ...), the
     trained model's outputs on them, computed once; `residual/NAME`, what the uplink chain has lost of gradients. From
-    round to round, with error feedback: `train/NAME`, what it has lost of the training exchange.
+    round to round, with error feedback: `train/NAME`, what it has lost of the training exchange; and that of
+    fedavg's optimiser.
     """
+
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"our loop", "rows"})
 
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         if task.kind == EVALUATE:
             return self.evaluate(task, memory, learner)
         return self._distil(task, memory, learner) if task.kind == "distil" else self._train(task, memory, learner)
 
+    def evaluate(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        return Fedavg(self.settings).evaluate(task, memory, learner)
+
     def _train(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
-        known = headed("residual", under("train", memory))
+        known = {**headed("residual", under("train", memory)), **_passed_on(memory)}
         averaging = Fedavg(self.settings).perform(task, known, learner)
-        kept = headed("train", under("residual", averaging.memory_if_accepted))
+        after = averaging.memory_if_accepted
+        kept = {**headed("train", under("residual", after)), **_passed_on(after)}
         if self.settings.distil_steps:
             size = self._size(learner)
             blocks = min(len(learner.train) // size, self.settings.distil_steps)
@@ -43,7 +52,7 @@ class Client(ClientHalf[FeddkdSettings]):
         return Outcome(averaging.answer, kept, memory)
 
     def _distil(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
-        learner.load(task.arrays)
+        receive(learner, self.settings, task.arrays, memory)
         metrics = learner.evaluate()
         learner.model.eval()
         steps, size = self.settings.local_distil_steps, self._size(learner)
@@ -52,7 +61,8 @@ class Client(ClientHalf[FeddkdSettings]):
             found = gradient(learner, self.settings, memory, size=size, step=first)
         else:
             for step in range(first, min(first + steps, self.settings.distil_steps)):
-                self._walk(learner, gradient(learner, self.settings, memory, size=size, step=step))
+                slope = gradient(learner, self.settings, memory, size=size, step=step)
+                self._walk(learner, {name: slope[name] for name in task.reply})
             # The way gone, uphill like a gradient.
             found = {name: -array for name, array in change(learner, task.arrays).items()}
         wanted = compensated({name: found[name] for name in task.reply}, under("residual", memory))
@@ -68,8 +78,14 @@ class Client(ClientHalf[FeddkdSettings]):
     def _walk(self, learner: Learner, slope: Arrays) -> None:
         """One local step of plain SGD."""
         with torch.no_grad():
-            for name, tensor in model_tensors(learner.model).items():
-                tensor -= self.settings.local_distil_lr * torch.from_numpy(slope[name]).to(tensor)
+            tensors = model_tensors(learner.model)
+            for name, array in slope.items():
+                tensors[name] -= self.settings.local_distil_lr * torch.from_numpy(array).to(tensors[name])
+
+
+def _passed_on(memory: Arrays) -> dict[str, Array]:
+    """What fedavg's half remembers beside residuals."""
+    return {**headed(OPTIMIZER, under(OPTIMIZER, memory)), **headed(OWN, under(OWN, memory))}
 
 
 def _outputs(learner: Learner, chosen: Array, size: int) -> Array:
@@ -79,7 +95,7 @@ def _outputs(learner: Learner, chosen: Array, size: int) -> Array:
     with torch.no_grad():
         for start in range(0, len(chosen), size):
             for portion in portions(start, start + size):
-                rows = torch.from_numpy(chosen[portion].copy()).to(learner.train.inputs.device)
-                found.append(learner.model(learner.train.inputs[rows]))
+                batch = learner.train.take(torch.from_numpy(chosen[portion].copy()))
+                found.append(learner.outputs(learner.model, batch.inputs))
     outputs: Array = torch.cat(found).cpu().numpy()
     return outputs

@@ -23,9 +23,9 @@ class RunRequest(Message):
 
 
 class RunView(Message):
-    """A run as operators see it. `reason`: why it is paused or has failed. `warnings`: what its method says about
-    these settings. `waits_for`: of a single run that is running, the clients that have been asked and have not answered
-    yet, the first 20 by name. Times are Unix seconds.
+    """A run as operators see it. `reason`: why it is paused, stands still or has failed. `warnings`: what its method
+    says about these settings. `waits_for`: of a single run that is running, the clients that have been asked and
+    have not answered yet, the first 20 by name. Times are Unix seconds.
     """
 
     id: Id
