@@ -64,13 +64,11 @@ def watch(operator: Coordinator, run: str, *, live: bool) -> RunView:
         return follow(operator, run, step)
 
 
-def waits_for(view: RunView) -> str:
-    """Who is missing, in words; "" where nobody is."""
-    if view.state == "paused":
-        return f"paused: {printable(view.reason or 'by the operator')}"
-    if view.waits_for is None or view.answers >= view.cohort:
-        return ""
-    return f"waits for {printable(', '.join(view.waits_for) or 'clients to come: nobody who is there can be asked')}"
+def stands(view: RunView) -> str:
+    """Who is missing, or why the run does not go on, in words; "" where it does."""
+    if view.waits_for and view.answers < view.cohort:
+        return f"waits for {printable(', '.join(view.waits_for))}"
+    return "" if view.reason is None else f"{view.state}: {printable(view.reason)}"
 
 
 @contextmanager
@@ -101,7 +99,7 @@ def _drawn(screen: Console) -> Iterator[Step]:
             state = f"{done}/{view.rounds} rounds, "
             state += f"{view.answers}/{view.cohort} answers" if view.state == "running" else view.state
             bar.update(task, description=view.method, total=view.rounds, completed=done, state=state)
-            missing = Text(waits_for(view), style="dim", overflow="ellipsis", no_wrap=True)
+            missing = Text(stands(view), style="dim", overflow="ellipsis", no_wrap=True)
             live.update(Group(round_table(rounds, view.parameters, last=LIVE_ROUNDS), bar, missing))
 
         yield step
@@ -122,7 +120,7 @@ def _lines(screen: Console) -> Step:
             screen.print("  ".join(f"{name} {cell}" for name, cell in cells if cell), soft_wrap=True)
             told += 1
         # Who is missing changes with every answer: a log is told of what stands.
-        now = waits_for(view) if view.state == "paused" else ""
+        now = stands(view) if view.state == "paused" else ""
         if now and now != paused:
             screen.print(now, soft_wrap=True)
         paused = now

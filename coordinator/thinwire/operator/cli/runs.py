@@ -14,7 +14,6 @@ from thinwire.methods.rounds import rounds_of
 from thinwire.operator import requests
 from thinwire.operator.client import Coordinator
 from thinwire.operator.console import console, in_time, say
-from thinwire.operator.follow import waits_for
 from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
@@ -117,13 +116,8 @@ def show(
     screen.print(f"run {view.name} ({view.id}), {view.method}: {_state(view)}, round {view.round} of {view.rounds}")
     if view.reason:
         screen.print(f"reason: {printable(view.reason)}")
-<<<<<<< HEAD
-    if waiting := waits_for(view):
-        screen.print(waiting)
-=======
     if view.waits_for and view.answers < view.cohort:
         screen.print(f"waits for {printable(', '.join(view.waits_for))}")
->>>>>>> main
     warn([*(view.warnings or ()), *learning])
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
     if (measured := measure_table(metrics.exchanges)) is not None:
