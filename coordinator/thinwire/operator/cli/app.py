@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-<<<<<<< HEAD
-from . import backup, bundle, clients, codecs, compare, demo, doctor, login, methods, problems, runs, serve
-=======
-from . import backup, clients, codecs, compare, demo, login, methods, new, runs, serve
->>>>>>> main
+from . import backup, bundle, clients, codecs, compare, demo, doctor, login, methods, new, problems, runs, serve
 
 app = typer.Typer(
     name="thinwire",

@@ -24,7 +24,7 @@ def bundle(
     out: Annotated[Path, typer.Option("--out", "-o", help="file")] = Path("thinwire-bundle.tar.gz"),
     at: Address,
 ) -> None:
-    """Write what a bug report needs: versions, findings, runs and their figures; names, addresses and tokens left out."""
+    """Write what a bug report needs: versions, findings, runs, figures; names, addresses and tokens left out."""
     with operator(at) as coordinator:
         url, token, ca_file = find_login(at.url, at.token_file, at.data_dir, at.ca_file, kept_logins())
         findings = [*examine_coordinator(url, token, ca_file)]
@@ -32,6 +32,4 @@ def bundle(
             findings += examine_folder(at.data_dir)
         files = collect(coordinator, findings)
         write_atomic(out, archive(files), fsync=False)
-    say(
-        f"{out}: {in_bytes(out.stat().st_size)}, {len(files)} files; look through it before you hand it on: tar tzf {out}"
-    )
+    say(f"{out}: {in_bytes(out.stat().st_size)}, {len(files)} files; look through them before you hand it on")
