@@ -66,8 +66,8 @@ class Commands:
         definition, state = await self._workers.run(self._define, request)
         try:
             row = await self._runs.create(
-                definition.id, settings, spec=definition.spec, parameters=definition.parameters, round=state.round,
-                step=state.step, max_runs=self._max_runs, now=self._clock(),
+                definition.id, definition.run, spec=definition.spec, parameters=definition.parameters,
+                round=state.round, step=state.step, max_runs=self._max_runs, now=self._clock(),
             )  # fmt: skip
         except BaseException:
             await self._workers.run(self._objects.delete, [checkpoint(definition.id, 0)])
