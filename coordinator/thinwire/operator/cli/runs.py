@@ -91,7 +91,7 @@ def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
     for view in found.runs:
         shown.add_row(
             view.name, view.id, view.method, _state(view), f"{view.round}/{view.rounds}",
-            f"{view.answers}/{view.cohort}", in_time(view.created_at),
+            "" if view.state == "finished" else f"{view.answers}/{view.cohort}", in_time(view.created_at),
         )  # fmt: skip
     console().print(shown)
 
