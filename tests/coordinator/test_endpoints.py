@@ -163,6 +163,22 @@ def test_a_newer_poll_replaces_the_parked_one(served: Served) -> None:
     assert asyncio.run(polls()) == [204, 204]
 
 
+def test_a_client_that_has_ended_is_not_asked_and_the_run_says_what_it_waits_for(served: Served) -> None:
+    client = enrolled(served)
+    # Each over a connection of its own, which ends with it.
+    assert httpx.post(f"{served.url}/v1/registrations", json={}, headers=client).status_code == 204
+    assert httpx.get(f"{served.url}/v1/plans/{'0' * 64}", headers=client).status_code == 404
+    run = served.run(cohort=1)["id"]
+    with httpx.stream("GET", f"{served.url}/v1/runs/{run}/events", headers=served.operator, timeout=60) as events:
+        said = next(line for line in events.iter_lines() if "is needed to begin" in line)
+    view = json.loads(said.removeprefix("data: "))
+    assert (view["state"], view["reason"]) == ("pending", "1 client is needed to begin; none there")
+    task = httpx.post(f"{served.url}/v1/registrations?wait_s=20", json={}, headers=client).json()
+    assert task["run"] == run
+    view = served.get(f"/v1/runs/{run}").json()
+    assert (view["state"], view.get("reason"), view["waits_for"]) == ("running", None, ["client-00"])
+
+
 def test_asked_again_a_client_gets_the_same_task(served: Served) -> None:
     served.run(model(50_000), cohort=1)
     client = enrolled(served)

@@ -141,6 +141,14 @@ class House:
                     await heard.wait()
         return row
 
+    async def until_said(self, run: str) -> RunRow:
+        """The run once it says why it stands; time passes."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (row := await self.runs.get(run)).reason is None:
+                self.pass_time(0.01, run)
+                await asyncio.sleep(0)
+        return row
+
     def pass_time(self, seconds: float, run: str) -> None:
         """The clocks go on, and the run's leader looks at them."""
         self.now += seconds
@@ -174,6 +182,14 @@ class House:
                 while (task := await self.tasks.open_of(name)) is None or task.id == but:
                     await heard.wait()
         return task
+
+    async def first(self, *names: str) -> str:
+        """Whichever of them has a task first."""
+        waiting = {asyncio.create_task(self.task(name), name=name) for name in names}
+        done, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for other in others:
+            other.cancel()
+        return next(iter(done)).get_name()
 
     async def arrive(self, name: str, task: OpenTask) -> None:
         """The client's answer is stored and noted."""

@@ -186,6 +186,77 @@ def test_a_slot_that_its_client_never_heard_of_lapses(tmp_path: Path) -> None:
     play(tmp_path, script)
 
 
+def test_a_given_cohort_goes_on_without_whoever_never_heard_of_its_task_or_waits_and_says_so(tmp_path: Path) -> None:
+    async def script(house: House) -> None:
+        run = await ready(house, ONE, TWO, settings={"steps": 2})
+        tasks = {name: await house.task(name) for name in (ONE, TWO)}
+        for name in (ONE, TWO):
+            assert await house.answer(name, tasks[name]) == "accepted"
+        again = {name: await house.task(name, tasks[name].id) for name in (ONE, TWO)}
+        await house.presence.leave({ONE: False}, house.now)
+        assert await house.answer(TWO, again[TWO]) == "accepted"
+        house.pass_time(60, run)
+        assert await house.verdict(ONE, again[ONE]) == "late"
+        row = await house.until_said(run)
+        assert row.reason == "round 1: 1 of 2 answers; waits for client-0 to come back"
+        await house.come(ONE)
+        assert await house.answer(ONE, await house.task(ONE, tasks[ONE].id)) == "accepted"
+        row = await house.until(run, lambda row: row.finished)
+        assert (row.outcome, row.reason) == ("completed", None)
+
+    play(tmp_path, script)
+
+
+def test_a_slot_that_its_client_never_heard_of_lapses_after_a_restart_too(tmp_path: Path) -> None:
+    async def begin(house: House) -> None:
+        await ready(house, ONE, TWO, cohort=2)
+        for name in (ONE, TWO):
+            await house.task(name)
+        await house.presence.leave({ONE: False}, house.now)
+        await house.presence.leave({TWO: False}, house.now + 1)  # heard of its task
+
+    async def go_on(house: House) -> None:
+        house.now += 3600
+        tasks = {name: await house.task(name) for name in (ONE, TWO)}
+        async with asyncio.timeout(60):
+            while (await house.tasks.get(tasks[ONE].id, ONE)).state == "open":
+                house.pass_time(1, RUN)
+                await asyncio.sleep(0)
+        # It was there after all, and has answered.
+        assert await house.answer(ONE, tasks[ONE]) == "accepted"
+        assert await house.answer(TWO, tasks[TWO]) == "accepted"
+        await house.until(RUN, lambda row: row.finished)
+
+    play(tmp_path, begin)
+    play(tmp_path, go_on)
+
+
+def test_a_run_that_stands_says_why_and_no_more_once_it_goes_on(tmp_path: Path) -> None:
+    async def script(house: House) -> None:
+        run = await house.run(model(5), cohort=1, **{"min-clients": 2})
+        await house.enrol(ONE, TWO, "not-there")
+        await house.come(ONE)
+        row = await house.until_said(run)
+        assert (row.state, row.reason) == ("pending", "2 clients are needed to begin; 1 there")
+        await house.come(TWO)
+        for name in (ONE, TWO) if (await house.first(ONE, TWO)) == ONE else (TWO, ONE):
+            task = await house.task(name)
+            await house.tasks.decline(task.id, name, "no memory", house.now)
+            house.signals.publish(f"run:{run}", f"task:{task.id}")
+        await house.until(run, lambda row: row.state == "running" and row.reason is None)
+        row = await house.until_said(run)
+        assert row.state == "running"
+        assert row.reason == (
+            "round 1: 0 of 1 answers; nobody who is there can be asked; client-0 declined: no memory; "
+            "client-1 declined: no memory"
+        )
+        await house.come("not-there")
+        await house.task("not-there")
+        await house.until(run, lambda row: row.reason is None)
+
+    play(tmp_path, script)
+
+
 def test_whoever_is_heard_again_is_asked_again(tmp_path: Path) -> None:
     async def script(house: House) -> None:
         run = await ready(house, ONE, cohort=1)
@@ -412,7 +483,7 @@ def test_a_leader_whose_lease_is_lost_writes_nothing_any_more(tmp_path: Path) ->
     async def script(house: House) -> None:
         run = await ready(house, ONE, cohort=1)
         task = await house.task(ONE)
-        assert await Leases(house.database).acquire(run, "another", house.now, None) is not None
+        assert await Leases(house.database).acquire(run, "another", None) is not None
         await house.arrive(ONE, task)
         await house.command_later(run, "stop-drop")
         await house.led_no_more(run)
@@ -434,7 +505,7 @@ def test_a_given_cohort_that_was_offered_again_is_asked_after_a_crash_before_its
         assert house.leadership is not None
         await house.leadership.stop()
         # What a leader has written when it dies between the offer and its tasks.
-        lease = await Leases(house.database).acquire(run, "another", house.now, None)
+        lease = await Leases(house.database).acquire(run, "another", None)
         assert lease is not None
         await house.exchanges.renew(lease, 1, 2, 60.0, [late.id], drop=False, now=house.now)
 

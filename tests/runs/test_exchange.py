@@ -55,8 +55,10 @@ class ExchangeLaws(RuleBasedStateMachine):
         index = data.draw(st.integers(0, len(self.exchange.slots) - 1))
         before = self.exchange.slots[index]
         room = self.exchange.count("accepted") < self.exchange.policy.cohort
+        missed = before.lapsed and before.offer == self.exchange.offers and self.exchange.wanted > 0
         verdict = self.exchange.accept(index, before.offer)
         expected = {"accepted": "duplicate", "refused": "refused", "late": "late"}.get(before.state)
+        expected = None if missed else expected
         assert verdict == (expected or ("accepted" if room and not self.exchange.closed else "late"))
         if verdict == "accepted":
             self.counted.add(before.client)
@@ -75,6 +77,15 @@ class ExchangeLaws(RuleBasedStateMachine):
     def lose(self, name: str) -> None:
         self.exchange.lose(name)
         assert self.exchange.open_slot(name) is None
+
+    @rule(name=st.sampled_from(NAMES))
+    def lapse(self, name: str) -> None:
+        slot = self.exchange.open_slot(name)
+        self.exchange.lapse(name)
+        assert self.exchange.open_slot(name) is None
+        if slot is not None:
+            assert name in self.exchange.eligible(NAMES)
+            assert (name in self.exchange.absent) == self.exchange.policy.same
 
     @rule(seconds=st.floats(0, 20))
     def wait(self, seconds: float) -> None:
@@ -238,3 +249,34 @@ def test_an_answer_costs_the_same_in_a_large_cohort() -> None:
     changed = [index for index, slot in enumerate(exchange.slots) if slot is not before[index]]
     assert changed == [5]
     assert exchange.slots[5] == Slot(5, before[5].client, 1, "accepted")
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_an_answer_of_whoever_was_taken_for_absent_counts_while_its_place_is_free(same: bool) -> None:
+    exchange = Exchange.begin(Policy(2, 2, 2, same=same), 0, 1, 0, NAMES[:2])
+    exchange.offer(NAMES[:2])
+    first, second = exchange.slots
+    exchange.lapse(first.client)
+    exchange.offer(NAMES[2:])  # none of whom a given cohort asks
+    assert exchange.accept(first.index, 1) == ("accepted" if same else "late")
+    exchange.lapse(second.client)
+    assert exchange.due(0) == "wait"
+    (back,) = exchange.offer([second.client])
+    assert (back.index, back.client) == (second.index, second.client)
+    assert exchange.accept(back.index, 1) == "accepted"
+
+
+def test_a_given_cohort_closes_without_those_who_are_not_there_where_enough_answer() -> None:
+    for quorum, expected in ((1, "close"), (2, "wait")):
+        exchange = Exchange.begin(Policy(3, 3, quorum, same=True), 0, 1, 0, NAMES[:3])
+        exchange.accept(0, 1)
+        for index in (1, 2):
+            exchange.lapse(exchange.slots[index].client)
+        assert exchange.due(0) == expected
+    exchange.offer([exchange.slots[1].client])
+    exchange.refuse(1)
+    assert exchange.due(0) == "wait"
+    exchange.lapse(exchange.slots[1].client)
+    exchange.offer([exchange.slots[2].client])
+    exchange.refuse(2)
+    assert exchange.due(0) == "missed", "nobody is left who could make it enough"

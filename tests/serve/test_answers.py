@@ -162,7 +162,8 @@ def test_an_answer_that_has_not_arrived_is_sent(play: Stage, monkeypatch: pytest
                 await house.answers.answer("ann", task, message)
             assert caught.value.reason == "answer-not-found"
             monkeypatch.setattr(module, "CHECK_S", 0.01)
-            assert await house.answers.answer("ann", task, ANSWER) is None  # and another one of it is not here
+            assert await house.answers.answer("ann", task, ANSWER) is None
+            await house.answers.close()
         assert await house.answers.answer("ann", task, NAMED) is None
         await house.answer_rows.withdraw(task)  # what lies on the disk is damaged, say
         with pytest.raises(ProblemError):

@@ -10,6 +10,7 @@ import pytest
 from tests.serve.conftest import Play
 from tests.serve.house import House, never, reason_of
 from thinwire.coordinator.serve.registrations import FinishedError
+from thinwire.coordinator.wire.meter import Meter
 from thinwire.protocol.messages import PartMessage, Registration, TaskMessage
 from thinwire.protocol.reasons import ProblemError
 
@@ -247,6 +248,39 @@ def test_who_hangs_up_is_gone_until_heard_again(play: Stage) -> None:
         assert await present() == {"ann"}
         house.now += 11
         assert await present() == set()
+
+    play(act)
+
+
+def test_with_its_last_connection_a_client_is_gone(play: Stage) -> None:
+    async def act(house: House) -> None:
+        for name in ("ann", "bob"):
+            await house.register(await house.enrol(name), 0)
+        lines = [Meter(house.ledger, lambda: None) for _ in range(3)]
+
+        async def present() -> list[str]:
+            if house.presence._saving is not None:
+                await house.presence._saving
+            await house.presence.save()
+            return sorted(await house.presence_rows.present("default", None, ["client"], house.now - 10))
+
+        for line in lines[:2]:
+            house.presence.touch("ann", line)
+        house.presence.touch("bob", lines[2])
+        lines[0].lost()
+        assert await present() == ["ann", "bob"], "one of two"
+        house.presence.touch("ann", lines[2])  # of a proxy, which carries another client now
+        lines[1].lost()
+        assert await present() == ["ann", "bob"]
+        with house.presence.park("ann"):
+            lines[2].lost()
+            assert await present() == ["ann", "bob"], "its poll hears whether it is there"
+        house.presence.touch("ann", (last := Meter(house.ledger, lambda: None)))
+        last.lost()
+        assert await present() == ["bob"]
+        house.presence.touch("ann", (announced := Meter(house.ledger, lambda: None)))
+        announced.lost(announced=True)  # as a proxy ends every one
+        assert await present() == ["ann", "bob"], "heard again"
 
     play(act)
 

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from thinwire.methods.rounds import Round, rounds_of
 from thinwire.protocol.messages import ExchangeMetrics, Ledger, RunView
 from thinwire.protocol.reasons import ProblemError
 
 from .client import Coordinator
-from .rounds import Round, rounds_of
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A run that is over. `kernel`: client -> (sent, received) bytes as its kernel counted, to the last one."""
+    """A run that is over. `kernel`: client -> (sent, received) bytes as its kernel counted, to the last one.
+    `score`: what stands in the place of accuracy, None for that itself.
+    """
 
     view: RunView
     exchanges: list[ExchangeMetrics]
@@ -23,10 +25,11 @@ class Result:
     kernel: Mapping[str, tuple[int, int]]
     model: Path | None
     seconds: float
+    score: str | None = None
 
     @property
     def rounds(self) -> list[Round]:
-        return rounds_of(self.exchanges)
+        return rounds_of(self.exchanges, self.score)
 
 
 def result_of(

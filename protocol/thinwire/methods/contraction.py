@@ -14,6 +14,7 @@ the way down as in DoubleSqueeze (H. Tang et al., ICML 2019, arXiv 1905.05957).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -104,6 +105,20 @@ def require_bearable(chain: Chain, arrays: Arrays, spec: Spec, seed: int) -> Non
             f"the chain {chain} down loses {lost / whole:.0%} of the square of the model in every broadcast, and "
             f"clients would train something else; write delta, {chain}",
         )
+
+
+@lru_cache(maxsize=64)
+def loss_of(chain: Chain) -> float:
+    """||a - Q(a)||^2 / ||a||^2 for normal values; 0 where the chain does not code such an array."""
+    arrays: Arrays = {"w": np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)}
+    spec = Spec.of(arrays)
+    if chain.needs_reference:
+        return 0.0
+    try:
+        decoded = chain.decode(chain.encode(arrays, spec), spec)
+    except CodecError:
+        return 0.0
+    return float(np.square(arrays["w"] - decoded["w"]).sum() / np.square(arrays["w"]).sum())
 
 
 def _is_coded(name: str, array: Array) -> bool:

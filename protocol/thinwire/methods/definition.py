@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,8 +15,9 @@ from thinwire.protocol.messages import ChainsMessage, Plan
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
+from .arrays import Model
 from .chains import Chains
-from .contraction import require_bearable, require_first_delta
+from .contraction import loss_of, require_bearable, require_first_delta
 from .method import Method
 from .reducers import Bounds, Robust
 from .registry import find_method, server_half
@@ -65,8 +66,11 @@ class Definition:
 
     def for_model(self, model: Arrays) -> Definition:
         """The same run, of this model."""
+        run = self.run
+        if run.frozen is None and isinstance(model, Model) and model.frozen:
+            run = run.model_copy(update={"frozen": model.frozen})
         spec = spec_digest(Spec.of(model)) if self.method.shared_model else None
-        return replace(self, spec=spec, parameters=sum(array.size for array in model.values()))
+        return replace(self, run=run, spec=spec, parameters=sum(array.size for array in model.values()))
 
     @property
     def builds_on_broadcasts(self) -> bool:
@@ -77,7 +81,20 @@ class Definition:
     def warnings(self) -> list[str]:
         """What a person should know before this run begins, and when they look at it, one sentence each."""
         weighting = self.settings.weighting if isinstance(self.settings, LocalTraining) else None
-        return [*Robust.of(self.run).warnings(self.run.cohort, self.run.needed, weighting), *self.server.warnings()]
+        robust = Robust.of(self.run).warnings(self.run.cohort, self.run.needed, weighting)
+        return [*robust, *self.server.warnings(), *self._noise()]
+
+    def _noise(self) -> Iterator[str]:
+        """Of chains up that lose more than the cohort averages away."""
+        if getattr(self.settings, "error_feedback", True):
+            return
+        for up in dict.fromkeys(self.chains(kind).up for kind in self.method.chains(self.settings)):
+            if (loss := loss_of(up)) > self.run.cohort:
+                yield (
+                    f"the chain up, {up}, loses {loss:.0f} times the square of what it is given, and the mean of "
+                    f"{self.run.cohort} answers is more of that than of what was learnt: set error-feedback=true, or "
+                    "more bits."
+                )
 
     def plan(self, task: Task, parts: Mapping[str, Spec]) -> Plan:
         """What is constant for this kind of exchange."""
@@ -85,7 +102,7 @@ class Definition:
         return Plan(
             run=self.id,
             method=self.method.id,
-            settings=self.settings.model_dump(mode="json", by_alias=True),
+            settings=self.settings.told(),
             kind=task.kind,
             seed=self.run.seed,
             rounds=self.run.rounds,
@@ -99,6 +116,7 @@ class Definition:
             ),
             max_examples=self.run.max_examples,
             model=self.spec,
+            frozen=list(self.run.frozen) if self.spec is not None and isinstance(self.run.frozen, tuple) else None,
         )
 
     def first_state(self, model: Arrays) -> State:

@@ -13,6 +13,7 @@ from thinwire.coordinator.serve.enrolment import Enrolment
 from thinwire.coordinator.serve.presence import Presence
 from thinwire.coordinator.wire.accounting import account_of
 from thinwire.coordinator.wire.identity import require_client
+from thinwire.coordinator.wire.meter import METER
 from thinwire.protocol.messages import LedgerKind
 from thinwire.protocol.reasons import ProblemError
 
@@ -46,7 +47,7 @@ def client_of(request: Request, kind: LedgerKind) -> Client:
     if client is None:  # revoked or replaced meanwhile
         raise ProblemError("token-invalid")
     account.client = client.name
-    presence.touch(client.name)
+    presence.touch(client.name, request.scope.get(METER))
     return client
 
 

@@ -99,12 +99,11 @@ class Asking:
 
     async def lapse(self, led: Led, current: Current) -> None:
         """Takes back the slots of clients that were asked a while ago and never heard of it: they are not there any
-        more, until they are heard. A cohort that is asked again is waited for. Raises: `storage-failed`,
-        `storage-full`, `LeaseLostError`.
+        more, until they are heard. Raises: `storage-failed`, `storage-full`, `LeaseLostError`.
         """
         now, unheard = self._clock.wall(), current.asked.unheard
         # The first was asked first: a look costs nothing while its time is not up.
-        if current.exchange.policy.same or now - next(iter(unheard.values()), now) < LAPSE_S:
+        if now < current.asked.lapse_at or now - next(iter(unheard.values()), now) < LAPSE_S:
             return
         due = {name: at for name, at in unheard.items() if now - at >= LAPSE_S}
         tasks = {name: current.id_of(slot) for name in due if (slot := current.exchange.open_slot(name)) is not None}

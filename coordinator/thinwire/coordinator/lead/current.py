@@ -54,8 +54,8 @@ class Sum:
 class Asked:
     """Who is asked. `unasked`: slots whose tasks the database does not have yet, so that they are not told. `declined`:
     who gave its task up, and why. `newcomers`: the clients to consider, None for all there are. `unheard`: when clients
-    were asked that have not been heard of since, Unix seconds; not of a process before this one, which may have told
-    them.
+    were asked that have not been heard of since, Unix seconds; `lapse_at`: no slot lapses before, since
+    clients come back after a process that has died.
     """
 
     slot_by_task: dict[str, int] = field(default_factory=dict)
@@ -63,6 +63,7 @@ class Asked:
     declined: dict[str, str] = field(default_factory=dict)
     newcomers: set[str] | None = None
     unheard: dict[str, float] = field(default_factory=dict)
+    lapse_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -123,10 +124,20 @@ class Orders:
 
 
 @dataclass(slots=True)
+class Why:
+    """Why the run stands. `said`: as its row has it; `comes`: as it is now, since `since`, monotonic seconds."""
+
+    said: str | None = None
+    comes: str | None = None
+    since: float = 0.0
+
+
+@dataclass(slots=True)
 class Led:
     """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state
-    before it. `history`: all exchanges that are closed. `command`: of the operator, not yet carried out; `resumed`: it
-    has just been told to go on.
+    before it. `history`: all exchanges that are closed. `checkpoints`: of this exchange and the one before, each with
+    the epoch that tells it from others. `command`: of the operator, not yet carried out; `resumed`: it has just been
+    told to go on.
     """
 
     definition: Definition
@@ -136,9 +147,11 @@ class Led:
     state: RunState
     lineage: str | None = None
     orders: Orders = field(default_factory=Orders)
+    why: Why = field(default_factory=Why)
     current: Current | None = None
     predecessor: Predecessor = Predecessor()
     history: list[Past] = field(default_factory=list)
+    checkpoints: dict[int, int | None] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -29,7 +29,9 @@ _log = structlog.get_logger("thinwire.coordinator")
 
 
 class Leader:
-    """Leads one run from where its rows say it stands to its end. `led`: once it has been taken up."""
+    """Leads one run from where its rows say it stands to its end. `led`: once it has been taken up. `epoch`: of
+    its lease.
+    """
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class Leader:
         signals: Signals,
         clock: Clock,
     ) -> None:
-        self.run = lease.run
+        self.run, self.epoch = lease.run, lease.epoch
         self.led: Led | None = None
         self._lease = lease
         self._runs = runs
@@ -92,6 +94,8 @@ class Leader:
             self._people = await self._moving.people(led, led.current)
         elif move is not Move.WAIT:
             await self._moving.make(move, led)
+        if move is Move.WAIT:
+            wait_s = await self._moving.explain(led, present, wait_s)
         if move is not Move.OBEY and led.current is not None:
             led.orders.resumed = False
         return wait_s

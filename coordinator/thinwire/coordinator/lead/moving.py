@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 import structlog
 
 from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.coordinator.runs.rows import RunCommand
 from thinwire.coordinator.runs.standing import Move, People, Standing
+from thinwire.coordinator.runs.waiting import why_missed, why_pending, why_waiting
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.workers import Workers
 from thinwire.protocol.fields import RunOutcome, RunState
@@ -14,11 +19,12 @@ from thinwire.protocol.fields import RunOutcome, RunState
 from .asking import Asking
 from .clock import Clock
 from .closing import Closing
-from .current import Current, Led
+from .current import Current, Led, Why
 from .opening import Opening
 
-_LONGEST_REASON = 1000
 _log = structlog.get_logger("thinwire.coordinator")
+STANDS_S: Final = 2.0
+"""A run that has stood for so long says why: most of what holds it up for less is on its way."""
 
 
 class Moving:
@@ -27,6 +33,7 @@ class Moving:
     def __init__(
         self,
         runs: Runs,
+        definitions: Definitions,
         opening: Opening,
         asking: Asking,
         closing: Closing,
@@ -35,6 +42,7 @@ class Moving:
         clock: Clock,
     ) -> None:
         self._runs = runs
+        self._definitions = definitions
         self._opening = opening
         self._asking = asking
         self._closing = closing
@@ -88,6 +96,26 @@ class Moving:
                 await self._miss(led, current)
         self._signals.publish(f"events:{led.id}")
 
+    async def explain(self, led: Led, present: int | None, wait_s: float) -> float:
+        """Says why the run stands, where it does; how long to wait, at most `wait_s`. Raises as `make`."""
+        current, why = led.current, None
+        if led.state in ("paused", "finished") or led.orders.command is not None:
+            return wait_s
+        if led.state == "pending":
+            why = why_pending(led.definition.run.present, present or 0)
+        elif current is not None and not current.sum.adding:
+            why = why_waiting(led.state, current.exchange, current.published.task.round, current.asked.declined)
+        now = self._clock.monotonic()
+        if why != led.why.comes:
+            led.why.comes, led.why.since = why, now
+        left_s = 0.0 if why is None else led.why.since + STANDS_S - now
+        if why == led.why.said or left_s > 0:
+            return min(wait_s, left_s) if why != led.why.said else wait_s
+        await self._runs.set_state(led.lease, led.state, why, self._clock.wall())
+        led.why.said = why
+        self._signals.publish(f"events:{led.id}")
+        return wait_s
+
     async def lapse(self, led: Led, current: Current) -> None:
         """Takes back what was offered to clients that are not there any more. Raises as `make`."""
         await self._asking.lapse(led, current)
@@ -117,6 +145,7 @@ class Moving:
             await self._closing.finish(led, "stopped", None)
             return
         if what == "resume":
+            await self._take_in_settings(led)
             begun = led.index > 0 or led.current is not None
             await self._set_state(led, "running" if begun else "pending", None, obeyed="resume")
             led.orders.resumed = True
@@ -128,12 +157,21 @@ class Moving:
             await self._closing.offer_again(led, led.current, drop=True)
         await self._set_state(led, "paused", "by the operator", obeyed="pause-drop" if drop else "pause")
 
+    async def _take_in_settings(self, led: Led) -> None:
+        """What has been set otherwise while the run was paused. Cohort and method stay: the open exchange goes on."""
+        row = await self._runs.get(led.id)
+        led.definition = self._definitions.of(row)
+        if led.current is not None:
+            exchange, said = led.current.exchange, row.settings
+            quorum = min(said.needed, exchange.policy.cohort)
+            exchange.policy = replace(exchange.policy, quorum=quorum, deadline_s=said.deadline_s)
+
     async def _set_state(
         self, led: Led, state: RunState, reason: str | None, *, obeyed: RunCommand | None = None
     ) -> None:
         await self._runs.set_state(led.lease, state, reason, self._clock.wall(), obeyed=obeyed)
         _log.info(f"run {state}", run=led.definition.run.name, id=led.id, reason=reason)
-        led.state = state
+        led.state, led.why = state, Why(reason)
         if obeyed is not None:
             # Another command may have taken its place: the row says.
             led.orders.command = (await self._runs.get(led.id)).command
@@ -151,11 +189,7 @@ class Moving:
         if state is not None:
             await self._closing.close(led, current, state)
         elif exchange.offers >= exchange.policy.max_offers:
-            quorum, offers = exchange.policy.quorum, exchange.offers
-            reason = f"round {current.published.task.round}: {accepted} of {quorum} answers after {offers} offers"
-            declined = "".join(
-                f"; {name} declined: {detail}" for name, detail in sorted(current.asked.declined.items())
-            )
-            await self._set_state(led, "paused", (reason + declined)[:_LONGEST_REASON])
+            reason = why_missed(exchange, current.published.task.round, current.asked.declined)
+            await self._set_state(led, "paused", reason)
         else:
             await self._closing.offer_again(led, current)

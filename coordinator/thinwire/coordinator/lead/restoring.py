@@ -25,8 +25,9 @@ from thinwire.machine.workers import Workers
 from thinwire.methods.values import EVALUATE
 from thinwire.protocol.reasons import ProblemError
 
+from .asking import LAPSE_S
 from .clock import Clock
-from .current import Current, Led, Orders, Predecessor
+from .current import Current, Led, Orders, Predecessor, Why
 from .deciding import Deciding
 from .opening import Opening
 from .repairing import Repairing
@@ -63,16 +64,19 @@ class Restoring:
         """The run as it was left. Raises: `storage-failed`, `run-invalid`, `CodecError`, `OSError`."""
         definition = self._definitions.of(row)
         try:
-            state = await self._workers.run(self._repairing.state, row.id, row.exchange)
+            state = await self._workers.run(self._repairing.state, row.id, row.exchange, row.state_epoch)
         except CodecError as error:
-            raise ProblemError("storage-failed", f"{checkpoint(row.id, row.exchange)}: {error.detail}") from None
-        led = Led(definition, lease, state, row.exchange, row.state, row.lineage, Orders(row.command))
+            what = checkpoint(row.id, row.exchange, row.state_epoch)
+            raise ProblemError("storage-failed", f"{what}: {error.detail}") from None
+        led = Led(definition, lease, state, row.exchange, row.state, row.lineage, Orders(row.command), Why(row.reason))
         rows = {one.exchange: one for one in await self._exchanges.of(row.id)}
         led.history = [Past(one.exchange, one.round, one.kind) for one in rows.values() if one.closed]
+        led.checkpoints = {row.exchange: row.state_epoch}
         opened = rows.get(row.exchange)
         if (before := rows.get(row.exchange - 1)) is not None:
             contributors = await self._tasks.contributors(row.id, before.exchange)
             led.predecessor = Predecessor(contributors=contributors)
+            led.checkpoints[before.exchange] = before.state_epoch
             try:
                 broadcast = await self._workers.run(self._repairing.broadcast_before, led, before)
                 kept = broadcast if definition.builds_on_broadcasts else broadcast.without_arrays()
@@ -101,10 +105,13 @@ class Restoring:
             # Written by a version whose rows did not say this yet.
             await self._describe(led, current, row)
         written = {one.id for one in known}
+        current.asked.lapse_at = self._clock.wall() + LAPSE_S
         for slot in exchange.slots:
             if slot.state == "open" and current.know(slot) not in written:
                 # A crash came between the offer and its tasks.
                 current.asked.unasked.append(slot.index)
+            elif slot.state == "open" and row.opened_at is not None:
+                current.asked.unheard[slot.client] = row.opened_at  # or later
         for one in known:
             if one.reason == "declined":
                 current.asked.declined[one.client] = one.detail or ""
@@ -139,7 +146,7 @@ def _exchange(led: Led, row: ExchangeRow, known: list[TaskRow], now: float) -> E
     if policy.same and not known:
         return Exchange.begin(policy, seed, row.round, now, led.predecessor.contributors)
     last = {one.slot: one for one in sorted(known, key=lambda item: item.offer)}
-    slots = [Slot(index, last[index].client, last[index].offer, last[index].state) for index in sorted(last)]
+    slots = [Slot(index, one.client, one.offer, one.state, one.lapsed) for index, one in sorted(last.items())]
     if policy.same:
         policy = policy.of(len(slots))
         slots = [

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Executable, bindparam, delete, exists, select
 from thinwire.coordinator.runs.rows import AnswerRow, TaskRow
 
 from .database import Database, upsert_in
+from .lapsing import answer_lapsed
 from .presence import note_held
 from .tables import answers, tasks
 from .tasks import find_task
@@ -58,7 +59,8 @@ class Answers:
     ) -> TaskRow:
         """Notes the answer of an open task. `digest`, `size` in bytes: of its payload, which is stored; None and 0
         without one. A repeat, or one that comes too late, is none. To have answered implies holding the parts of the
-        exchange. `upload`: the one that the payload has come by, which is over. The task as it stands.
+        exchange. A task that had lapsed is open again. `upload`: the one that the payload has come by, which is over.
+        The task as it stands.
 
         Raises: `task-not-found`, also for another client's task.
         """
@@ -69,6 +71,8 @@ class Answers:
 
         def work(connection: Connection) -> TaskRow:
             row = find_task(connection, task, client, lock=True)
+            if row.lapsed and answer_lapsed(connection, task):
+                row = find_task(connection, task, client)
             if row.state == "open":
                 connection.execute(_noting(connection.dialect.name), values)
             if upload is not None:

@@ -1,4 +1,4 @@
-"""Tasks that their clients never heard of."""
+"""Tasks whose clients were not there to hear of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, exists, or_, update
 
-from .tables import answers, presence, tasks
+from thinwire.coordinator.runs.rows import LAPSED
 
-LAPSED: Final = "lapsed"
-"""The reason of such a task: the same may be offered to its client again."""
+from .tables import answers, exchanges, presence, tasks
+
 _ANSWERED: Final = exists().where(answers.c.task == tasks.c.id)
 _HEARD: Final = exists().where(
     presence.c.client == tasks.c.client, or_(presence.c.parked, presence.c.seen_at > bindparam("at"))
@@ -21,6 +21,16 @@ _LAPSE: Final = (
     .where(~_ANSWERED, ~_HEARD)
     .values(state="late", reason=LAPSED)
     .returning(tasks.c.client)
+)
+_BACK: Final = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("name"), tasks.c.state == "late", tasks.c.reason == LAPSED)
+    .where(
+        exists().where(
+            exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange, exchanges.c.closed.is_(False)
+        )
+    )
+    .values(state="open", reason=None)
 )
 _GONE: Final = update(presence).where(presence.c.client == bindparam("name")).values(gone=True)
 
@@ -37,3 +47,8 @@ def lapse_tasks(connection: Connection, run: str, asked: Mapping[str, float]) ->
     if lapsed:
         connection.execute(_GONE, [{"name": client} for client in lapsed.values()])
     return set(lapsed)
+
+
+def answer_lapsed(connection: Connection, task: str) -> bool:
+    """The task is open again, since its client has answered it; False where its exchange is closed."""
+    return connection.execute(_BACK, {"name": task}).rowcount > 0

@@ -22,13 +22,13 @@ from sqlalchemy import (
 )
 
 from thinwire.coordinator.runs.exchange import SlotState
-from thinwire.coordinator.runs.rows import TaskRow
+from thinwire.coordinator.runs.rows import LAPSED, TaskRow
 from thinwire.protocol.reasons import ProblemError
 
 from .database import Database, upsert_in
 from .dropping import DROPPED_BEFORE
 from .events import add_event
-from .lapsing import LAPSED, lapse_tasks
+from .lapsing import lapse_tasks
 from .leases import Lease, fence
 from .payloads import name_private
 from .tables import answers, clients, exchanges, presence, runs, tasks

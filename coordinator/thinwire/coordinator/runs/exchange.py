@@ -4,7 +4,7 @@ No clock, no disk: `now` is monotonic seconds. A client is asked by getting a sl
 one. What an answer changes costs the same whether ten clients are asked or ten thousand. The laws:
 
 - at most `cohort` answers are accepted, each from another client; an accepted answer stays accepted;
-- a slot leaves "open" once and, but for a new offer to a cohort "same", never returns;
+- a slot leaves "open" once and, but for a new offer to a cohort "same" or one that had lapsed, never returns;
 - as many slots are open or accepted as are wanted, while there are clients to ask;
 - the same calls in the same order give the same exchange.
 """
@@ -26,12 +26,15 @@ Due = Literal["wait", "close", "missed"]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A client's fixed place in the cohort. `offer`: the offer (from 1) that asked it last."""
+    """A client's fixed place in the cohort. `offer`: the offer (from 1) that asked it last. `lapsed`: it is late since
+    its client was not there to hear of it.
+    """
 
     index: int
     client: str
     offer: int = 1
     state: SlotState = "open"
+    lapsed: bool = False
 
 
 class Exchange:
@@ -59,6 +62,7 @@ class Exchange:
         self._open: dict[str, int] = {}  # client -> its open slot
         self._tried: set[str] = set()  # asked in the present offer, or counted
         self._asked_ever: set[str] = set()
+        self._absent: dict[str, int] = {}  # client -> its slot of the present offer that has lapsed
         for slot in slots:
             self._add(slot)
 
@@ -84,15 +88,22 @@ class Exchange:
 
     @property
     def wanted(self) -> int:
-        """How many more clients should be asked."""
-        if self.closed or self.policy.same:
+        """How many more clients should be asked; of a cohort "same", how many again when they are there."""
+        if self.closed:
             return 0
+        if self.policy.same:
+            return len(self._absent)
         return max(0, self.policy.asked - self.count("open") - self.count("accepted"))
 
     @property
     def contributors(self) -> list[str]:
         """The clients whose answers count, sorted."""
         return sorted(slot.client for slot in self._slots if slot.state == "accepted")
+
+    @property
+    def absent(self) -> list[str]:
+        """Those of a cohort "same" who are waited for and were not there to hear of it, sorted."""
+        return sorted(self._absent) if self.policy.same else []
 
     def open_slot(self, client: str) -> Slot | None:
         """The open slot of this client."""
@@ -103,23 +114,33 @@ class Exchange:
         """Those of the names that may still be asked in this offer, in the order in which they are; whoever failed an
         earlier offer is asked last.
         """
+        if self.policy.same:
+            return sorted(self._absent.keys() & set(names))
         order = cohort_order(self._seed, self._round, {name for name in names if name not in self._tried})
         return sorted(order, key=lambda name: name in self._asked_ever)
 
     # -- what happens to it -----------------------------------------------------------------------------------
 
     def offer(self, present: Iterable[str]) -> list[Slot]:
-        """Gives further slots to those who are present, as many as are wanted and can be filled; the new slots."""
+        """Gives further slots to those who are present, as many as are wanted and can be filled: new ones, or those of
+        theirs that had lapsed. These slots.
+        """
         if not self.wanted:
             return []
-        names = self.eligible(present)[: self.wanted]
-        added = [Slot(len(self._slots) + index, name, self.offers) for index, name in enumerate(names)]
-        for slot in added:
-            self._add(slot)
-        return added
+        offered = []
+        for name in self.eligible(present)[: self.wanted]:
+            index = self._absent.get(name, len(self._slots))
+            if name in self._absent:
+                self._set(index, "open")
+            else:
+                self._add(Slot(index, name, self.offers))
+            offered.append(self._slots[index])
+        return offered
 
     def accept(self, index: int, offer: int) -> Literal["accepted", "duplicate", "late", "refused"]:
-        """A checked answer has arrived for this slot, to the task of this offer."""
+        """A checked answer has arrived for this slot, to the task of this offer. Where it had lapsed, its client heard
+        of it after all: it counts, unless another has its place.
+        """
         slot = self._slots[index]
         if slot.offer != offer:
             return "late"
@@ -127,7 +148,9 @@ class Exchange:
             return "duplicate"
         if slot.state == "refused":
             return "refused"
-        if slot.state == "late" or self.closed or self.count("accepted") >= self.policy.cohort:
+        full = self.closed or self.count("accepted") >= self.policy.cohort
+        missed = self.wanted > 0 and self._absent.get(slot.client) == index
+        if full or (slot.state == "late" and not missed):
             self._set(index, "late")
             return "late"
         self._set(index, "accepted")
@@ -153,9 +176,11 @@ class Exchange:
             self._set(slot.index, "late")
 
     def lapse(self, client: str) -> None:
-        """The client never heard of its slot; it may be asked again when it is there."""
-        self.lose(client)
-        self._tried.discard(client)
+        """The client never heard of its open slot; it may be asked again when it is there."""
+        slot = self.open_slot(client)
+        if slot is not None:
+            self._set(slot.index, "late", lapsed=True)
+            self._tried.discard(client)
 
     def unanswered(self, *, drop: bool = False) -> list[Slot]:
         """The slots that `again` closes."""
@@ -177,6 +202,7 @@ class Exchange:
             for slot in unanswered:
                 self._set(slot.index, "late")
             self._tried = {slot.client for slot in self._slots if slot.state == "accepted"}
+            self._absent.clear()
 
     def close(self) -> None:
         """What is still open is late."""
@@ -206,6 +232,8 @@ class Exchange:
             return "wait"
         if enough:
             return "close"
+        if self.absent and accepted + len(self._absent) >= self.policy.quorum:
+            return "wait"
         tried = any(slot.offer == self.offers and slot.state != "accepted" for slot in self._slots)
         return "missed" if tried and (self.policy.same or not reachable) else "wait"
 
@@ -215,14 +243,21 @@ class Exchange:
         self._slots.append(slot)
         self._counts[slot.state] += 1
         self._asked_ever.add(slot.client)
-        if slot.offer == self.offers or slot.state == "accepted":
+        if slot.state == "accepted" or (slot.offer == self.offers and not slot.lapsed):
             self._tried.add(slot.client)
+        if slot.lapsed and slot.offer == self.offers:
+            self._absent[slot.client] = slot.index
         if slot.state == "open":
             self._open[slot.client] = slot.index
 
-    def _set(self, index: int, state: SlotState, *, offer: int | None = None) -> None:
-        before = self._slots[index]
-        self._slots[index] = replace(before, state=state, offer=before.offer if offer is None else offer)
+    def _set(self, index: int, state: SlotState, *, offer: int | None = None, lapsed: bool = False) -> None:
+        before, offer = self._slots[index], self._slots[index].offer if offer is None else offer
+        self._slots[index] = replace(before, state=state, offer=offer, lapsed=lapsed)
+        self._absent.pop(before.client, None)
+        if lapsed:
+            self._absent[before.client] = index
+        if state in ("open", "accepted"):
+            self._tried.add(before.client)
         self._counts[before.state] -= 1
         self._counts[state] += 1
         if before.state == "open":

@@ -80,8 +80,8 @@ class Answers:
         until = time.monotonic() + CHECK_S
         with self._signals.subscribe(f"task:{task}") as heard:
             row = await self._tasks.get(task, client)
-            waited = row.state == "open" or task in self._unsure
-            if row.state == "open":
+            waited = row.state == "open" or row.lapsed or task in self._unsure
+            if row.state == "open" or row.lapsed:
                 arriving = self._arriving.get(task)
                 if arriving is None and message.received is None:
                     arriving = self._arrive(row, message)

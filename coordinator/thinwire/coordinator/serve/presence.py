@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 import structlog
 
@@ -35,8 +38,15 @@ class Poll:
         return any(item.startswith(_POLL) and item != self.item for _, item in heard)
 
 
+class Line(Protocol):
+    """A connection that clients ask over. `ended` is called when it has ended."""
+
+    ended: Callable[[], None] | None
+
+
 class Presence:
-    """What the rows learn at once: who waits and who hung up. What they learn every `SAVE_S`: everything else.
+    """What the rows learn at once: who waits and who hung up, or has closed its last connection. What they
+    learn every `SAVE_S`: everything else.
 
     `clock`: Unix seconds.
     """
@@ -49,17 +59,46 @@ class Presence:
         self._processes: dict[str, list[str]] = {}
         self._touched: set[str] = set()
         self._left: dict[str, bool] = {}
+        self._client_of: dict[Line, str] = {}
+        self._lines = Counter[str]()
+        self._saving: asyncio.Task[None] | None = None
 
     @property
     def parked(self) -> int:
         """How many polls wait at this process."""
         return len(self._parked)
 
-    def touch(self, client: str) -> None:
-        """The client has made a request."""
+    async def asked(self) -> set[str]:
+        """The clients whose polls wait at this process though there is a task for them. Raises: `storage-failed`."""
+        return await self._rows.asked(list(self._parked)) if self._parked else set()
+
+    def touch(self, client: str, line: Line | None = None) -> None:
+        """The client has made a request, over this connection. With the last one of its connections it is gone."""
         self._touched.add(client)
         if client in self._left:
             self._left[client] = False
+        if line is not None and (before := self._client_of.get(line)) != client:
+            if before is not None:  # a proxy's, that carries another client now
+                self._lines[before] -= 1
+            self._client_of[line] = client
+            self._lines[client] += 1
+            line.ended = partial(self._ended, line)
+
+    def _ended(self, line: Line) -> None:
+        client = self._client_of.pop(line)
+        self._lines[client] -= 1
+        if self._lines[client]:
+            return
+        del self._lines[client]
+        if client not in self._parked:  # else its poll hears of it
+            self._touched.discard(client)
+            self._left[client] = True
+            if self._saving is None or self._saving.done():
+                self._saving = asyncio.create_task(self._save_soon(), name="save-presence")
+
+    async def _save_soon(self) -> None:
+        with contextlib.suppress(ProblemError):  # the next save tries again
+            await self.save()
 
     def tell_apart(self, client: str, process: str | None) -> None:
         """The process of the client that asks is the present one from now on. One that was followed by another and

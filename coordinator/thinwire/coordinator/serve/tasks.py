@@ -70,7 +70,7 @@ class TaskBook:
         """
         row = await self._tasks.get(task.id, task.client)
         most = await self._exchanges.max_payload_bytes(task.run, task.exchange)
-        if row.state == "late" or most is None:
+        if (row.state == "late" and not row.lapsed) or most is None:
             raise ProblemError("task-not-found")
         return most
 

@@ -128,7 +128,7 @@ class Connection(HttpToolsProtocol):
             self._kernel.cut(silent=True)
         self._guard.stop_waiting()
         self._watch.end()
-        self._meter.lost()
+        self._meter.lost(announced=self.cycle is not None and not self.cycle.keep_alive)
         self._parting = Parting(self._kernel, self._terms.stalled_after_s, self._parted)
         if not self._parting.begin():
             self.connections.add(self)  # the server waits for it when it stops

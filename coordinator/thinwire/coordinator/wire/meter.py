@@ -26,7 +26,8 @@ class Meter:
     """The bytes of one connection, and which of them have been charged to `books`.
 
     `kernel`: what the kernel has counted on this connection so far; None where it does not tell. `tls`: whether it sees
-    more than the transport. `abort`: ends the connection.
+    more than the transport. `abort`: ends the connection. `ended` is told, if anybody wants to know, when its peer, or
+    the link to it, has ended it.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Meter:
         tls: bool = False,
     ) -> None:
         self.abort = abort
+        self.ended: Callable[[], None] | None = None
         self.uplink = 0
         self.downlink = 0
         self._books = books
@@ -86,10 +88,14 @@ class Meter:
             self._take(self._current)
             self._current.charge(self._missing(self._counted if self._lost else self._kernel()))
 
-    def lost(self) -> None:
-        """Nothing more comes from the transport."""
+    def lost(self, *, announced: bool = False) -> None:
+        """Nothing more comes from the transport. `announced`: one of both sides had said that this would be its last
+        request, as proxies do of every one; so it says nothing of who is there.
+        """
         self._lost = True
         self._charge_rest()
+        if self.ended is not None and not announced:
+            self.ended()
 
     def parted(self, counted: TcpInfo | None) -> None:
         """The kernel's last word."""

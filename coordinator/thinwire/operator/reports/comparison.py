@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thinwire.machine.quantities import in_bytes
+from thinwire.methods.rounds import bytes_until, usual_target
 from thinwire.operator.compare import Comparison
 from thinwire.operator.console import in_bits, in_figure, in_percent
 from thinwire.operator.fleet import Fleet
@@ -21,7 +22,6 @@ from thinwire.operator.run_file import as_toml, chosen
 from .page import filled
 from .run import GLOBAL, PLOT, summary
 
-TARGET_SHARE = 0.98
 # Okabe, Ito 2008: told apart also by colour-blind eyes.
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d00")
 COLUMNS = (
@@ -36,9 +36,14 @@ NOTES = (
 )
 
 
+def columns(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The headings, with the score that the runs are compared by in the place of accuracy."""
+    return tuple(facts["score"] if column == "accuracy" else column for column in COLUMNS)
+
+
 def comparison_facts(comparison: Comparison, fleet: Fleet, target: float | None) -> dict[str, Any]:
-    """The figures. `target`: an accuracy; None takes 0.98 of the best one that the baseline reached: the first run with
-    a global model, where there is one.
+    """The figures. `target`: an accuracy, or score; None takes 0.98 of the best one that the baseline reached: the
+    first run with a global model, where there is one.
 
     `bytes_to_target`: wire bytes a run had cost when its model reached the target, None where none did;
     `saved_share`: of the bytes that the baseline needed for it.
@@ -46,15 +51,14 @@ def comparison_facts(comparison: Comparison, fleet: Fleet, target: float | None)
     summaries = [summary(result, fleet) for result in comparison.results]
     baseline = next((index for index, one in enumerate(summaries) if not is_own(one)), 0)
     if target is None:
-        target = TARGET_SHARE * max((accuracy for accuracy, _ in _curve(comparison.results[baseline])), default=0.0)
+        target = usual_target(comparison.results[baseline].rounds)
     runs: list[dict[str, Any]] = []
     for result, facts in zip(comparison.results, summaries, strict=True):
-        reached = next((cost for accuracy, cost in _curve(result) if accuracy >= target), None)
         del facts["kernel_bytes"], facts["unaccounted_bytes"]  # of all runs together: see below
         runs.append(
             {"run": result.view.name, "outcome": result.view.outcome, "reason": result.view.reason}
             | facts
-            | {"bytes_to_target": reached}
+            | {"bytes_to_target": bytes_until(result.rounds, target)}
         )
     usual = runs[baseline]["bytes_to_target"]
     for run in runs:
@@ -62,17 +66,13 @@ def comparison_facts(comparison: Comparison, fleet: Fleet, target: float | None)
         run["saved_share"] = None if reached is None or usual is None else 1 - reached / usual
     return {
         "thinwire": version("thinwire"),
+        "score": comparison.results[0].score or "accuracy",
         "target_accuracy": target,
         "baseline": runs[baseline]["run"],
         "unaccounted_bytes": comparison.unaccounted_bytes,
         "runs": runs,
         "refused": [{"run": one.settings.name, "reason": one.reason} for one in comparison.refused],
     }
-
-
-def _curve(result: Result) -> list[tuple[float, int]]:
-    """Accuracy of each round's model, and the wire bytes the run had cost when the model was complete."""
-    return [(one.accuracy, one.total_bytes) for one in result.rounds if one.accuracy is not None and one.total_bytes]
 
 
 def comparison_cells(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -127,7 +127,7 @@ def headlines(facts: dict[str, Any]) -> dict[str, str]:
     cheapest = min(
         (run for run in runs if run["bytes_to_target"] is not None), key=lambda r: r["bytes_to_target"], default=None
     )
-    found = {"target accuracy": in_figure(facts["target_accuracy"])}
+    found = {f"target {facts['score']}": in_figure(facts["target_accuracy"])}
     if cheapest is not None:
         found["fewest bytes to the target"] = f"{cheapest['run']}, {in_bytes(cheapest['bytes_to_target'])}"
     if best is not None and best["accuracy"] is not None:
@@ -155,7 +155,7 @@ def write_comparison(comparison: Comparison, fleet: Fleet, facts: dict[str, Any]
         link=fleet.link,
         picture=base64.b64encode(picture).decode(),
         headline=headlines(facts),
-        columns=COLUMNS,
+        columns=columns(facts),
         notes=NOTES if any(is_own(run) for run in facts["runs"]) else (),
         rows=comparison_cells(facts),
         troubles=troubles(facts),
@@ -174,8 +174,8 @@ def _listed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str) -> bytes:
-    """A PNG: one curve per run, accuracy against wire bytes, log scale; the target as a dashed line. The curves of
-    models that stay on the clients are dotted and named so.
+    """A PNG: one curve per run, accuracy or score against wire bytes, log scale; the target as a dashed line. The
+    curves of models that stay on the clients are dotted and named so.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -204,7 +204,7 @@ def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str
         )  # fmt: skip
         axes.set_xscale("log")
         axes.set_xlabel("wire bytes, all clients, up and down, headers included (log scale)")
-        axes.set_ylabel("test accuracy")
+        axes.set_ylabel(f"test {facts['score']}")
         axes.set_title(title, loc="left", fontsize=11)
         axes.xaxis.set_major_formatter(lambda value, _: in_bytes(value))
         axes.xaxis.set_minor_formatter(lambda value, _: in_bytes(value) if f"{value:.0e}"[0] in "25" else "")
