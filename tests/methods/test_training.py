@@ -19,11 +19,10 @@ from thinwire.codecs import Arrays
 from thinwire.methods.arrays import same_bits
 from thinwire.methods.client_half import check_needs
 from thinwire.methods.local_optimizers import Adaptive, Descent
+from thinwire.methods.progress import DIVERGING, NO_NUMBER
 from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Participant, simulate
-from thinwire.methods.training import DIVERGING
 from thinwire.methods.values import TaskRefusedError
-from thinwire.methods.work import NOT_FINITE
 
 
 def _model() -> nn.Sequential:
@@ -161,7 +160,7 @@ def test_half_precision_trains_and_survives_a_gradient_that_is_too_large() -> No
     start = learner.arrays()
     learner.loss = lambda outputs, targets: nn.functional.cross_entropy(outputs, targets) * 1e30 * 1e9
     found = train(learner, 0.05, precision="fp16")
-    assert found.metrics[DIVERGING] == NOT_FINITE
+    assert found.metrics[DIVERGING] == NO_NUMBER
     assert same_bits(learner.arrays(), start)
 
 
@@ -220,6 +219,7 @@ def test_plans_carry_new_settings_only_where_they_are_set() -> None:
 TRAINING = """
 import sys
 from benchmarks.training import WORKLOADS, learner_of, performed, stages_of
+from thinwire.methods.progress import DIVERGING, NO_NUMBER
 from thinwire.methods.registry import method_ids
 
 learner = learner_of(WORKLOADS[0], 64)

@@ -17,7 +17,15 @@ from thinwire.methods.arrays import Model, are_finite, is_buffer, own_name
 from thinwire.methods.inputs import Called, Inputs
 from thinwire.methods.payloads import decoded_answer, encode_answer
 from thinwire.methods.samples import Samples
-from thinwire.methods.tensors import laid_out, load_arrays, model_arrays, model_spec, model_tensors, rest_frozen
+from thinwire.methods.tensors import (
+    frozen_digests,
+    laid_out,
+    load_arrays,
+    model_arrays,
+    model_spec,
+    model_tensors,
+    rest_frozen,
+)
 from thinwire.methods.values import Answer
 
 from .data import ClientInfo
@@ -66,6 +74,7 @@ class Learner:
         torch.manual_seed(client.seed)
         self._problem, self._first_seed = problem, client.seed
         self.model = fresh_model(problem)
+        self.frozen = frozen_digests(self.model)
         self.model.to(self.device)
         for parameter in self.model.parameters():
             parameter.data = laid_out(parameter.data)
@@ -87,6 +96,7 @@ class Learner:
         self.uplink = Chain()
         self._reply, self._reference = Spec(), dict[str, Array]()
         self._watches, self._unsuspicious = False, 0.0
+        self._begun: dict[str, Array] = {}
         self._seconds_left: Callable[[], float | None] = _unlimited
 
     @property
@@ -159,6 +169,12 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._first_seed)
             return model_arrays(fresh_model(self._problem))
+
+    def begin_again(self, names: Collection[str]) -> None:
+        if missing := [name for name in names if name not in self._begun]:
+            first = self.first_arrays()
+            self._begun |= {name: first[name] for name in missing}
+        self.load({name: self._begun[name] for name in names})
 
     def encoded(self, answer: Arrays) -> bytes:
         with self._told(answer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thinwire.codecs import Arrays, Chain, Spec
@@ -68,6 +68,9 @@ class Learner(Protocol):
 
     def first_arrays(self) -> Model:
         """The arrays this client's model began with, whatever tasks have made of it: for models that never travel."""
+
+    def begin_again(self, names: Collection[str]) -> None:
+        """Sets these arrays to what this client's model began with."""
 
     def evaluate(self, model: torch.nn.Module | None = None, samples: Samples | None = None) -> dict[str, float]:
         """`loss`, `accuracy` (where outputs are class scores) and `examples` on `samples`; {} without samples.

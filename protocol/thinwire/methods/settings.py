@@ -92,6 +92,17 @@ class LocalTraining(Rates, LocalSteps):
     local_state: Annotated[Literal["fresh", "keep"], SENT_WHERE_SET] = Field(
         "fresh", description="the optimiser's state in every task; keep: it goes on, in the client's memory, never sent"
     )
+    share: Annotated[str, SENT_WHERE_SET] = Field(
+        "", max_length=1000, description="which arrays travel, by patterns of their names: lora_B,head.*; !PATTERN "
+        "takes away; all by default. The others stay with each client",
+    )  # fmt: skip
+    unshared: Annotated[Literal["frozen", "local"], SENT_WHERE_SET] = Field(
+        "frozen", description="parameters that do not travel: as the client's first model has them; local: each client "
+        "trains its own, and keeps it",
+    )  # fmt: skip
+    buffers: Annotated[Literal["average", "local"], SENT_WHERE_SET] = Field(
+        "average", description="running statistics; local: each client keeps its own (FedBN)"
+    )
     batch_size: int = Field(8, ge=1, le=1 << 20)
     lr: float = Field(0.02, gt=0, le=100, description="of the clients' optimiser")
     lr_decay: float = Field(1.0, gt=0, le=1, description="the clients' rate in round t is lr * lr-decay**(t - 1)")
@@ -101,3 +112,8 @@ class LocalTraining(Rates, LocalSteps):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=10)
     weighting: Literal["examples", "uniform"] = Field("examples", description="p_k = n_k / sum n, or 1 / K")
+
+    @property
+    def narrows(self) -> bool:
+        """Whether something of the model may stay with each client."""
+        return bool(self.share) or self.buffers == "local"

@@ -17,15 +17,14 @@ from thinwire.codecs import Array, Arrays
 from .arrays import difference, headed, is_buffer, own_name, under
 from .learner import Learner
 from .local_optimizers import Optimizer
+from .progress import DIVERGING, NO_NUMBER
 from .settings import LocalTraining
 from .tensors import model_tensors, rounded
 from .values import Task
-from .work import NOT_FINITE, Penalty, Work
+from .work import Penalty, Work
 
 OPTIMIZER: Final = "optimizer"
 """Heads what a client's memory keeps of its optimiser."""
-DIVERGING: Final = "diverging"
-"""The metric of an answer whose loss only rose: how many times its start it is, `NOT_FINITE` for no number at all."""
 _FIRST_SCALE: Final = 2.0**16
 _GROWS_AFTER: Final = 2000
 
@@ -63,7 +62,7 @@ def train_locally(
     loss = train(work) if learner.fit is None else learner.fit(work.model, work)
     rise = work.course.rise(measured or {})
     if not math.isfinite(loss):
-        rise = NOT_FINITE
+        rise = NO_NUMBER
     metrics = work.figures if rise is None else {**work.figures, DIVERGING: rise}
     return Trained(loss, metrics, headed(OPTIMIZER, work.state()) if keeps else {})
 

@@ -17,6 +17,7 @@ from thinwire.codecs import Arrays
 from .inputs import Inputs
 from .learner import Learner
 from .local_optimizers import LocalOptimizer, Optimizer, autocast, build, clip
+from .progress import NO_NUMBER
 from .samples import cuts
 from .settings import LocalTraining
 
@@ -27,8 +28,6 @@ Penalty = Callable[[nn.Module], torch.Tensor]
 _KEPT_AT_ONCE: Final = 256
 _QUARTERS: Final = 4
 _NOISE: Final = 1.1
-NOT_FINITE: Final = 1e6
-"""Stands for a rise that is no number."""
 
 
 class Work:
@@ -175,7 +174,7 @@ class Course:
     def rise(self, measured: Mapping[str, float]) -> float | None:
         """How many times its start the loss is at least, in every quarter of what follows the first batch; None where
         that may be noise: a tenth, or twice what batches differ by, at most half. `measured`: before training; a start
-        below its `loss` is luck. `NOT_FINITE` where it is no number.
+        below its `loss` is luck. `NO_NUMBER` where it is no number.
         """
         self._look()
         losses, counts = self._losses[1:], self._counts[1:]
@@ -185,7 +184,7 @@ class Course:
         quarters = [(losses[at : at + size], counts[at : at + size]) for at in range(0, len(losses), size)]
         means = [_mean(*quarter) for quarter in quarters]
         if not all(map(math.isfinite, [self._losses[0], *means])):
-            return NOT_FINITE
+            return NO_NUMBER
         least = min(means)
         calmest, _ = quarters[means.index(least)]
         first, start = self._losses[0], max(self._losses[0], measured.get("loss", 0.0))
@@ -193,7 +192,7 @@ class Course:
         noise = min(statistics.pstdev(calmest), start / 4)
         if start <= 0 or least <= start * _NOISE or least <= first + 2 * noise:
             return None
-        return min(least / start, NOT_FINITE)
+        return min(least / start, NO_NUMBER)
 
 
 def _mean(losses: numbers[float], counts: numbers[float]) -> float:

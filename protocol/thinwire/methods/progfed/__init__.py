@@ -15,9 +15,9 @@ grows from the outside in has not grown yet gives zeros; the answer is the updat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from thinwire.methods.chains import Chains
 from thinwire.methods.fedavg import METHOD as FEDAVG
@@ -55,6 +55,12 @@ class ProgfedSettings(FedavgSettings):
     head_widths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, description="inputs of each temporary head; default: of each block's last array"
     )
+
+    @model_validator(mode="after")
+    def _shares_all(self) -> Self:
+        if self.narrows:
+            raise ValueError("progfed cuts the model itself: share and buffers = local are of other methods")
+        return self
 
     def lengths(self, stages: int, rounds: int) -> list[int]:
         """The rounds of each stage. Raises: `ValueError` (a list that does not fit)."""
