@@ -13,10 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.cells import Cell
 from benchmarks.store import Store
+from thinwire.methods.rounds import Round
 from thinwire.operator.fleet import Fleet
 from thinwire.operator.lab import Lab
 from thinwire.operator.result import Result, result_of
-from thinwire.operator.rounds import Round
 from thinwire.protocol.messages import RunView
 
 

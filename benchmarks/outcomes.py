@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from thinwire.machine.quantities import in_bytes
+from thinwire.methods.rounds import Round, accuracy_of, evaluation_of, rounds_of
 from thinwire.methods.values import EVALUATE
-from thinwire.operator.rounds import Round, accuracy_of, evaluation_of, rounds_of
 from thinwire.protocol.messages import ExchangeMetrics
 
 

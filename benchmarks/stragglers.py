@@ -20,10 +20,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from thinwire.methods.rounds import Round, evaluation_of, rounds_of
 from thinwire.operator.console import console
 from thinwire.operator.fleet import client_name
 from thinwire.operator.lab import Lab
-from thinwire.operator.rounds import Round, evaluation_of, rounds_of
 from thinwire.operator.sheet import Sheet
 from thinwire.protocol.messages import RunMetrics, RunView
 from thinwire.protocol.settings import RunSettings

@@ -88,8 +88,8 @@ def bare_epoch(model: nn.Module, learner: Learner, first: Arrays) -> None:
     """What one would write without us: SGD with momentum, shuffled batches."""
     torch.manual_seed(SEED)
     load_arrays(model, first)
-    inputs, targets = learner.train.inputs, learner.train.targets
-    assert targets is not None
+    inputs, targets = learner.train.few(len(learner.train)).batch.pair
+    assert isinstance(inputs, torch.Tensor)
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     order = torch.randperm(len(inputs))

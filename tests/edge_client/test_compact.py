@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests import forked
+from tests.methods.fleet import train
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner, fresh_model
 from thinwire.edge_client.model import compact_arrays, first_model
@@ -16,7 +17,6 @@ from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods.feddlr.compact import compact_like, truncate_model
 from thinwire.methods.model_file import model_bytes, read_model
 from thinwire.methods.tensors import load_arrays
-from thinwire.methods.training import Sgd, train_epochs
 from thinwire.protocol.exit_codes import Exit
 
 TASK = find_problem("digits")
@@ -52,8 +52,7 @@ def test_the_file_builds_the_truncated_model(file: Path, tmp_path: Path, more: l
 def test_a_tolerance_finds_an_energy_that_keeps_it() -> None:
     torch.set_num_threads(1)
     learner = Learner(TASK, ClientInfo())
-    optimizer = Sgd(0.05).build(learner.model)
-    train_epochs(learner.model, learner.train, learner.loss, optimizer, epochs=3, batch_size=16, seed=0)
+    train(learner, 0.05, epochs=3, batch_size=16)
     arrays = learner.arrays()
     whole = learner.evaluate()["loss"]
     sizes = []

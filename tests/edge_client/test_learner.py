@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
+from tests.methods.fleet import train
 from thinwire.codecs import Chain, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.edge_client.problems.problem_file import LearningProblem, ProblemFileError, load_problem_file
 from thinwire.methods.arrays import same_bits
-from thinwire.methods.training import Sgd, train_epochs
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +30,7 @@ def _digits(name: str = "client-00", index: int = 0) -> Learner:
 
 def _train(learner: Learner, seed: int) -> dict[str, np.ndarray]:
     learner.prepare(seed)
-    train_epochs(
-        learner.model,
-        learner.train,
-        learner.loss,
-        Sgd(0.1).build(learner.model),
-        epochs=1,
-        batch_size=32,
-        seed=learner.seed,
-    )
+    train(learner, 0.1, batch_size=32)
     return learner.arrays()
 
 
@@ -135,14 +127,13 @@ class _Squares(Dataset[tuple[torch.Tensor, int]]):
         return torch.full((2,), float(index)), index * index
 
 
-def test_datasets_become_tensors() -> None:
+def test_datasets_are_read_by_number() -> None:
     pairs = TensorDataset(torch.rand(4, 2), torch.arange(4))
     learner = Learner(
         LearningProblem(lambda: nn.Linear(2, 2), lambda _: Data(_Squares(), pairs), nn.MSELoss()), ClientInfo()
     )
-    assert learner.train.inputs.shape == (5, 2)
-    assert learner.train.targets is not None
-    assert learner.train.targets.tolist() == [0, 1, 4, 9, 16]
+    assert learner.train.few(9).inputs.shape == (5, 2)
+    assert learner.train.targets().tolist() == [0, 1, 4, 9, 16]
     assert learner.evaluation is not None
     assert torch.equal(learner.evaluation.inputs, pairs.tensors[0])
 
@@ -209,7 +200,6 @@ def test_a_file_that_is_no_task_is_told_why(text: str, what: str, tmp_path: Path
         (lambda: nn.Linear(1, 1), Data((torch.rand(0, 1), torch.rand(0))), "no training examples"),
         (lambda: nn.Linear(1, 1), Data((torch.rand(2, 1), torch.rand(3))), "not of one length"),
         (lambda: nn.Linear(1, 1), Data(3), "data\\(\\).train"),  # type: ignore[arg-type]
-        (lambda: nn.Linear(1, 1, dtype=torch.bfloat16), Data((torch.rand(2, 1), torch.rand(2))), "bfloat16|travel"),
     ],
 )
 def test_what_a_task_returns_is_checked(model: object, data: Data, what: str) -> None:
@@ -225,15 +215,7 @@ def test_eight_clients_learn_the_digits_in_ten_rounds() -> None:
         for learner in learners:
             learner.load(weights)
             learner.prepare(round_)
-            train_epochs(
-                learner.model,
-                learner.train,
-                learner.loss,
-                Sgd(0.1).build(learner.model),
-                epochs=2,
-                batch_size=32,
-                seed=learner.seed,
-            )
+            train(learner, 0.1, epochs=2, batch_size=32)
             answers.append((len(learner.train), learner.arrays()))
         whole = sum(examples for examples, _ in answers)
         weights = {name: sum(n / whole * arrays[name] for n, arrays in answers) for name in weights}

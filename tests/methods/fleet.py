@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from thinwire.codecs import Arrays
+from thinwire.codecs import Arrays, Spec
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.problems.architectures import mlp
@@ -18,7 +18,10 @@ from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.client_half import ClientHalf, client_half
 from thinwire.methods.method import Method
 from thinwire.methods.registry import find_method
+from thinwire.methods.settings import LocalTraining
 from thinwire.methods.simulation import Participant, Simulated, simulate
+from thinwire.methods.training import Trained, train_locally
+from thinwire.methods.values import Task
 from thinwire.protocol.settings import RunSettings
 
 
@@ -62,6 +65,12 @@ def table(generator: torch.Generator, examples: int = 40, held_out: int = 12, *,
     inputs = torch.randn(examples + held_out, columns, generator=generator)
     targets = inputs[:, :3].argmax(1)
     return Data((inputs[:examples], targets[:examples]), (inputs[examples:], targets[examples:]))
+
+
+def train(learner: Learner, lr: float, model: nn.Module | None = None, **settings: Any) -> Trained:
+    """Local training at this rate, as the settings say."""
+    chosen, task = LocalTraining.model_validate({**settings, "lr": lr}), Task(learner.round, 0, "train", {}, Spec())
+    return train_locally(learner, chosen, task, model=model, measured=learner.evaluate(model))
 
 
 def client_of(method_id: str, settings: Mapping[str, Any] | None = None) -> ClientHalf[Any]:

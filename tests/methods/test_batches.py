@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.methods.fleet import first_model, learners_of, run_settings, simulated, table
 from thinwire.edge_client.data import Data
-from thinwire.methods.samples import Samples, cuts
+from thinwire.methods.samples import TensorSamples, cuts
 
 
 @given(count=st.integers(0, 300), size=st.integers(1, 40))
@@ -28,9 +28,9 @@ def test_a_pass_covers_all_and_leaves_no_example_alone(count: int, size: int) ->
 
 
 def test_a_rest_of_one_joins_in_the_shuffled_order() -> None:
-    samples = Samples(torch.arange(9), torch.arange(9))
-    plain = torch.cat([inputs for inputs, _ in Samples(torch.arange(9)).batches(20, 3)])
-    found = [inputs for inputs, _ in samples.batches(4, 3)]
+    samples = TensorSamples(torch.arange(9), torch.arange(9))
+    plain = torch.cat([batch.inputs for batch in TensorSamples(torch.arange(9)).batches(20, 3)])
+    found = [batch.inputs for batch in samples.batches(4, 3)]
     assert [len(batch) for batch in found] == [4, 5]
     assert torch.equal(torch.cat(found), plain)
 

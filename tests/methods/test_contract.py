@@ -55,6 +55,9 @@ class Recorder:
     def encoded(self, answer: Arrays) -> bytes:
         return self._learner.encoded(answer)
 
+    def needs(self) -> frozenset[Any]:
+        return frozenset()
+
     def check(self, task: Task, _: Any) -> None:
         self._half.check(task, self._learner)
 

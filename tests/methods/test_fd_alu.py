@@ -76,7 +76,7 @@ def test_bytes_are_one_off_bytes_and_so_many_per_exchange(kind: str, tau: int) -
         given={"knowledge": kind, "local-rounds-per-exchange": tau}, rounds=4, chains="plain", evaluate=False
     )[0].exchanges
     assert len(exchanges) == 4 // tau
-    targets = [learner.train.targets for learner in FLEET.values() if learner.train.targets is not None]
+    targets = [learner.train.targets() for learner in FLEET.values()]
     owned = [int((np.bincount(one.numpy(), minlength=CLASSES) >= 1).sum()) for one in targets]
     sizes = [len(one) for one in targets]
     if kind == "class":

@@ -19,10 +19,12 @@ from tests.methods.fd_alu_runs import (
     class_answer,
     server_of,
 )
-from tests.methods.fleet import learners
+from tests.methods.fleet import learners, run_settings
 from thinwire.codecs import Arrays, Chain, Spec
 from thinwire.methods.arrays import same_bits, under
+from thinwire.methods.definition import define
 from thinwire.methods.fd_alu.class_means import others_means
+from thinwire.protocol.reasons import ProblemError
 
 
 def test_means_are_weighted_by_counts_and_leave_out_ones_own_part() -> None:
@@ -107,11 +109,20 @@ def test_a_late_or_refused_answer_keeps_the_model_and_nothing_else(kind: str) ->
 
 def test_small_classes_leave_a_client_with_consent_only() -> None:
     silent, open_ = (learners(3, examples=120, split="dirichlet:1", allow=allow)["client-00"] for allow in ([], ALLOW))
-    assert silent.train.targets is not None
-    counts = np.bincount(silent.train.targets.numpy(), minlength=CLASSES)
+    counts = np.bincount(silent.train.targets().numpy(), minlength=CLASSES)
     assert 0 < counts[counts > 0].min() < 5 <= counts.max()
     for learner, least, expected in ((silent, 1, 5), (silent, 8, 8), (open_, 1, 1), (open_, 5, 5)):
         server = server_of()
         outcome = block(learner, server.start(MODEL, 0), server, {}, **{"min-count": least})
         np.testing.assert_array_equal(outcome.answer.arrays["owned"], counts >= expected)
         np.testing.assert_array_equal(outcome.answer.arrays["counts"], counts[counts >= expected])
+
+
+def test_more_classes_than_anybody_would_store_are_refused_with_their_size() -> None:
+    def start(classes: int) -> None:
+        run = run_settings("fd_alu", {"classes": classes})
+        define("run", run).first_state(MODEL)
+
+    with pytest.raises(ProblemError, match=r"run-invalid.*20000 x 20000 numbers, 1.60 GB.*knowledge=proxy"):
+        start(20_000)
+    start(1000)

@@ -71,7 +71,7 @@ def test_only_the_surest_labels_are_sent() -> None:
     some = server_of(**SMALL, **given_, **{"confident-share": 0.4})
     found = block(learner, some.start(MODEL, 0), some, {}, **given_, **{"confident-share": 0.4}).answer.arrays
     assert learner.proxy is not None
-    scores = outputs_on(learner, learner.proxy.inputs[torch.from_numpy(drawn(10, 8, 7, 1))]).astype(np.float64)
+    scores = outputs_on(learner, learner.proxy, torch.from_numpy(drawn(10, 8, 7, 1))).astype(np.float64)
     surest = np.argsort(-np.log(np.exp(scores).sum(1)))[:3]
     np.testing.assert_array_equal(np.flatnonzero(found["sent"]), np.sort(surest))
     np.testing.assert_array_equal(found["labels"], every["labels"][found["sent"]])

@@ -24,6 +24,7 @@ from tests.methods.fleet import learners
 from thinwire.methods.arrays import same_bits
 from thinwire.methods.fd_alu.sample_cache import related_samples
 from thinwire.methods.fd_alu.teachers import hashes_of
+from thinwire.methods.samples import TensorSamples
 from thinwire.methods.values import Contribution, TaskRefusedError
 
 
@@ -93,8 +94,7 @@ def test_knowledge_of_single_examples_needs_consent_and_enough_of_a_class() -> N
     with pytest.raises(TaskRefusedError, match=r"consent-missing.*--allow sample-knowledge"):
         block(silent, server.start(MODEL, 0), server, {}, knowledge="sample")
     learner = FLEET["client-00"]
-    assert learner.train.targets is not None
-    counts = np.bincount(learner.train.targets.numpy(), minlength=CLASSES)
+    counts = np.bincount(learner.train.targets().numpy(), minlength=CLASSES)
     answer = block(learner, server.start(MODEL, 0), server, {}, knowledge="sample").answer.arrays
     np.testing.assert_array_equal(np.bincount(answer["labels"], minlength=CLASSES), np.where(counts >= 5, counts, 0))
     assert 0 < len(answer["labels"]) < len(learner.train)
@@ -105,12 +105,12 @@ def test_similar_inputs_have_similar_hashes() -> None:
     random = torch.Generator().manual_seed(0)
     inputs = torch.randn(40, 1, 8, 8, generator=random)
     nearby = inputs + 0.05 * torch.randn(40, 1, 8, 8, generator=random)
-    hashes = hashes_of(learner, torch.cat([inputs, nearby]), 64, 5)
+    hashes = hashes_of(learner, TensorSamples(torch.cat([inputs, nearby])), 64, 5)
     assert hashes.dtype == np.int8
     assert np.abs(hashes.astype(int)).max() == 127
     found = related_samples(hashes, np.zeros(80, np.uint16), 1)[:, 0]
     np.testing.assert_array_equal(found, np.roll(np.arange(80), 40))
-    np.testing.assert_array_equal(hashes[:40], hashes_of(learner, inputs, 64, 5))
+    np.testing.assert_array_equal(hashes[:40], hashes_of(learner, TensorSamples(inputs), 64, 5))
 
 
 def test_a_users_encoder_takes_the_place_of_the_projection() -> None:
@@ -118,6 +118,6 @@ def test_a_users_encoder_takes_the_place_of_the_projection() -> None:
     learner.encode = lambda inputs: inputs.flatten(1)[:, 30:32]
     inputs = torch.zeros(3, 1, 8, 8)
     inputs.view(3, -1)[:, 30:32] = torch.tensor([[0.5, -1.0], [0.0, 0.0], [4.0, 2.0]])
-    np.testing.assert_array_equal(hashes_of(learner, inputs, 2, 5), [[64, -127], [0, 0], [127, 64]])
+    np.testing.assert_array_equal(hashes_of(learner, TensorSamples(inputs), 2, 5), [[64, -127], [0, 0], [127, 64]])
     with pytest.raises(TaskRefusedError, match="hash-dims 64"):
-        hashes_of(learner, inputs, 64, 5)
+        hashes_of(learner, TensorSamples(inputs), 64, 5)

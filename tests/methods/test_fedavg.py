@@ -114,8 +114,7 @@ def test_the_proximal_gradient_is_mu_times_the_way_gone() -> None:
     lr, mu = 0.05, 3.0
     learner.prepare(0)
     start = {name: torch.from_numpy(array) for name, array in learner.arrays().items()}
-    assert learner.train.targets is not None
-    inputs, targets = learner.train.inputs, learner.train.targets
+    inputs, targets = learner.train.few(len(learner.train)).batch.pair
 
     def gradient(w: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         residual = inputs @ w.T + b - targets

@@ -91,8 +91,7 @@ def test_finite_differences_confirm_the_gradient(target: str, temperature: float
     teacher = torch.from_numpy(memory["teacher"]) if target != "labels" else None
     learner.load(start)
     rows = torch.from_numpy(memory["chosen"])
-    inputs, targets = learner.train.inputs[rows], learner.train.targets
-    assert targets is not None
+    inputs, targets = learner.train.take(rows).pair
 
     def value() -> float:
         with torch.no_grad():
@@ -103,7 +102,7 @@ def test_finite_differences_confirm_the_gradient(target: str, temperature: float
                 q = torch.softmax(teacher / temperature, 1)
                 s = torch.softmax(outputs / temperature, 1)
                 found += (1 - share) * temperature**2 * float((q * (q.log() - s.log())).sum(1).mean())
-            return found + share * float(learner.loss(outputs, targets[rows]))
+            return found + share * float(learner.loss(outputs, targets))
 
     found = slope(learner, memory, 30, **given)
     for name, parameter in learner.model.named_parameters():

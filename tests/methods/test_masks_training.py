@@ -64,7 +64,7 @@ def test_training_is_straight_through_with_adam(ste: str, regulariser: str, lamb
     w = torch.cat([torch.from_numpy(array.reshape(-1)) for array in frozen.values()])
     adam = torch.optim.Adam([s], lr=0.1)
     for epoch in range(2):
-        for inputs, targets in learner.train.batches(10, 4 + epoch):
+        for inputs, targets in (batch.pair for batch in learner.train.batches(10, 4 + epoch)):
             theta = torch.sigmoid(s)
             mask = drawn(theta.detach(), bits)
             through = theta if ste == "identity" else theta.square() / 2
@@ -151,6 +151,7 @@ def test_all_views_are_measured_in_the_end() -> None:
     samples = [
         MaskedModel(
             learner.model,
+            learner.outputs,
             [
                 {
                     name: torch.from_numpy(frozen[name] * draw(array / masks, 0, f"view-3-{index}/{name}"))
@@ -163,7 +164,7 @@ def test_all_views_are_measured_in_the_end() -> None:
     assert learner.evaluate(samples[0])["accuracy"] == metrics["accuracy_sample"]
     inputs = learner.train.inputs[:5]
     mean = torch.stack([model(inputs) for model in samples]).mean(0)
-    together = MaskedModel(learner.model, [one for model in samples for one in model.sets])
+    together = MaskedModel(learner.model, learner.outputs, [one for model in samples for one in model.sets])
     torch.testing.assert_close(together(inputs), mean)
     assert learner.evaluate(together)["accuracy"] == metrics["accuracy_samples"]
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated
+from tests.methods.fleet import client_of, first_model, learners, run_settings, simulated, train
 from thinwire.codecs import Arrays, CodecError, Spec
 from thinwire.methods.arrays import under
 from thinwire.methods.checkpoint import pack_state
@@ -21,7 +20,6 @@ from thinwire.methods.definition import define
 from thinwire.methods.progfed import ProgfedSettings
 from thinwire.methods.progfed.cuts import TEMPORARY
 from thinwire.methods.progfed.growing import stage_model
-from thinwire.methods.training import train_epochs
 from thinwire.methods.values import Contribution, State, Task
 
 FLEET = learners(3)
@@ -194,10 +192,7 @@ def test_a_stage_costs_the_operations_of_its_own_model_alone() -> None:
                 [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear((16, 32)[stage - 1], 10)] if stage < 3 else blocks[3:]
             )
             with FlopCounterMode(display=False) as expected:
-                train_epochs(
-                    nn.Sequential(*blocks[:stage], *head), learner.train, learner.loss,
-                    torch.optim.SGD(learner.model.parameters(), 0.05), epochs=1, batch_size=8, seed=0,
-                )  # fmt: skip
+                train(learner, 0.05, model=nn.Sequential(*blocks[:stage], *head))
             assert found.get_total_flops() == expected.get_total_flops()
             counted.append(found.get_total_flops())
         assert counted == sorted(set(counted))

@@ -274,6 +274,9 @@ class Byzantine:
     half: Any
     attack: Attack
 
+    def needs(self) -> frozenset[Any]:
+        return frozenset()
+
     def check(self, task: Task, learner: Learner) -> None:
         self.half.check(task, learner)
 

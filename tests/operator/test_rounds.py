@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from thinwire.methods.rounds import bytes_to_accuracy, evaluation_of, rounds_of
 from thinwire.operator.learning import learning_warnings
-from thinwire.operator.rounds import bytes_to_accuracy, evaluation_of, rounds_of
 from thinwire.operator.tables import final_measures, measure_table, measures, round_cells
 from thinwire.protocol.messages import ExchangeMetrics
 
@@ -106,3 +106,6 @@ def test_a_run_that_learns_nothing_is_told_of() -> None:
     exchanges[2].metrics["accuracy"] = 0.9
     assert len(learning_warnings(exchanges)) == 1
     assert not learning_warnings([])
+    exchanges[2].metrics["diverging"] = 3.0
+    assert "in round 3, at clients: training diverges: the loss is 3 times" in learning_warnings(exchanges)[1]
+    assert "Lower the rate of training (lr)" in learning_warnings(exchanges)[1]

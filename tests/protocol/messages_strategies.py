@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from thinwire.protocol import fields, messages
 from thinwire.protocol.encoding import JSON
-from thinwire.protocol.messages import enrolment, exchanges, ledger, problem, runs
+from thinwire.protocol.messages import attendance, enrolment, exchanges, ledger, problem, problems, runs
 from thinwire.protocol.reasons import WIRE_VERSION
 from thinwire.protocol.settings import RunSettings
 
-_SUBJECTS = (problem, enrolment, exchanges, runs, ledger)
+_SUBJECTS = (problem, enrolment, exchanges, runs, attendance, ledger, problems)
 KINDS: list[type[fields.Message]] = [
     kind
     for subject in _SUBJECTS

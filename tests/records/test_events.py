@@ -48,7 +48,7 @@ def test_events_are_told_from_behind_the_last_one_seen(house: House) -> None:
         add(house, "y", "run", NOW)
     found = house.do(house.events.after("x", 0, 100))
     first = found[0].id
-    assert found == [Event(first + 2 * number, "answer", 3, 4, NOW + number) for number in range(5)]
+    assert found == [Event(first + 2 * number, "x", "answer", 3, 4, NOW + number) for number in range(5)]
     assert house.do(house.events.last_id("x")) == found[-1].id
     assert house.do(house.events.after("x", found[1].id, 2)) == found[2:4]
     assert house.do(house.events.after("x", found[-1].id, 2)) == []

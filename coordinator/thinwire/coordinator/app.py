@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
 
 from thinwire.protocol.reasons import ProblemError
 
-from .api import enrolment, exchanges, health, payloads, runs, uploads
-from .dashboard import page
+from .api import enrolment, events, exchanges, health, payloads, runs, uploads
+from .api import problems as problem_list
+from .dashboard import pages
 from .objects.problems import storage_problem
+from .records.audit import Deed
 from .service import Service
 from .settings import ServeSettings
 from .wire import documentation, problems
+from .wire.auditing import Auditing
 from .wire.charging import Charging
 from .wire.hosts import HostCheck, Hosts
 from .wire.identity import Caller, Identity
@@ -62,19 +66,34 @@ def create_app(settings: ServeSettings) -> FastAPI:
     rates = settings.max_requests_per_client, settings.max_requests_per_address, settings.max_failures_per_address
     throttle, access = Throttle(Rates(*rates), settings.proxies), service.enrolment
     # Routes are tried in this order: what clients ask again and again comes first.
-    for router in (exchanges, uploads, payloads, enrolment, runs, health, page):
+    for router in (exchanges, uploads, payloads, enrolment, runs, events, problem_list, health, pages):
         app.include_router(router.router)
+    app.state.guessed = throttle.failed
     problems.install(app, guessed=throttle.failed, failed=storage_problem)
     documentation.install(app)
 
     def used(caller: Caller) -> None:
         access.used(caller.name)
 
+    async def token_of(cookie: bytes) -> bytes | None:
+        try:
+            return await service.pages.sessions.token_of(cookie)
+        except ProblemError:  # while starting and stopping
+            return None
+
+    async def tell(**deed: Any) -> None:
+        try:
+            await service.pages.audit.add(Deed(**deed))
+        except ProblemError as error:
+            _log.error("not audited", reason=error.reason, **deed)
+
     # The last one is the outermost.
     app.add_middleware(Throttling, throttle=throttle)
+    app.add_middleware(Auditing, tell=tell)
     app.add_middleware(
-        Identity, find=access.find, is_owner=access.is_owner, used=used, public_read=settings.public_read
-    )
+        Identity, find=access.find, is_owner=access.is_owner, used=used, public_read=settings.public_read,
+        find_elsewhere=access.find_elsewhere, token_of=token_of,
+    )  # fmt: skip
     app.add_middleware(HostCheck, hosts=Hosts(settings.hosts, settings.proxies))
     app.add_middleware(Charging)
     return app

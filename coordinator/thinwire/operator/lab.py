@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from thinwire.machine.files import write_atomic
+from thinwire.methods.rounds import Round, rounds_of
 from thinwire.protocol.messages import RunMetrics, RunView
 from thinwire.protocol.places import ADDRESS_FILE, LOOPBACK
 from thinwire.protocol.settings import RunSettings
@@ -24,7 +25,6 @@ from .fleet import Fleet, client_name
 from .follow import Step
 from .processes import Child, ChildFailedError, Children, finish
 from .requests import Command
-from .rounds import Round, rounds_of
 
 COORDINATOR: Final = "thinwire.coordinator"
 EDGE_CLIENT: Final = "thinwire.edge_client"

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from thinwire.methods.rounds import Round, rounds_of
 from thinwire.protocol.messages import ExchangeMetrics, Ledger, RunView
 from thinwire.protocol.reasons import ProblemError
 
 from .client import Coordinator
-from .rounds import Round, rounds_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from thinwire.machine.quantities import in_bytes
+from thinwire.methods.rounds import Round, evaluation_of
 from thinwire.methods.values import EVALUATE
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LEDGER_KINDS, ExchangeMetrics, Ledger, LedgerRow
 
 from .console import in_bits, in_count, in_figure, in_percent
-from .rounds import Round, evaluation_of
 from .sheet import Sheet
 
 ROUND_COLUMNS: Final = ("round", "accuracy", "loss", "up", "down", "bits/param", "framing", "total", "time")

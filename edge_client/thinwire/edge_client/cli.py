@@ -15,7 +15,7 @@ import typer
 from thinwire.protocol.command_options import fail, with_options
 from thinwire.protocol.exit_codes import Exit
 
-from .settings import JoinSettings, PlaceSettings, ProblemSettings, UsageError
+from .settings import JoinSettings, PartSettings, PlaceSettings, ProblemSettings, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 model_app = typer.Typer(help="What is done to models where torch is.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
+task_app = typer.Typer(help="What is learnt, before anything is sent.", no_args_is_help=True)
+app.add_typer(task_app, name="task")
 
 ModelFile = Annotated[Path, typer.Argument(help="a safetensors file")]
 SafetensorsFile = Annotated[Path, typer.Option("--out", "-o", help="a safetensors file")]
@@ -234,3 +236,45 @@ def model_spec(problem: ProblemSettings) -> None:
 def main() -> None:
     """The console script."""
     app()
+
+
+@_command(task_app, "check")
+def task_check(
+    task: Annotated[str, typer.Argument(help="as for `join`: a file ending in .py, digits, ...")],
+    part: PartSettings,
+    config: Annotated[Path | None, typer.Option(help="the run.toml of the run that is meant")] = None,
+    method: Annotated[str | None, typer.Option(help="instead of that of the run; see `thinwire methods`")] = None,
+    data: Annotated[Path | None, typer.Option(help="npz file of a built-in task that is not bundled")] = None,
+) -> None:
+    """Try a task without a coordinator: what travels, what a round costs, and what will go wrong."""
+    with _told():
+        from pydantic import ValidationError
+
+        from thinwire.methods.values import TaskRefusedError
+        from thinwire.protocol.command_options import invalid
+        from thinwire.protocol.reasons import ProblemError
+
+        from .data import ClientInfo
+        from .join import learning_problem
+        from .learner import Learner
+        from .task_check import check_task, read_run
+
+        try:
+            run = read_run(config, method)
+        except ValidationError as error:
+            raise UsageError(invalid(error)) from None
+        problem = learning_problem(ProblemSettings(task=task, data=data))
+        learner = Learner(problem, ClientInfo("check", *part.part, part.seed, part.split))
+        try:
+            report = check_task(problem, learner, run)
+        except (TaskRefusedError, ProblemError) as error:
+            raise UsageError(f"{run.method} cannot train this task: {error}") from None
+    for note in problem.notes:
+        print(f"! {note}")
+    for word, said in report.lines:
+        print(f"{word:<18} {said}")
+    for warning in report.warnings:
+        print(f"! {warning}")
+    if report.warnings:
+        raise typer.Exit(int(Exit.FAILED))
+    print("nothing that was looked for will go wrong")

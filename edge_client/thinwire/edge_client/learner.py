@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,20 +14,29 @@ from torch.nn.parameter import is_lazy
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
 from thinwire.methods.arrays import Model, are_finite, is_buffer, own_name
+from thinwire.methods.inputs import Called, Inputs
 from thinwire.methods.payloads import decoded_answer, encode_answer
 from thinwire.methods.samples import Samples
-from thinwire.methods.tensors import laid_out, load_arrays, model_arrays, model_spec, model_tensors, rest_frozen
+from thinwire.methods.tensors import (
+    frozen_digests,
+    laid_out,
+    load_arrays,
+    model_arrays,
+    model_spec,
+    model_tensors,
+    rest_frozen,
+)
 from thinwire.methods.values import Answer
 
 from .data import ClientInfo
+from .examples import required, samples_of
+from .measures import Measures
 from .problems.problem_file import LearningProblem, ProblemFileError
-from .scores import Scores
+from .streams import StreamSamples
 
 _FAR: Final = 100.0
 """Times the loss of an untrained model: what no honest average comes to, not for examples unlike all others either."""
 _LOOKED_AT: Final = 64
-_EVALUATION_ELEMENTS: Final = 1 << 21
-"""Input elements in one batch of an evaluation: 8 MiB of float32, so that U-Nets evaluate on small devices."""
 
 
 class BrokenModelError(Exception):
@@ -58,12 +67,14 @@ class Learner:
         self.max_answer_bytes = max_answer_bytes
         self.seed = client.seed
         self.device = torch.device(device)
+        self.round = self.rounds = 1
         self.loss = problem.loss
-        self._scores = Scores(problem.loss)
-        self.encode = problem.encode
+        self._measures = Measures(problem)
+        self.encode, self.optimizer, self.fit = problem.encode, problem.optimizer, problem.fit
         torch.manual_seed(client.seed)
         self._problem, self._first_seed = problem, client.seed
         self.model = fresh_model(problem)
+        self.frozen = frozen_digests(self.model)
         self.model.to(self.device)
         for parameter in self.model.parameters():
             parameter.data = laid_out(parameter.data)
@@ -74,10 +85,10 @@ class Learner:
         except CodecError as error:
             raise ProblemFileError(error.detail) from None
         data = problem.data(client)
-        self.train: Samples = self._required(data.train)
-        self.evaluation = self._samples("evaluation", data.evaluation)
-        self.personal = self._samples("personal", data.personal)
-        self.proxy = self._samples("proxy", data.proxy)
+        self.train: Samples = required(samples_of(data, "train", self.device))
+        self.evaluation = samples_of(data, "evaluation", self.device)
+        self.personal = samples_of(data, "personal", self.device)
+        self.proxy = samples_of(data, "proxy", self.device)
         self._allowed = frozenset(allow)
         # Counters of normalisation layers, say: part of no answer, so no trace of earlier tasks may stay in them.
         travels = {id(tensor) for tensor in model_tensors(self.model).values()}
@@ -85,16 +96,33 @@ class Learner:
         self.uplink = Chain()
         self._reply, self._reference = Spec(), dict[str, Array]()
         self._watches, self._unsuspicious = False, 0.0
+        self._begun: dict[str, Array] = {}
+        self._seconds_left: Callable[[], float | None] = _unlimited
 
     @property
     def spec(self) -> Spec:
         return self._spec
 
     def prepare(
-        self, seed: int, *, reply: Spec | None = None, uplink: Chain | None = None, reference: Arrays | None = None
+        self,
+        seed: int,
+        *,
+        reply: Spec | None = None,
+        uplink: Chain | None = None,
+        reference: Arrays | None = None,
+        round_: int = 1,
+        rounds: int = 1,
+        seconds_left: Callable[[], float | None] | None = None,
     ) -> None:
-        """Begins a task: everything random follows from `seed`; `encoded` and `decoded` use the other three."""
+        """Begins a task of this round: everything random follows from `seed`; `encoded` and `decoded` use `reply`,
+        `uplink` and `reference`.
+        """
         self.seed, self._watches = seed, False
+        self.round, self.rounds = round_, rounds
+        self._seconds_left = seconds_left or _unlimited
+        for samples in (self.train, self.evaluation, self.personal, self.proxy):
+            if isinstance(samples, StreamSamples):
+                samples.round = round_
         self._reply, self.uplink = reply or Spec(), uplink or Chain()
         self._reference = dict(reference or {})
         torch.manual_seed(seed)
@@ -121,6 +149,16 @@ class Learner:
         item = self._spec.get(own_name(name))
         return item is not None and item.numpy_dtype == array.dtype and item.admits(array.shape)
 
+    def outputs(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
+        if isinstance(model, Called):
+            # It calls the task's own hook already.
+            found: torch.Tensor = model(inputs)
+            return found
+        return self._problem.outputs(model, inputs)
+
+    def seconds_left(self) -> float | None:
+        return self._seconds_left()
+
     def load(self, arrays: Arrays) -> None:
         load_arrays(self.model, arrays)
 
@@ -131,6 +169,12 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._first_seed)
             return model_arrays(fresh_model(self._problem))
+
+    def begin_again(self, names: Collection[str]) -> None:
+        if missing := [name for name in names if name not in self._begun]:
+            first = self.first_arrays()
+            self._begun |= {name: first[name] for name in missing}
+        self.load({name: self._begun[name] for name in names})
 
     def encoded(self, answer: Arrays) -> bytes:
         with self._told(answer):
@@ -162,24 +206,21 @@ class Learner:
         return permission in self._allowed
 
     def evaluate(self, model: nn.Module | None = None, samples: Samples | None = None) -> dict[str, float]:
-        """`loss` and `examples`; `accuracy` where the loss shows what is right; `dice`, mean of images, for maps."""
+        """`loss` and `examples`; the task's own scores, or `accuracy` where the loss shows what is right and `dice`,
+        mean of images, for maps; the task's own summary.
+        """
         model = self.model if model is None else model
         watched, self._watches = self._watches and samples is None, False
         samples = self.evaluation if samples is None else samples
-        if samples is None or samples.targets is None or not len(samples):
+        if samples is None or not len(samples) or not samples.has_targets:
             if watched:
-                self._check_loss(self.evaluate(model, self._few)["loss"], self._few)
+                few = self.train.few(_LOOKED_AT)
+                self._check_loss(self._measures.of(model, self.outputs, few)["loss"], few)
             return {}
-        found = self._measured(model, samples)
+        found = self._measures.of(model, self.outputs, samples)
         if watched:
             self._check_loss(found["loss"], samples)
         return found
-
-    @property
-    def _few(self) -> Samples:
-        """What a model is looked at with where nothing is held out."""
-        inputs, targets = self.train.inputs, self.train.targets
-        return Samples(inputs[:_LOOKED_AT], None if targets is None else targets[:_LOOKED_AT])
 
     def _check_loss(self, loss: float, samples: Samples) -> None:
         """Raises: `BrokenModelError`."""
@@ -188,7 +229,8 @@ class Learner:
             return
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._first_seed)
-            untrained = self._measured(fresh_model(self._problem).to(self.device), samples)["loss"]
+            untrained_model = fresh_model(self._problem).to(self.device)
+            untrained = self._measures.of(untrained_model, self.outputs, samples)["loss"]
         # Where an untrained model has no loss either, the examples or the loss are to blame.
         if math.isfinite(untrained) and (not math.isfinite(loss) or loss > _FAR * untrained > 0):
             raise BrokenModelError(
@@ -196,51 +238,9 @@ class Learner:
             )
         self._unsuspicious = _FAR * untrained if untrained > 0 else math.inf
 
-    def _measured(self, model: nn.Module, samples: Samples) -> dict[str, float]:
-        size = max(1, min(512, _EVALUATION_ELEMENTS // max(1, samples.inputs[0].numel())))
-        mode = model.training
-        model.eval()
-        sums: dict[str, float] = {}
-        weights: dict[str, float] = {}
-        with torch.no_grad():
-            for inputs, targets in samples.batches(size):
-                assert targets is not None  # noqa: S101
-                outputs = model(inputs)
-                loss = float(self.loss(outputs, targets)), float(len(inputs))
-                for name, (value, weight) in {"loss": loss, **self._scores.of(outputs, targets)}.items():
-                    sums[name] = sums.get(name, 0.0) + value * weight
-                    weights[name] = weights.get(name, 0.0) + weight
-        model.train(mode)
-        return {**{name: value / weights[name] for name, value in sums.items()}, "examples": float(len(samples))}
 
-    def _required(self, given: Any) -> Samples:
-        samples = self._samples("train", given)
-        if samples is None or not len(samples) or samples.targets is None:
-            raise ProblemFileError("data() returned no training examples with targets")
-        return samples
-
-    def _samples(self, which: str, given: Any) -> Samples | None:
-        if given is None:
-            return None
-        if not isinstance(given, tuple):
-            given = _stacked(given, which)
-        if not 1 <= len(given) <= 2 or not all(isinstance(part, torch.Tensor) for part in given):
-            raise ProblemFileError(f"data().{which} is a tuple (inputs, targets) of tensors, or a Dataset of pairs")
-        if len({len(part) for part in given}) != 1:
-            raise ProblemFileError(f"data().{which}: inputs and targets are not of one length")
-        return Samples(*(part.to(self.device) for part in given))
-
-
-def _stacked(dataset: Any, which: str) -> tuple[torch.Tensor, ...]:
-    """A Dataset's examples in memory: shuffling by index, the same on every device, needs them there."""
-    try:
-        if isinstance(dataset, torch.utils.data.TensorDataset):
-            return dataset.tensors
-        rows = [dataset[index] for index in range(len(dataset))]
-        pairs = [row if isinstance(row, tuple) else (row,) for row in rows]
-        return tuple(torch.stack([torch.as_tensor(item) for item in column]) for column in zip(*pairs, strict=True))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ProblemFileError(f"data().{which} cannot be stacked into tensors: {error}") from error
+def _unlimited() -> None:
+    return None
 
 
 def said_of_not_finite(samples: Samples, which: str) -> str:
@@ -264,7 +264,5 @@ def fresh_model(problem: LearningProblem) -> nn.Module:
             raise ProblemFileError(
                 f"model(): {name} has no shape yet; give its layer its sizes, or run one batch through the model there"
             )
-        if tensor.dtype == torch.bfloat16:
-            raise ProblemFileError(f"model(): {name} is bfloat16, which cannot travel; build the model in float32")
     rest_frozen(model)
     return model

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from thinwire.codecs import Arrays, Spec
 from thinwire.methods.arrays import own_name
-from thinwire.methods.progress import NO_MOVE, Measured, moves_nothing, stands_still
+from thinwire.methods.progress import DIVERGING, NO_MOVE, Measured, diverges, moves_nothing, stands_still
 from thinwire.protocol.messages import TaskMessage
 
 from .console import Say
@@ -37,6 +37,11 @@ class Progress:
         if dead:
             self._tell(f"{task.run} {NO_MOVE}", NO_MOVE)
         return dead
+
+    def trained(self, task: TaskMessage, metrics: Mapping[str, float]) -> None:
+        """What an answer says of the training behind it."""
+        words = diverges(metrics)
+        self._tell(f"{task.run} {DIVERGING}", words)
 
     def _tell(self, about: str, words: str) -> None:
         if words and not self._said.get(about):

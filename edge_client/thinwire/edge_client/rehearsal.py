@@ -12,7 +12,8 @@ from typing import Final
 import torch
 from torch import nn
 
-from thinwire.methods.samples import Samples
+from thinwire.methods.inputs import parts_of
+from thinwire.methods.samples import Samples, TensorSamples, held
 
 from .learner import Learner, said_of_not_finite
 from .problems.problem_file import ProblemFileError, own_traceback
@@ -31,7 +32,7 @@ def rehearse(learner: Learner, file: Path | None) -> None:
             _step(learner, _few(learner.train))
             for which in ("evaluation", "personal"):
                 samples = getattr(learner, which)
-                if samples is not None and samples.targets is not None and len(samples):
+                if samples is not None and len(samples) and samples.has_targets:
                     found = learner.evaluate(samples=_few(samples))
                     if found["loss"] != found["loss"] and (words := said_of_not_finite(samples, which)):
                         raise ProblemFileError(words)
@@ -42,11 +43,10 @@ def rehearse(learner: Learner, file: Path | None) -> None:
             raise ProblemFileError(f"one step of training fails: {own_traceback(error, file)}{hints}") from error
 
 
-def _step(learner: Learner, samples: Samples) -> None:
+def _step(learner: Learner, samples: TensorSamples) -> None:
     learner.model.train()
-    targets = samples.targets
-    assert targets is not None  # noqa: S101  # data() was checked for them
-    value = learner.loss(learner.model(samples.inputs), targets)
+    inputs, targets = samples.batch.pair
+    value = learner.loss(learner.outputs(learner.model, inputs), targets)
     if not isinstance(value, torch.Tensor):
         raise ProblemFileError(f"the loss is a {type(value).__name__}; it is a tensor of one number")
     if value.numel() != 1:
@@ -67,23 +67,28 @@ def _step(learner: Learner, samples: Samples) -> None:
         )
 
 
-def _few(samples: Samples) -> Samples:
-    """The first examples, and the first of those that are not all finite: a model may have a way with them."""
+def _few(samples: Samples) -> TensorSamples:
+    """The first examples, and, of examples in memory, the first of those that are not all finite: a model may have a
+    way with them.
+    """
+    if not isinstance(samples, TensorSamples):
+        return samples.few(_EXAMPLES)
     bad = samples.not_finite()[:_BAD_EXAMPLES]
-    chosen = torch.cat([torch.arange(min(_EXAMPLES, len(samples)), device=bad.device), bad[bad >= _EXAMPLES]])
-    return Samples(samples.inputs[chosen], None if samples.targets is None else samples.targets[chosen])
+    chosen = torch.cat([torch.arange(min(_EXAMPLES, len(samples))), bad[bad >= _EXAMPLES]])
+    return held(samples.take(chosen), samples.device)
 
 
 def _hints(learner: Learner) -> Iterator[str]:
     """What often is the cause when a step fails."""
     floats = [parameter.dtype for parameter in learner.model.parameters() if parameter.is_floating_point()]
-    inputs, targets = learner.train.inputs, learner.train.targets
-    if floats and inputs.is_floating_point() and inputs.dtype != floats[0]:
-        yield (
-            f"data().train: the inputs are {_name(inputs.dtype)} and the model's parameters {_name(floats[0])}; "
-            f"give inputs.to({floats[0]})"
-        )
-    if targets is not None and not targets.is_floating_point() and targets.dtype not in (torch.int64, torch.bool):
+    inputs, targets = learner.train.few(1).batch.pair
+    for name, part in parts_of(inputs).items():
+        if floats and part.is_floating_point() and part.dtype != floats[0]:
+            yield (
+                f"data().train: the {name} are {_name(part.dtype)} and the model's parameters {_name(floats[0])}; "
+                f"give {name}.to({floats[0]})"
+            )
+    if not targets.is_floating_point() and targets.dtype not in (torch.int64, torch.bool):
         yield f"data().train: the targets are {_name(targets.dtype)}; losses of classes take int64: targets.long()"
 
 

@@ -129,13 +129,23 @@ class PlaceSettings(Settings):
         return self.data_dir or _of_user("XDG_DATA_HOME", ".local/share") / "thinwire-client" / (self.name or "client")
 
 
-class JoinSettings(PlaceSettings, ProblemSettings):
-    """The options of `join`."""
+class PartSettings(Settings):
+    """Which of the data are this client's."""
 
-    invite_file: Path | None = Field(None, description="file with the invite; or set THINWIRE_INVITE. Needed once")
     split: Split = Field("iid", description="iid, dirichlet:ALPHA, classes:K or natural")
     share: Share = Field("0/1", description="which part of how many is this client's: 3/8, counted from 0")
     seed: int = Field(0, ge=0, description="of split and fresh model; the same on all clients")
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which share of how many is this client's."""
+        return _parts(self.share)
+
+
+class JoinSettings(PlaceSettings, PartSettings, ProblemSettings):
+    """The options of `join`."""
+
+    invite_file: Path | None = Field(None, description="file with the invite; or set THINWIRE_INVITE. Needed once")
     limit: Sizes = Field("", description="use only so many examples: TRAIN or TRAIN/TEST")
     threads: int = Field(
         1, ge=1, description="of torch. Others wait for it on a busy machine; their number changes the last bits"
@@ -162,11 +172,6 @@ class JoinSettings(PlaceSettings, ProblemSettings):
     quiet_hours: Hours = Field(None, description="no transfer begins in them: 22:00-06:30, local time")
     stats: Path | None = Field(None, description="write byte counts here at exit, as JSON")
     quiet: Annotated[bool, Written(short="-q")] = Field(False, description="say nothing but errors")
-
-    @property
-    def part(self) -> tuple[int, int]:
-        """Which share of how many is this client's."""
-        return _parts(self.share)
 
     @property
     def sizes(self) -> tuple[int | None, int | None]:

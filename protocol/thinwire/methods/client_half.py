@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from typing import Any, Generic
+from typing import Any, Generic, Literal
 
 from thinwire.codecs import Arrays
 
 from .learner import Learner
 from .registry import find_method
 from .settings import SettingsT
-from .values import Answer, Outcome, Task
+from .values import Answer, Outcome, Task, TaskRefusedError
+
+Need = Literal["our loop", "our optimizer", "rows"]
+"""What a method may need of a task beside its model, data and loss: that we train, and no `fit` of its own; with our
+optimisers, and no `optimizer` of its own; examples that are found by their numbers.
+"""
 
 
 class ClientHalf(ABC, Generic[SettingsT]):
@@ -20,12 +25,16 @@ class ClientHalf(ABC, Generic[SettingsT]):
     def __init__(self, settings: SettingsT) -> None:
         self.settings = settings
 
+    def needs(self) -> frozenset[Need]:
+        """What these settings need of a task; checked before anything of a task is fetched."""
+        return frozenset()
+
     @abstractmethod
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         """The answer to one task, and both memories. `memory`: what the last verdict promoted, {} at first.
 
         A task of kind `evaluate` is answered with metrics only: see `evaluate`. Raises: `TaskRefusedError` where this
-        client lacks what the task needs: a consent, say.
+        client lacks what the task needs: a consent, say; `TaskPassedError` where it lacks it for this task alone.
         """
 
     def check(self, task: Task, learner: Learner) -> None:
@@ -39,6 +48,20 @@ class ClientHalf(ABC, Generic[SettingsT]):
         """The outcome of an `evaluate` task for a method whose global model is the user's model."""
         learner.load(task.arrays)
         return Outcome(Answer({}, len(learner.train), learner.evaluate()), memory, memory)
+
+
+def check_needs(half: ClientHalf[Any], learner: Learner, method: str) -> None:
+    """Raises: `TaskRefusedError` where the learner's task lacks what the method needs, and says what."""
+    needs = half.needs()
+    if "our loop" in needs and learner.fit is not None:
+        lacks = "trains by a loop of its own, and this task brings fit(); fedavg, feddlr and progfed run with it"
+    elif "our optimizer" in needs and learner.optimizer is not None:
+        lacks = "needs an optimiser of the run, with these settings, and this task brings optimizer(); leave it out"
+    elif "rows" in needs and not learner.train.numbered:
+        lacks = "looks examples up by their numbers, and a Stream has none: give data().train as tensors or a Dataset"
+    else:
+        return
+    raise TaskRefusedError("run-invalid", f"{method} {lacks}")
 
 
 def client_half(method_id: str) -> type[ClientHalf[Any]]:

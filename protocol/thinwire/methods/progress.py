@@ -14,11 +14,18 @@ from .arrays import is_buffer
 
 UNMOVED: Final = "unmoved"
 """The metric of an answer whose training has moved no weight: 1, or not there."""
+UNCHECKED: Final = "unchecked"
+"""The metric of a first answer whose client could not compare what does not travel of its model: 1, or not there."""
 NO_MOVE: Final = (
     "training moves no weight of the model: its units have died, or the rate of training (lr) is far too small. Begin "
     "again with a lower rate, or with a higher one where it is tiny"
 )
 """What to say where `moves_nothing`."""
+DIVERGING: Final = "diverging"
+"""The metric of an answer whose loss only rose while it was trained: how many times its start it was at least, or
+`NO_NUMBER`; or not there.
+"""
+NO_NUMBER: Final = 1e6
 _ROUNDS: Final = 2
 """Before so many nothing can be said."""
 _LESS: Final = 0.98
@@ -55,6 +62,15 @@ def stands_still(measured: Sequence[Measured]) -> str:
     if best.loss < least or (best.score or 0.0) > (first.score or 0.0) + _MORE:
         return f"{said}; after round {best.round} it was {_words(best)}. Lower the rate of training (lr)"
     return f"{said}, at first {_words(first)}. Try other rates of training (lr), the lower ones first"
+
+
+def diverges(metrics: Mapping[str, float]) -> str:
+    """What to say of answers with these metrics; "" where none diverges."""
+    rise = metrics.get(DIVERGING)
+    if rise is None:
+        return ""
+    how = "the loss is no number" if rise >= NO_NUMBER else f"the loss is {rise:.3g} times what it was at the start"
+    return f"training diverges: {how}. Lower the rate of training (lr), let it rise (warmup-steps), or set clip-norm"
 
 
 def _words(one: Measured) -> str:

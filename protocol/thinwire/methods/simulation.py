@@ -15,7 +15,7 @@ from thinwire.protocol.identity import broadcast_seed, client_seed, cohort_order
 from thinwire.protocol.settings import RunSettings
 
 from .chains import Chains
-from .client_half import ClientHalf
+from .client_half import ClientHalf, check_needs
 from .definition import define
 from .learner import Learner
 from .payloads import PRIVATE, Part, decode_answer, merge_parts, publish, receive, since
@@ -26,7 +26,14 @@ class PreparedLearner(Learner, Protocol):
     """A learner that is told of each task before the client half sees it; `thinwire.edge_client.learner` has one."""
 
     def prepare(
-        self, seed: int, *, reply: Spec | None = None, uplink: Chain | None = None, reference: Arrays | None = None
+        self,
+        seed: int,
+        *,
+        reply: Spec | None = None,
+        uplink: Chain | None = None,
+        reference: Arrays | None = None,
+        round_: int = 1,
+        rounds: int = 1,
     ) -> None: ...
 
 
@@ -197,9 +204,17 @@ class _Simulation:
         client = self.participants[name]
         seed = client_seed(self.run.seed, task.round, task.step, name)
         reference = merge_parts(parts)
-        client.learner.prepare(seed, reply=task.reply, uplink=chains.up, reference=reference)
+        client.learner.prepare(
+            seed,
+            reply=task.reply,
+            uplink=chains.up,
+            reference=reference,
+            round_=task.round,
+            rounds=self.run.rounds,
+        )
         seen = Task(task.round, task.step, task.kind, parts, task.reply, options=task.options)
         if not self.exchanges:
+            check_needs(client.half, client.learner, self.run.method)
             client.half.check(seen, client.learner)
         outcome = client.half.perform(seen, client.memory, client.learner)
         answer = outcome.answer

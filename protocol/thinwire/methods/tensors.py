@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import MethodType
 from typing import Final
 
@@ -12,11 +13,12 @@ from torch.nn.utils.parametrizations import _SpectralNorm as SpectralNorm
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm as SpectralNormHook
 
-from thinwire.codecs import Arrays, CodecError, Spec
+from thinwire.codecs import Array, Arrays, CodecError, Spec
 
 from .arrays import Model, own_name
 
 _TRAIN: Final = "train"
+_COUNTER: Final = "num_batches_tracked"
 _POWER_STEPS: Final = 30
 
 
@@ -50,22 +52,59 @@ def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
+_NARROW: Final = (torch.bfloat16, torch.float16)
+
+
+def as_array(tensor: torch.Tensor) -> Array:
+    """A copy as it travels: floats of 16 bits are widened, so that means and small updates are not rounded away."""
+    wide = tensor.detach().float() if tensor.dtype in _NARROW else tensor.detach()
+    array: Array = wide.cpu().numpy().copy()
+    return array
+
+
+def rounded(array: Array, tensor: torch.Tensor) -> Array:
+    """The array as this tensor holds it once it is loaded."""
+    if tensor.dtype not in _NARROW:
+        return array
+    held: Array = torch.from_numpy(np.array(array)).to(tensor.dtype).float().numpy()
+    return held
+
+
 def model_arrays(model: nn.Module) -> Model:
     """Copies of `model_tensors` as numpy arrays, buffers marked."""
     tensors = model_tensors(model)
     parameters = {id(parameter) for parameter in model.parameters()}
     return Model(
-        {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()},
+        {name: as_array(tensor) for name, tensor in tensors.items()},
         [name for name, tensor in tensors.items() if id(tensor) not in parameters],
     )
 
 
 def model_spec(model: nn.Module) -> Spec:
-    """The spec of `model_arrays`. Raises: `bad-spec` (a dtype that cannot travel, bfloat16 for one)."""
+    """The spec of `model_arrays`. Raises: `bad-spec` (a dtype that cannot travel)."""
     try:
         return Spec.of(model_arrays(model))
     except TypeError as error:
         raise CodecError("bad-spec", f"the model holds a dtype that cannot travel: {error}") from None
+
+
+def frozen_digests(model: nn.Module) -> dict[str, bytes]:
+    """Of what stays where it is: frozen parameters and the buffers that `model_tensors` leaves out and a `state_dict`
+    holds, but for counters of batches.
+    """
+    travelling = {id(tensor) for tensor in model_tensors(model).values()}
+    found: dict[str, bytes] = {}
+    seen = set[int]()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, torch.Tensor) or id(tensor) in travelling | seen or name.endswith(_COUNTER):
+            continue
+        seen.add(id(tensor))
+        values = tensor.detach().cpu().contiguous()
+        digest = hashlib.sha256(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        if values.numel():
+            digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+        found[name] = digest.digest()
+    return found
 
 
 def load_arrays(model: nn.Module, arrays: Arrays) -> None:

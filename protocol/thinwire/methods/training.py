@@ -1,106 +1,160 @@
-"""Local training: an optimiser, a loop of epochs, what may be added to the loss, and the change that comes of it."""
+"""Local training: a loop of epochs, what may be added to the loss, and the change that comes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
 
 import torch
 from torch import nn
-from torch.optim.sgd import sgd
 
 from thinwire.codecs import Array, Arrays
 
-from .arrays import difference, is_buffer, own_name
+from .arrays import difference, headed, is_buffer, own_name, under
 from .learner import Learner
-from .samples import Samples
+from .local_optimizers import Optimizer
+from .progress import DIVERGING, NO_NUMBER
 from .settings import LocalTraining
+from .tensors import model_tensors, rounded
 from .values import Task
+from .work import Penalty, Work
 
-Penalty = Callable[[nn.Module], torch.Tensor]
-
-
-class Optimizer(Protocol):
-    """What a loop of training needs of one; those of `torch.optim` are such."""
-
-    def zero_grad(self) -> None: ...
-
-    def step(self) -> Any: ...
-
-
-class Descent:
-    """SGD with momentum and weight decay: `torch.optim.SGD` to the bit, by its functional form.
-
-    Making an object of torch's own loads a compiler, which costs every client a second and 76 MB.
-    """
-
-    def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
-        self._parameters = parameters
-        self._lr, self._momentum, self._weight_decay = lr, momentum, weight_decay
-        self._buffers: list[torch.Tensor | None] = [None] * len(parameters)
-
-    def zero_grad(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Parameters without a gradient stay as they are."""
-        used = [index for index, parameter in enumerate(self._parameters) if parameter.grad is not None]
-        trained: list[torch.Tensor] = [self._parameters[index] for index in used]
-        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
-        buffers = [self._buffers[index] for index in used]
-        sgd(
-            trained, gradients, buffers, lr=self._lr, momentum=self._momentum, weight_decay=self._weight_decay,
-            dampening=0.0, nesterov=False, maximize=False,
-        )  # fmt: skip
-        for index, buffer in zip(used, buffers, strict=True):
-            self._buffers[index] = buffer
+OPTIMIZER: Final = "optimizer"
+"""Heads what a client's memory keeps of its optimiser."""
+_FIRST_SCALE: Final = 2.0**16
+_GROWS_AFTER: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Sgd:
-    """Settings of a local optimiser: SGD with momentum and weight decay, its state fresh each time."""
-
-    lr: float
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-
-    def build(self, model: nn.Module) -> Descent:
-        return Descent([p for p in model.parameters() if p.requires_grad], self.lr, self.momentum, self.weight_decay)
-
-
-def train_epochs(
-    model: nn.Module,
-    samples: Samples,
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    optimizer: Optimizer,
-    *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    penalty: Penalty | None = None,
-) -> float:
-    """Trains in place; returns the mean loss per example (penalty included) of the last epoch.
-
-    `penalty(model)` is added to the loss of every batch. Shuffling depends on `seed` alone; so does dropout.
+class Trained:
+    """What came of a task's training beside the model. `loss`: the mean of the last epoch, penalty included;
+    `metrics`: what the loop reported, and whether it diverged; `memory`: `optimizer/...` where the run keeps it.
     """
-    torch.manual_seed(seed)
-    model.train()
-    summed = torch.zeros((), device=samples.inputs.device)
-    for epoch in range(epochs):
+
+    loss: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    memory: Arrays = field(default_factory=dict)
+
+
+def train_locally(
+    learner: Learner,
+    settings: LocalTraining,
+    task: Task,
+    *,
+    penalty: Penalty | None = None,
+    model: nn.Module | None = None,
+    memory: Arrays | None = None,
+    measured: Mapping[str, float] | None = None,
+) -> Trained:
+    """Trains the learner's model, or the one given, as the settings say, in place, by the task's own `fit` where it has
+    one. `memory`: the client's; `measured`: what was measured of the model before.
+    """
+    lr = float(task.options.get("lr", settings.lr))
+    keeps = settings.local_state == "keep"
+    state = under(OPTIMIZER, memory or {}) if keeps else {}
+    work = Work(learner, settings, lr, model=model, penalty=penalty, state=state)
+    torch.manual_seed(learner.seed)
+    work.model.train()
+    loss = train(work) if learner.fit is None else learner.fit(work.model, work)
+    rise = work.course.rise(measured or {})
+    if not math.isfinite(loss):
+        rise = NO_NUMBER
+    metrics = work.figures if rise is None else {**work.figures, DIVERGING: rise}
+    return Trained(loss, metrics, headed(OPTIMIZER, work.state()) if keeps else {})
+
+
+def train(work: Work) -> float:
+    """Our loop; returns the mean loss per example (penalty included) of the last epoch, which `steps` may end early.
+
+    Shuffling depends on the work's seed alone; so does dropout.
+    """
+    optimizer = work.optimizer()
+    stepper = _Stepper(work, optimizer)
+    summed, seen = torch.zeros((), device=work.device), 0
+    for epoch in range(work.epochs) if work.steps is None else count():
+        before = stepper.taken
         summed.zero_()
-        for inputs, targets in samples.batches(batch_size, seed + epoch):
-            assert targets is not None  # noqa: S101
-            optimizer.zero_grad()
-            value = loss(model(inputs), targets)
-            if penalty is not None:
-                value = value + penalty(model)
-            value.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            summed += value.detach() * len(inputs)
-    return float(summed) / max(len(samples), 1)
+        seen = 0
+        for inputs, targets in work.batches(epoch):
+            stepper.begin()
+            with work.autocast():
+                value = work.loss(work.learner.outputs(work.model, inputs), targets)
+            if work.added is not None:
+                value = value + work.added(work.model)
+            stepper.add(value, len(targets))
+            work.course.add(value.detach(), len(targets))
+            summed += value.detach() * len(targets)
+            seen += len(targets)
+            if work.steps is not None and stepper.taken >= work.steps:
+                break
+        stepper.end()
+        if work.steps is not None and (stepper.taken >= work.steps or not seen or stepper.taken == before):
+            break
+    return float(summed) / max(seen, 1)
+
+
+class _Stepper:
+    """Steps of an optimiser: of one batch, or of several together; with a scale for gradients in 16 bits."""
+
+    def __init__(self, work: Work, optimizer: Optimizer) -> None:
+        self._work, self._optimizer = work, optimizer
+        self._together = work.settings.accumulate
+        self._scale = _FIRST_SCALE if work.precision == "fp16" else 1.0
+        self._good = 0
+        self._batches, self._examples = 0, 0
+        self.taken = 0
+
+    def begin(self) -> None:
+        """Before the loss of a batch."""
+        if not self._batches:
+            self._optimizer.zero_grad()
+
+    def add(self, value: torch.Tensor, examples: int) -> None:
+        """The gradient of this mean over so many examples; a step where it is the last of those that go together."""
+        if self._together > 1:
+            value = value * examples
+        if self._scale != 1:
+            value = value * self._scale
+        value.backward()  # type: ignore[no-untyped-call]
+        self._batches += 1
+        self._examples += examples
+        if self._batches == self._together:
+            self._step()
+
+    def end(self) -> None:
+        """A pass is over: what is left of it makes a step of its own."""
+        if self._batches:
+            self._step()
+
+    def _step(self) -> None:
+        factor = (self._examples if self._together > 1 else 1) * self._scale
+        self._batches = self._examples = 0
+        if factor != 1:
+            with torch.no_grad():
+                for parameter in self._work.model.parameters():
+                    if parameter.grad is not None:
+                        parameter.grad /= factor
+        self._work.rate(self._optimizer, self.taken)
+        self.taken += 1
+        if self._work.precision == "fp16" and not self._fits():
+            return
+        self._work.clip(self._work.model)
+        self._optimizer.step()
+
+    def _fits(self) -> bool:
+        """Whether the gradients are numbers; the scale follows, as that of `torch.amp.GradScaler`."""
+        gradients = [one.grad for one in self._work.model.parameters() if one.grad is not None]
+        if all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
+            self._good += 1
+            if self._good == _GROWS_AFTER:
+                self._scale, self._good = self._scale * 2, 0
+            return True
+        self._scale, self._good = max(1.0, self._scale / 2), 0
+        return False
 
 
 def proximal(model: nn.Module, mu: float) -> Penalty | None:
@@ -115,26 +169,29 @@ def proximal(model: nn.Module, mu: float) -> Penalty | None:
     return penalty
 
 
-def train_locally(learner: Learner, settings: LocalTraining, task: Task, penalty: Penalty | None = None) -> float:
-    """Trains the learner's model as the settings say, in place; the mean loss of the last epoch."""
-    lr = float(task.options.get("lr", settings.lr))
-    optimiser = Sgd(lr, settings.momentum, settings.weight_decay).build(learner.model)
-    return train_epochs(
-        learner.model,
-        learner.train,
-        learner.loss,
-        optimiser,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=learner.seed,
-        penalty=penalty,
-    )
+@contextmanager
+def only_trained(chosen: list[torch.Tensor], tensors: list[torch.Tensor]) -> Iterator[None]:
+    """Freezes all other tensors: no gradient is computed for them."""
+    trained = {id(tensor) for tensor in chosen}
+    frozen = [tensor for tensor in tensors if tensor.requires_grad and id(tensor) not in trained]
+    for tensor in frozen:
+        tensor.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for tensor in frozen:
+            tensor.requires_grad_(True)
 
 
 def change(learner: Learner, received: Arrays) -> dict[str, Array]:
     """The model's arrays minus those received, in their own dtypes, by the names they came under."""
-    arrays, own = learner.arrays(), {own_name(name): name for name in received}
-    return {
-        own[name]: difference(array, received[own[name]]) if is_buffer(own[name]) else array - received[own[name]]
-        for name, array in arrays.items()
-    }
+    tensors, arrays = model_tensors(learner.model), learner.arrays()
+    found: dict[str, Array] = {}
+    for name, before in received.items():
+        own = own_name(name)
+        if is_buffer(name):
+            found[name] = difference(arrays[own], before)
+        else:
+            # Against what was loaded: of 16 bits, that is not all that was received.
+            found[name] = arrays[own] - rounded(before, tensors[own])
+    return found

@@ -7,23 +7,25 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
-from starlette.responses import StreamingResponse
 
 from thinwire.coordinator.runs.rows import RunCommand as Command
+from thinwire.coordinator.serve.attendance import LATEST, MOST_EXCHANGES, Attendances
 from thinwire.coordinator.serve.commands import Commands
-from thinwire.coordinator.serve.events import Events
 from thinwire.coordinator.serve.models import FinalModel, Models, Take
 from thinwire.coordinator.serve.reads import Reads, Sums
 from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.auditing import tell_detail
 from thinwire.coordinator.wire.documentation import BYTES, describe, header
 from thinwire.coordinator.wire.downloads import Downloads
 from thinwire.coordinator.wire.files import serve_copy, serve_file
-from thinwire.coordinator.wire.identity import ask_again, require_client, require_operator, require_reader
+from thinwire.coordinator.wire.identity import require_client, require_operator, require_reader
 from thinwire.coordinator.wire.listing import respond_with, respond_with_csv, wants_csv
 from thinwire.coordinator.wire.negotiation import read_message, respond, take_body
 from thinwire.protocol.messages import (
+    AttendanceList,
     Ledger,
     LedgerRow,
+    RunChange,
     RunCommand,
     RunList,
     RunMetrics,
@@ -35,7 +37,6 @@ from thinwire.protocol.reasons import ProblemError
 
 from .parts import RunKey, of
 
-EVENTS = "text/event-stream"
 router = APIRouter(tags=["runs"])
 
 
@@ -137,20 +138,37 @@ async def stop(request: Request, run: RunKey) -> Response:
     return await _command(request, run, "stop", "stop-drop")
 
 
-@router.get("/v1/runs/{run}/events", **describe("Server-sent events", gives=EVENTS, problems=("run-not-found",)))
-async def events(request: Request, run: RunKey) -> Response:
-    told = of(request, Events)
-    row = await _reads(request).find(run)
-    seen = request.headers.get("last-event-id", "")
-    last = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) <= 18 else None
+@router.post(
+    "/v1/runs/{run}/settings",
+    **describe(
+        "Give a paused run more rounds, another quorum, deadline or budget, in force when it is resumed",
+        takes=RunChange,
+        gives=RunView,
+        problems=("not-allowed", "run-not-found", "run-state", "run-invalid", "storage-failed"),
+    ),
+)
+async def change(request: Request, run: RunKey) -> Response:
+    commands, reads = of(request, Commands), of(request, Reads)
+    require_operator(request)
+    wanted = await read_message(request, RunChange)
+    row = await commands.change(run, wanted)
+    tell_detail(request, ", ".join(f"{name} {value}" for name, value in wanted.model_dump(exclude_none=True).items()))
+    return respond(request, await reads.view(row))
 
-    def check() -> None:
-        ask_again(request)
-        require_reader(request)
 
-    # nginx would keep events back until it has a block of them.
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(told.of(row.id, last, check), headers=headers, media_type=EVENTS)
+@router.get(
+    "/v1/runs/{run}/attendance",
+    **describe("Who was in each of the latest exchanges, by name", gives=AttendanceList, problems=("run-not-found",)),
+)
+async def attendance(
+    request: Request,
+    run: RunKey,
+    before: Annotated[int | None, Query(ge=0, description="only exchanges before this one")] = None,
+    latest: Annotated[int, Query(ge=1, le=MOST_EXCHANGES, description="so many of them")] = LATEST,
+) -> Response:
+    attendances = of(request, Attendances)
+    require_reader(request)
+    return respond(request, await attendances.of(run, before, latest))
 
 
 @router.get(

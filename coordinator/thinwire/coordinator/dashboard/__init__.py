@@ -1,1 +1,1 @@
-"""The pages, which ask for what they show."""
+"""The pages: rendered here, live by events; each is JSON, too, at its own address."""

@@ -12,12 +12,13 @@ from .tables import events
 
 EventKind = Literal["run", "answer", "exchange"]
 _ADD = insert(events)
-_AFTER = (
-    select(events.c.id, events.c.kind, events.c.exchange, events.c.answers, events.c.at)
-    .where(events.c.run == bindparam("of_run"), events.c.id > bindparam("last"))
+_AFTER_ANY = (
+    select(events.c.id, events.c.run, events.c.kind, events.c.exchange, events.c.answers, events.c.at)
+    .where(events.c.id > bindparam("last"))
     .order_by(events.c.id)
     .limit(bindparam("most"))
 )
+_AFTER = _AFTER_ANY.where(events.c.run == bindparam("of_run"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Event:
     """
 
     id: int
+    run: str
     kind: EventKind
     exchange: int | None
     answers: int | None
@@ -44,9 +46,18 @@ class Events:
         wanted = {"of_run": run, "last": last, "most": limit}
         return await self._database.look(lambda connection: [Event(*row) for row in connection.execute(_AFTER, wanted)])
 
-    async def last_id(self, run: str) -> int:
-        """Of the run's newest event, 0 where there is none. Raises: `storage-failed`."""
-        query = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.run == run)
+    async def after_any(self, last: int, limit: int) -> list[Event]:
+        """The same, of all runs: no id is left out. Raises: `storage-failed`."""
+        wanted = {"last": last, "most": limit}
+        return await self._database.look(
+            lambda connection: [Event(*row) for row in connection.execute(_AFTER_ANY, wanted)]
+        )
+
+    async def last_id(self, run: str | None = None) -> int:
+        """Of the newest event of the run, or of all runs; 0 where there is none. Raises: `storage-failed`."""
+        query = select(func.coalesce(func.max(events.c.id), 0))
+        if run is not None:
+            query = query.where(events.c.run == run)
         return await self._database.read(lambda connection: connection.execute(query).scalar_one())
 
     async def sweep(self, before: float) -> None:

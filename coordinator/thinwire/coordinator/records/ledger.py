@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Container, Iterator
 from functools import cache, partial
@@ -19,6 +20,7 @@ from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LedgerKind, LedgerRow, LinkRow
 from thinwire.protocol.reasons import ProblemError
 
+from .bills import add_to_day
 from .database import Database, upsert_in
 from .ledger_rows import (
     COUNTS,
@@ -40,14 +42,15 @@ _PLACES: Final = {"run": 0, "client": 1, "exchange": 2, "kind": 3}
 
 
 class Ledger:
-    """The books of the transport, and what they say. One event loop uses it.
+    """The books of the transport, and what they say. One event loop uses it. `clock`: Unix seconds.
 
     What cannot be stored stays in memory and counts: a full disk keeps nobody from reading. Every question raises
     `storage-failed`.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database = database
+        self._clock = clock
         self._fresh: dict[Key, Bytes] = {}
         self._fresh_links: dict[str, tuple[int, int]] = {}
         self._open: dict[int, tuple[Account, Callable[[], int]]] = {}
@@ -97,8 +100,9 @@ class Ledger:
         told, self._fresh_links = self._fresh_links, {}
         if not fresh and not told:
             return
+        now = self._clock()
         try:
-            await self._database.transaction(lambda connection: _add(connection, fresh, told))
+            await self._database.transaction(lambda connection: _add(connection, fresh, told, now))
         except BaseException:
             for key, value in fresh.items():
                 self.record(key, value)
@@ -217,9 +221,10 @@ class Ledger:
         return await self._database.read(work)
 
 
-def _add(connection: Connection, fresh: dict[Key, Bytes], told: dict[str, tuple[int, int]]) -> None:
+def _add(connection: Connection, fresh: dict[Key, Bytes], told: dict[str, tuple[int, int]], now: float) -> None:
     if fresh:
         connection.execute(_adding(connection.dialect.name), [_values(key, value) for key, value in fresh.items()])
+        add_to_day(connection, fresh.items(), now)
     if told:
         rows = [{"client": name, "sent_bytes": sent, "received_bytes": got} for name, (sent, got) in told.items()]
         connection.execute(_keeping(connection.dialect.name), rows)

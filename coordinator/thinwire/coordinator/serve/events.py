@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from typing import Final
 
 from thinwire.coordinator.records.events import Event
@@ -13,6 +15,8 @@ from thinwire.protocol.reasons import ProblemError
 from .reads import Reads
 
 HEARTBEAT_S: Final = 15.0
+LOOK_S: Final = 1.0
+"""Between two looks for events of all runs."""
 MOST_AT_ONCE: Final = 500
 HEARTBEAT: Final = b":\n\n"
 
@@ -61,6 +65,38 @@ class Events:
                     return
                 if not hints:
                     yield HEARTBEAT
+
+    async def of_all(self, last: int | None, may_read: Callable[[], None]) -> AsyncIterator[bytes]:
+        """What happens to any run, each event once and no id left out, until the process ends. `last`, `may_read`: as
+        of `of`; without `last` it begins with what happens next. Raises: `storage-failed`.
+        """
+        with self._signals.subscribe("access", "stop") as heard:
+            if last is None:
+                last = await self._rows.last_id()
+            yield f"id: {last}\n\n".encode()
+            quiet_s = 0.0
+            while True:
+                events = await self._rows.after_any(last, MOST_AT_ONCE)
+                for event in events:
+                    last = event.id
+                    yield _event(event.kind, json.dumps(asdict(event)), last)
+                if len(events) == MOST_AT_ONCE:
+                    continue
+                hints = await heard.wait(LOOK_S)
+                try:
+                    may_read()
+                except ProblemError:
+                    return
+                if ("stop", "") in hints:
+                    return
+                quiet_s = 0.0 if events else quiet_s + LOOK_S
+                if quiet_s >= HEARTBEAT_S:
+                    quiet_s = 0.0
+                    yield HEARTBEAT
+
+    async def last_id(self) -> int:
+        """Of the newest event of any run. Raises: `storage-failed`."""
+        return await self._rows.last_id()
 
     async def _data(self, run: str, event: Event) -> str | None:
         """What is told of it; None: nothing beside the run itself."""

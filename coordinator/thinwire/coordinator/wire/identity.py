@@ -5,12 +5,12 @@ SHA-256.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from thinwire.protocol.fields import Role
@@ -20,6 +20,8 @@ ASKER: Final = "thinwire.asker"
 """The key of the request's `Asker` in the ASGI scope."""
 LOCAL: Final = "thinwire.local"
 """The key of whether a program at this machine asks for itself, with nobody in between, in the ASGI scope."""
+COOKIE: Final = "thinwire"
+"""The name of the cookie that stands for a token."""
 TAKE_TASKS: Final = frozenset[Role]({"client", "evaluator"})
 _READS: Final = frozenset[Role]({"reader", "operator"})
 _CHANGES: Final = frozenset[Role]({"operator"})
@@ -54,6 +56,11 @@ class Asker:
         """Whether the token is one."""
         return self.owner or self.caller is not None
 
+    @property
+    def operates(self) -> bool:
+        """Whether the token is an operator's."""
+        return self.owner or (self.caller is not None and self.caller.role in _CHANGES)
+
     def client(self) -> Caller:
         """Raises: `token-missing`, `token-invalid`."""
         if self.caller is None:
@@ -61,10 +68,15 @@ class Asker:
         return self.caller
 
 
+async def _nobody(_presented: bytes) -> None:
+    """No other process lets clients in."""
+
+
 class Identity:
-    """The ASGI middleware. `find`: the client whose token has this hash; `is_owner`: whether it is the hash of the
-    data folder's token; `used`: is told whose token has been good for something; `public_read`: reading needs no token,
-    from wherever.
+    """The ASGI middleware. `find`: the client whose token has this hash; `find_elsewhere`: asked where there is none;
+    `is_owner`: whether it is the hash of the data folder's token; `used`: is told whose token has been good for
+    something; `token_of`: the hash of the token that the cookie with this hash stands for; `public_read`: reading needs
+    no token, from wherever.
     """
 
     def __init__(
@@ -75,17 +87,29 @@ class Identity:
         used: Callable[[Caller], None],
         *,
         public_read: bool,
+        find_elsewhere: Callable[[bytes], Awaitable[Caller | None]] = _nobody,
+        token_of: Callable[[bytes], Awaitable[bytes | None]] | None = None,
     ) -> None:
         self._app = app
         self._find = find
+        self._find_elsewhere = find_elsewhere
         self._is_owner = is_owner
         self.used = used
         self.public_read = public_read
+        self._token_of = token_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope[_IDENTITY] = self
-            scope[ASKER] = self.look_up(_presented(Headers(scope=scope)))
+            headers = Headers(scope=scope)
+            presented = _presented(headers)
+            cookie = None if presented or self._token_of is None else cookie_of(headers)
+            if cookie and self._token_of is not None and _is_of_its_own_page(scope["method"], headers):
+                presented = await self._token_of(hash_of(cookie))
+            found = self.look_up(presented)
+            if presented is not None and not found.known:
+                found = replace(found, caller=await self._find_elsewhere(presented))
+            scope[ASKER] = found
         await self._app(scope, receive, send)
 
     def look_up(self, presented: bytes | None) -> Asker:
@@ -104,6 +128,21 @@ def _presented(headers: Headers) -> bytes | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     token = token.strip()
     return hash_of(token) if scheme.lower() == "bearer" and token else None
+
+
+def cookie_of(headers: Headers) -> str | None:
+    """What stands for a token, in the browser's cookies."""
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE)
+
+
+def _is_of_its_own_page(method: str, headers: Headers) -> bool:
+    """A cookie comes with whatever page asks, also one of another port: for what may change something the browser must
+    say that the page is this coordinator's. That `Origin`, where it is given, is the coordinator's is checked before.
+    """
+    site = headers.get("sec-fetch-site")
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return True
+    return site == "same-origin" if site is not None else "origin" in headers
 
 
 def asker(request: HTTPConnection) -> Asker:

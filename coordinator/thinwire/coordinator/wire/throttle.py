@@ -24,6 +24,8 @@ from .problems import problem_response
 WINDOW_S: Final = 10
 """Of requests: a short burst may exceed the rate. Of failures it is a minute."""
 _FEW: Final = 1024
+_SHOWN_INSIDE: Final = (("POST", "/v1/clients"), ("POST", "/login"))
+"""Requests that bring an invite or a token in their bodies."""
 
 
 class Counters(Storage):
@@ -149,5 +151,5 @@ class Throttling:
         self._throttle.address(address)
         if who.caller is not None:
             self._throttle.client(who.caller.name)
-        elif "authorization" in request.headers or (request.method, request.url.path) == ("POST", "/v1/clients"):
+        elif "authorization" in request.headers or (request.method, request.url.path) in _SHOWN_INSIDE:
             self._throttle.guess(address)

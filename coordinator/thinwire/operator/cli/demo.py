@@ -30,6 +30,7 @@ def demo(
     method: Annotated[str, typer.Option(help="see `thinwire methods`")] = "fedavg",
     rounds: Annotated[int, typer.Option(min=1, help="of training")] = 10,
     fleet: Fleet,
+    config: Annotated[Path | None, typer.Option(help="a run.toml; it goes before --method and --rounds")] = None,
     assigned: Assigned,
     folders: Folders,
     format_: AsFormat = Format.TABLE,
@@ -38,7 +39,7 @@ def demo(
     defaults: dict[str, Any] = {
         "name": "demo", "method": method, "rounds": rounds, "cohort": fleet.clients, "seed": fleet.seed,
     }  # fmt: skip
-    settings = run_settings(None, assigned.set_, defaults)
+    settings = run_settings(config, assigned.set_, defaults)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
     with workplace(folders) as folder:

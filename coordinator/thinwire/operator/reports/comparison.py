@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thinwire.machine.quantities import in_bytes
+from thinwire.methods.rounds import bytes_until, usual_target
 from thinwire.operator.compare import Comparison
 from thinwire.operator.console import in_bits, in_figure, in_percent
 from thinwire.operator.fleet import Fleet
@@ -21,7 +22,6 @@ from thinwire.operator.run_file import as_toml, chosen
 from .page import filled
 from .run import GLOBAL, PLOT, summary
 
-TARGET_SHARE = 0.98
 # Okabe, Ito 2008: told apart also by colour-blind eyes.
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d00")
 COLUMNS = (
@@ -46,15 +46,14 @@ def comparison_facts(comparison: Comparison, fleet: Fleet, target: float | None)
     summaries = [summary(result, fleet) for result in comparison.results]
     baseline = next((index for index, one in enumerate(summaries) if not is_own(one)), 0)
     if target is None:
-        target = TARGET_SHARE * max((accuracy for accuracy, _ in _curve(comparison.results[baseline])), default=0.0)
+        target = usual_target(comparison.results[baseline].rounds)
     runs: list[dict[str, Any]] = []
     for result, facts in zip(comparison.results, summaries, strict=True):
-        reached = next((cost for accuracy, cost in _curve(result) if accuracy >= target), None)
         del facts["kernel_bytes"], facts["unaccounted_bytes"]  # of all runs together: see below
         runs.append(
             {"run": result.view.name, "outcome": result.view.outcome, "reason": result.view.reason}
             | facts
-            | {"bytes_to_target": reached}
+            | {"bytes_to_target": bytes_until(result.rounds, target)}
         )
     usual = runs[baseline]["bytes_to_target"]
     for run in runs:
@@ -68,11 +67,6 @@ def comparison_facts(comparison: Comparison, fleet: Fleet, target: float | None)
         "runs": runs,
         "refused": [{"run": one.settings.name, "reason": one.reason} for one in comparison.refused],
     }
-
-
-def _curve(result: Result) -> list[tuple[float, int]]:
-    """Accuracy of each round's model, and the wire bytes the run had cost when the model was complete."""
-    return [(one.accuracy, one.total_bytes) for one in result.rounds if one.accuracy is not None and one.total_bytes]
 
 
 def comparison_cells(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:

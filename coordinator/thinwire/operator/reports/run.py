@@ -12,11 +12,11 @@ from typing import Any
 
 from thinwire.machine.quantities import in_bytes
 from thinwire.methods.registry import find_method
+from thinwire.methods.rounds import Round, bytes_to_accuracy, evaluation_of, payload_bits
 from thinwire.operator.console import in_bits, in_figure, in_percent
 from thinwire.operator.fleet import Fleet
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.result import Result
-from thinwire.operator.rounds import Round, bytes_to_accuracy, evaluation_of, payload_bits
 from thinwire.operator.tables import (
     LEDGER_COLUMNS,
     ROUND_COLUMNS,

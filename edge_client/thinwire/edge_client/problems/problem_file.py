@@ -6,7 +6,7 @@ import ast
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,25 +16,40 @@ import torch
 from torch import nn
 
 from thinwire.edge_client.data import ClientInfo, Data
+from thinwire.methods.inputs import Inputs, Outputs, usual_outputs
+from thinwire.methods.work import Work
 
-HOOKS: Final = ("model", "data", "loss", "encode")
+HOOKS: Final = ("model", "data", "loss", "encode", "outputs", "score", "summary", "optimizer", "fit")
 """What this client calls, or takes, of a task file."""
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Encoder = Callable[[torch.Tensor], torch.Tensor]
+Encoder = Callable[[Inputs], torch.Tensor]
+Score = Callable[[torch.Tensor, torch.Tensor], Mapping[str, torch.Tensor]]
+Summary = Callable[[torch.Tensor, torch.Tensor], Mapping[str, float]]
+OptimizerOf = Callable[[list[nn.Parameter], float], Any]
+Fit = Callable[[nn.Module, Work], float]
 
 
 @dataclass(frozen=True, slots=True)
 class LearningProblem:
     """`model()`: a fresh model; `data(client)`: what this client may use; `loss`: mean over the examples of a batch.
 
-    `encode(inputs)`: (n, ...) -> (n, d), what makes examples similar; see `thinwire.methods.learner.Learner`. `file`:
-    where its lines stand. `notes`: what its author should know.
+    `encode(inputs)`: n examples -> (n, d), what makes them similar; see `thinwire.methods.learner.Learner`.
+    `outputs(model, inputs)`: what the loss is of; by default the model's answer, or its `logits`.
+    `score(outputs, targets)`: one value per example of each score, by name, instead of accuracy;
+    `summary(outputs, targets)`: figures of all held-out examples together. `optimizer(parameters, lr)`: instead of the
+    run's; `fit(model, work)`: a loop of one's own, which returns the mean loss of its last epoch. `file`: where its
+    lines stand. `notes`: what its author should know.
     """
 
     model: Callable[[], nn.Module]
     data: Callable[[ClientInfo], Data]
     loss: Loss
     encode: Encoder | None = None
+    outputs: Outputs = usual_outputs
+    score: Score | None = None
+    summary: Summary | None = None
+    optimizer: OptimizerOf | None = None
+    fit: Fit | None = None
     file: Path | None = None
     notes: tuple[str, ...] = ()
 
@@ -64,8 +79,14 @@ def load_problem_file(path: Path) -> LearningProblem:
         guarded(path, _function(module, path, "data")),
         getattr(module, "loss", None) or nn.CrossEntropyLoss(),
         guarded(path, _function(module, path, "encode")) if hasattr(module, "encode") else None,
-        path,
-        _unused(path),
+        file=path,
+        notes=_unused(path),
+        **{
+            # What goes wrong in them while a run is on is told by whoever called them.
+            hook: _function(module, path, hook)
+            for hook in ("outputs", "score", "summary", "optimizer", "fit")
+            if hasattr(module, hook)
+        },
     )
 
 

@@ -37,13 +37,13 @@ model would, made from its own seed and architecture. Two more under each kind:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from thinwire.methods.chains import Chains
 from thinwire.methods.method import Method
-from thinwire.methods.settings import MethodSettings
+from thinwire.methods.settings import SENT_WHERE_SET, LocalSteps
 
 TRAIN: Final = "train"
 CONSENT: Final = "sample-knowledge"
@@ -54,7 +54,7 @@ LEAST_COUNT: Final = 5
 Sharpening = Literal["era", "enhanced-era", "none"]
 
 
-class FdAluSettings(MethodSettings):
+class FdAluSettings(LocalSteps):
     """Those of all kinds of knowledge; each kind uses its own."""
 
     knowledge: Literal["class", "proxy", "sample"] = Field(
@@ -68,8 +68,11 @@ class FdAluSettings(MethodSettings):
         None, gt=0, le=100, description="of both softmaxes; default: 3 for sample, 1 for class; proxy has none"
     )
     batch_size: int = Field(8, ge=1, le=1 << 20)
-    lr: float = Field(0.01, gt=0, le=100, description="of the clients' SGD")
+    lr: float = Field(0.01, gt=0, le=100, description="of the clients' optimiser")
     momentum: float = Field(0.9, ge=0, lt=1)
+    precision: Annotated[Literal["float32", "bf16"], SENT_WHERE_SET] = Field(
+        "float32", description="of the clients' forward passes in training: torch.autocast"
+    )
     weight_decay: float = Field(0.0, ge=0, le=10)
     classes: int | None = Field(
         None, ge=2, le=1 << 16, description="scores per example; default: the size of the first model's last array"
@@ -132,4 +135,5 @@ METHOD = Method(
     settings=FdAluSettings,
     chains=_chains,
     shared_model=False,
+    extends=True,
 )

@@ -6,11 +6,11 @@ import torch
 
 from thinwire.codecs import Arrays
 from thinwire.methods.arrays import headed, under
-from thinwire.methods.client_half import ClientHalf
+from thinwire.methods.client_half import ClientHalf, Need
 from thinwire.methods.fd_alu import FdAluSettings
-from thinwire.methods.fd_alu.teachers import TEACHERS, Teacher, shuffled
+from thinwire.methods.fd_alu.teachers import TEACHERS, Teacher
 from thinwire.methods.learner import Learner
-from thinwire.methods.training import Sgd
+from thinwire.methods.local_optimizers import Optimizer, autocast, build, clip
 from thinwire.methods.values import EVALUATE, Answer, Outcome, Task, TaskRefusedError
 from thinwire.protocol.identity import client_seed
 
@@ -19,6 +19,9 @@ class Client(ClientHalf[FdAluSettings]):
     """Memory: `model/NAME`, this client's model, whatever became of the answer; what its teacher remembers of an answer
     that was counted.
     """
+
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"our loop", "rows"})
 
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         if task.kind == EVALUATE:
@@ -40,22 +43,32 @@ class Client(ClientHalf[FdAluSettings]):
 
     def _train(self, task: Task, learner: Learner, teacher: Teacher) -> None:
         """One optimiser for the block; the order of examples follows from run, client and local round alone."""
-        settings, inputs, targets = self.settings, learner.train.inputs, learner.train.targets
-        assert targets is not None  # noqa: S101
-        optimiser = Sgd(settings.lr, settings.momentum, settings.weight_decay).build(learner.model)
+        settings = self.settings
+        named = {name: one for name, one in learner.model.named_parameters() if one.requires_grad}
+        if learner.optimizer is not None:
+            optimiser: Optimizer = learner.optimizer(list(named.values()), settings.lr)
+        else:
+            optimiser = build(
+                settings.local_optimizer, named, lr=settings.lr, momentum=settings.momentum,
+                betas=settings.local_betas, weight_decay=settings.weight_decay,
+            )  # fmt: skip
         learner.model.train()
         for number in settings.local_rounds(task.round):
             seed = client_seed(int(task.options["seed"]), number, 0, learner.name)
             torch.manual_seed(seed)
             teacher.lesson(optimiser, seed)
-            for rows in shuffled(len(inputs), settings.batch_size, seed, inputs.device):
+            for batch in learner.train.batches(settings.batch_size, seed):
+                inputs, targets = batch.pair
                 optimiser.zero_grad()
-                outputs = learner.model(inputs[rows])
-                value = learner.loss(outputs, targets[rows])
-                term = teacher.term(rows, outputs) if settings.beta else None
+                with autocast(settings.precision, learner.device):
+                    outputs = learner.outputs(learner.model, inputs)
+                    value = learner.loss(outputs, targets)
+                assert batch.rows is not None  # noqa: S101  # numbered: `needs`
+                term = teacher.term(batch.rows, outputs) if settings.beta else None
                 if term is not None:
                     value = value + settings.beta * term
                 value.backward()  # type: ignore[no-untyped-call]
+                clip(learner.model, settings.clip_norm)
                 optimiser.step()
 
 
@@ -67,13 +80,13 @@ def _check(learner: Learner, task: Task) -> None:
     """Raises: `TaskRefusedError` unless the model scores the run's classes, and the examples have one class each."""
     # Every kind of knowledge has rows of scores or probabilities, and nothing else is floating.
     classes = next(item.max_shape[-1] for item in task.reply.values() if item.is_floating)
-    targets = learner.train.targets
+    targets = learner.train.targets()
     learner.model.eval()
     with torch.no_grad():
-        shape = tuple(learner.model(learner.train.inputs[:1]).shape)
+        shape = tuple(learner.outputs(learner.model, learner.train.few(1).batch.inputs).shape)
     if shape != (1, classes):
         raise TaskRefusedError("model-mismatch", f"the run has {classes} classes; this model's output is {shape[1:]}")
-    if targets is None or targets.ndim != 1 or targets.is_floating_point():
+    if targets.ndim != 1 or targets.is_floating_point():
         raise TaskRefusedError("model-mismatch", "this method needs one class per example")
     if not 0 <= int(targets.min()) <= int(targets.max()) < classes:
         raise TaskRefusedError("model-mismatch", f"an example's class is not within 0 to {classes - 1}")

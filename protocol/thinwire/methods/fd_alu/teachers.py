@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,9 +14,10 @@ from thinwire.methods.arrays import under
 from thinwire.methods.fd_alu import CONSENT, LEAST_COUNT, FdAluSettings
 from thinwire.methods.fd_alu.class_means import others_means
 from thinwire.methods.fd_alu.proxy_labels import digest_of, drawn
+from thinwire.methods.inputs import parts_of
 from thinwire.methods.learner import Learner
-from thinwire.methods.samples import cuts
-from thinwire.methods.training import Optimizer
+from thinwire.methods.local_optimizers import Optimizer
+from thinwire.methods.samples import Batch, Samples, in_order, shuffled
 from thinwire.methods.values import Task, TaskRefusedError
 
 _AT_ONCE = 256
@@ -44,10 +43,11 @@ class Teacher(ABC):
         """The answer, and what to remember once it has been counted. The model is in evaluation mode."""
 
 
-def outputs_on(learner: Learner, inputs: torch.Tensor) -> Array:
-    """The model's outputs, float32 (n, C), as it is now."""
+def outputs_on(learner: Learner, samples: Samples, rows: torch.Tensor | None = None) -> Array:
+    """The model's outputs, float32 (n, C), as it is now, on these examples; None: on all."""
+    chosen = torch.arange(len(samples)) if rows is None else rows
     with torch.no_grad():
-        found = [learner.model(inputs[at : at + _AT_ONCE]) for at in range(0, len(inputs), _AT_ONCE)]
+        found = [learner.outputs(learner.model, batch.inputs) for batch in samples.read(torch.split(chosen, _AT_ONCE))]
     outputs: Array = torch.cat(found).float().cpu().numpy()
     return outputs
 
@@ -60,8 +60,7 @@ def soft_cross_entropy(outputs: torch.Tensor, targets: torch.Tensor, temperature
 
 def classes_of(learner: Learner) -> NDArray[np.int64]:
     """Of the private examples, in order."""
-    assert learner.train.targets is not None  # noqa: S101
-    labels: NDArray[np.int64] = learner.train.targets.cpu().numpy().astype(np.int64)
+    labels: NDArray[np.int64] = learner.train.targets().numpy().astype(np.int64)
     return labels
 
 
@@ -78,14 +77,13 @@ class _WithTargets(Teacher):
     scores: torch.Tensor
 
     def _teach(self, line: NDArray[np.int64], scores: Array) -> None:
-        device = self.learner.train.inputs.device
-        self.line = torch.from_numpy(line).to(device)
-        self.scores = torch.from_numpy(scores.astype(np.float32)).to(device)
+        self.line = torch.from_numpy(line)
+        self.scores = torch.from_numpy(scores.astype(np.float32)).to(self.learner.device)
 
     def term(self, rows: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor | None:
         if not len(self.scores):
             return None
-        line = self.line[rows]
+        line = self.line[rows].to(self.scores.device)
         targets = self.scores[line.clamp(min=0)].to(outputs.dtype)
         values = soft_cross_entropy(outputs, targets, self.settings.softness)
         return torch.where(line >= 0, values, 0.0).mean()
@@ -107,7 +105,7 @@ class ClassTeacher(_WithTargets):
     def knowledge(self) -> tuple[dict[str, Array], dict[str, Array]]:
         classes = len(self.task.arrays["numbers"])
         owned = frequent(self._labels, classes, self.settings, self.learner)
-        outputs = outputs_on(self.learner, self.learner.train.inputs).astype(np.float64)
+        outputs = outputs_on(self.learner, self.learner.train).astype(np.float64)
         rows = [outputs[self._labels == label].mean(0) for label in np.flatnonzero(owned)]
         answer = {
             "owned": owned,
@@ -125,43 +123,43 @@ class ProxyTeacher(Teacher):
         super().__init__(settings, task, memory, learner)
         if learner.proxy is None:
             raise TaskRefusedError("proxy-mismatch", "the task has no proxy set: data() must return public examples")
-        self._inputs = learner.proxy.inputs
-        if len(self._inputs) < settings.proxy_samples:
+        self._proxy = learner.proxy
+        if len(self._proxy) < settings.proxy_samples:
             raise TaskRefusedError(
                 "proxy-mismatch",
-                f"the proxy set has {len(self._inputs)} examples; the run draws {settings.proxy_samples} "
+                f"the proxy set has {len(self._proxy)} examples; the run draws {settings.proxy_samples} "
                 "(proxy-samples) for each exchange",
             )
-        self._digest = digest_of(self._inputs.cpu().numpy())
+        self._digest = digest_of_samples(self._proxy)
         self._known = bool(task.arrays["proxy_set"].any())
         if self._known and not np.array_equal(task.arrays["proxy_set"], self._digest):
             raise TaskRefusedError(
                 "proxy-mismatch", "the arrays of this client's proxy set are not those of the others"
             )
-        self._labels = torch.from_numpy(task.arrays["labels"].copy()).to(self._inputs.device)
+        self._labels = torch.from_numpy(task.arrays["labels"].copy()).to(learner.device)
 
     def _drawn(self, round_: int) -> torch.Tensor:
         seed = int(self.task.options["seed"])
-        found = drawn(len(self._inputs), self.settings.proxy_samples, seed, round_)
-        return self._inputs[torch.from_numpy(found).to(self._inputs.device)]
+        return torch.from_numpy(drawn(len(self._proxy), self.settings.proxy_samples, seed, round_))
 
     def lesson(self, optimiser: Optimizer, seed: int) -> None:
         if not self._known or not self.settings.beta:
             return
-        inputs, labels = self._drawn(self.settings.local_rounds(self.task.round).start - 1), self._labels
+        examples, labels = self._drawn(self.settings.local_rounds(self.task.round).start - 1), self._labels
         if "known" in self.task.arrays:
-            known = torch.from_numpy(self.task.arrays["known"].copy()).to(inputs.device)
-            inputs, labels = inputs[known], labels[known]
-        for rows in shuffled(len(inputs), self.settings.batch_size, seed, inputs.device):
+            known = torch.from_numpy(self.task.arrays["known"].copy())
+            examples, labels = examples[known], labels[known.to(labels.device)]
+        order = list(shuffled(len(examples), self.settings.batch_size, seed))
+        for rows, batch in zip(order, self._proxy.read([examples[rows] for rows in order], seed), strict=True):
             optimiser.zero_grad()
-            outputs = self.learner.model(inputs[rows])
-            wanted = labels[rows].to(outputs.dtype)
+            outputs = self.learner.outputs(self.learner.model, batch.inputs)
+            wanted = labels[rows.to(labels.device)].to(outputs.dtype)
             value = functional.kl_div(functional.log_softmax(outputs, 1), wanted, reduction="batchmean")
             (self.settings.beta * value).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
 
     def knowledge(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        scores = outputs_on(self.learner, self._drawn(self.task.round)).astype(np.float64)
+        scores = outputs_on(self.learner, self._proxy, self._drawn(self.task.round)).astype(np.float64)
         most = scores.max(1, keepdims=True)
         powers = np.exp(scores - most)
         sums = powers.sum(1, keepdims=True)
@@ -203,30 +201,35 @@ class SampleTeacher(_WithTargets):
         self._teach(line, scores)
 
     def knowledge(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        chosen = torch.from_numpy(self._sent).to(self.learner.train.inputs.device)
-        inputs = self.learner.train.inputs[chosen]
+        chosen, samples = torch.from_numpy(self._sent), self.learner.train
         empty = np.zeros((0, self._classes), np.float32)
-        answer: dict[str, Array] = {"logits": outputs_on(self.learner, inputs) if len(chosen) else empty}
+        answer: dict[str, Array] = {"logits": outputs_on(self.learner, samples, chosen) if len(chosen) else empty}
         if not self._is_known:
-            answer["hashes"] = hashes_of(self.learner, inputs, self.settings.hash_dims, int(self.task.options["seed"]))
+            seed = int(self.task.options["seed"])
+            answer["hashes"] = hashes_of(self.learner, samples, self.settings.hash_dims, seed, chosen)
             answer["labels"] = self._labels
         return answer, {}
 
 
-def hashes_of(learner: Learner, inputs: torch.Tensor, dims: int, seed: int) -> NDArray[np.int8]:
-    """Hashes of the examples, i8 (n, dims), each scaled to its largest number: of the user's encoder, where there is
-    one, or else of a random projection, the same for all clients.
+def hashes_of(
+    learner: Learner, samples: Samples, dims: int, seed: int, rows: torch.Tensor | None = None
+) -> NDArray[np.int8]:
+    """Hashes of these examples, or of all, i8 (n, dims), each scaled to its largest number: of the user's encoder,
+    where there is one, or else of a random projection, the same for all clients.
 
     `seed`: of the run. Raises: `TaskRefusedError` (an encoder of another size).
     """
-    if learner.encode is None or not len(inputs):
-        flat = inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).cpu().numpy().astype(np.float32)
+    found: Array = np.zeros((0, dims), np.float32)
+    chosen = torch.arange(len(samples)) if rows is None else rows
+    batches = samples.read(torch.split(chosen, _AT_ONCE)) if len(chosen) else iter(())
+    if len(chosen) and learner.encode is None:
+        flat = np.concatenate([_flat(batch) for batch in batches])
         found = flat @ np.random.default_rng([seed, dims]).standard_normal((flat.shape[1], dims), np.float32)
-    else:
+    elif len(chosen) and learner.encode is not None:
         with torch.no_grad():
-            blocks = [learner.encode(inputs[at : at + _AT_ONCE]) for at in range(0, len(inputs), _AT_ONCE)]
+            blocks = [learner.encode(batch.inputs) for batch in batches]
         found = torch.cat(blocks).float().cpu().numpy()
-        if found.shape != (len(inputs), dims):
+        if found.shape != (len(chosen), dims):
             raise TaskRefusedError(
                 "model-mismatch", f"encode() gives {found.shape[1:]} numbers an example; the run has hash-dims {dims}"
             )
@@ -235,11 +238,20 @@ def hashes_of(learner: Learner, inputs: torch.Tensor, dims: int, seed: int) -> N
     return hashes
 
 
-def shuffled(count: int, size: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:
-    """All indices below `count`, `size` at a time as `cuts` has it."""
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(count)).to(device)
-    for chosen in cuts(count, size):
-        yield order[chosen]
+def _flat(batch: Batch) -> Array:
+    """The numbers of each example in a row, float32."""
+    parts = [part.reshape(len(batch), -1).cpu().numpy() for part in parts_of(batch.inputs).values()]
+    return np.concatenate([part.astype(np.float32) for part in parts], 1)
+
+
+def digest_of_samples(samples: Samples) -> NDArray[np.uint64]:
+    """`digest_of` the inputs of all examples; of several tensors, of their digests, by name."""
+    read: dict[str, list[Array]] = {}
+    for batch in in_order(samples):
+        for name, part in parts_of(batch.inputs).items():
+            read.setdefault(name, []).append(part.cpu().numpy())
+    found = [digest_of(np.concatenate(read[name])) for name in sorted(read)]
+    return found[0] if len(found) == 1 else digest_of(np.stack(found))
 
 
 TEACHERS: dict[str, type[Teacher]] = {"class": ClassTeacher, "proxy": ProxyTeacher, "sample": SampleTeacher}

@@ -51,17 +51,16 @@ def gradient(learner: Learner, settings: FeddkdSettings, memory: Arrays, *, size
     learnt = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
     summed = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
     for portion in portions(start, start + size):
-        rows = chosen[portion].to(learner.train.inputs.device)
-        outputs = learner.model(learner.train.inputs[rows])
+        inputs, targets = learner.train.take(chosen[portion]).pair
+        outputs = learner.outputs(learner.model, inputs)
         value = torch.zeros((), device=outputs.device)
         share = {"teacher": 0.0, "labels": 1.0, "mixture": settings.distil_label_share}[settings.distil_target]
         if share < 1:
             teacher = torch.from_numpy(memory["teacher"][portion].copy()).to(outputs)
             value = value + (1 - share) * divergence(outputs, teacher, settings.distil_temperature)
         if share > 0:
-            assert learner.train.targets is not None  # noqa: S101
-            value = value + share * learner.loss(outputs, learner.train.targets[rows])
-        value = value * (len(rows) / size)
+            value = value + share * learner.loss(outputs, targets)
+        value = value * (len(targets) / size)
         found = torch.autograd.grad(value, list(learnt.values()), allow_unused=True)
         for name, slope in zip(learnt, found, strict=True):
             if slope is not None:

@@ -18,7 +18,7 @@ from thinwire.methods.fedavg.client import Client as Fedavg
 from thinwire.methods.feddlr import FeddlrSettings, matrices
 from thinwire.methods.learner import Learner
 from thinwire.methods.tensors import model_tensors
-from thinwire.methods.training import Penalty
+from thinwire.methods.work import Penalty
 
 
 class Client(Fedavg):

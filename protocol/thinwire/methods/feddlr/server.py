@@ -9,6 +9,7 @@ from thinwire.codecs.decomposition import truncated
 from thinwire.methods.arrays import arrived, is_buffer
 from thinwire.methods.fedavg.server import Server as Fedavg
 from thinwire.methods.feddlr import FeddlrSettings, matrices
+from thinwire.methods.sharing import whole
 from thinwire.methods.sums import Lazy, Means
 from thinwire.methods.values import State, Task
 
@@ -32,12 +33,11 @@ class Server(Fedavg):
         """With `compact-energy` the model of a complete run is truncated: what the evaluation measures."""
         arrays, settings = self.arrays(state), self.settings
         if settings.compact_energy is None or state.round <= self.facts.rounds:
-            return arrived(arrays)
+            return super().model(state)
         chosen = matrices(arrays, settings)
         cap = settings.max_rank or None
-        return arrived(
-            {
-                name: truncated(array, settings.compact_energy, settings.unfolding, cap) if name in chosen else array
-                for name, array in arrays.items()
-            }
-        )
+        thin = {
+            name: truncated(array, settings.compact_energy, settings.unfolding, cap) if name in chosen else array
+            for name, array in arrays.items()
+        }
+        return whole(arrived(thin), state.arrays)

@@ -15,9 +15,9 @@ grows from the outside in has not grown yet gives zeros; the answer is the updat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from thinwire.methods.chains import Chains
 from thinwire.methods.fedavg import METHOD as FEDAVG
@@ -31,7 +31,7 @@ WARM_UP = "warm-up"
 class ProgfedSettings(FedavgSettings):
     """Those of fedavg with the defaults of the authors' code, and how the model grows."""
 
-    lr: float = Field(0.1, gt=0, le=100, description="of the clients' SGD, in the first round")
+    lr: float = Field(0.1, gt=0, le=100, description="of the clients' optimiser, in the first round")
     lr_schedule: Literal["constant", "cosine"] = Field(
         "cosine", description="one half wave to nothing over all rounds, warm-up not counted; or as lr-decay says alone"
     )
@@ -55,6 +55,12 @@ class ProgfedSettings(FedavgSettings):
     head_widths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, description="inputs of each temporary head; default: of each block's last array"
     )
+
+    @model_validator(mode="after")
+    def _shares_all(self) -> Self:
+        if self.narrows:
+            raise ValueError("progfed cuts the model itself: share and buffers = local are of other methods")
+        return self
 
     def lengths(self, stages: int, rounds: int) -> list[int]:
         """The rounds of each stage. Raises: `ValueError` (a list that does not fit)."""

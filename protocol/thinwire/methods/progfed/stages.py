@@ -62,7 +62,7 @@ def _check_widths(learner: Learner, settings: ProgfedSettings, blocks: list[list
     shapes = _shapes(learner)
     found: dict[int, int] = {}
     fits = True
-    inputs = learner.train.inputs[:2]
+    inputs = learner.train.few(2).batch.inputs
     for stage in range(1, len(blocks) - 1):
         width = head_shape(shapes, blocks, stage, settings)[1]
         found[stage] = width
@@ -70,12 +70,12 @@ def _check_widths(learner: Learner, settings: ProgfedSettings, blocks: list[list
             continue
         model = _built(learner, settings, blocks, stage)
         if settings.growth == "asymmetric" and isinstance(learner.model, EncoderFirst):
-            features = learner.model.forward_decoder(inputs, stage - 1)
+            features = learner.model.forward_decoder(inputs, stage - 1)  # type: ignore[arg-type]
             possible = [features.shape[1]]
         else:
             assert isinstance(model, nn.Sequential)  # noqa: S101  # the only other kind with a temporary head
             grown = model[:-2]
-            features = grown(inputs)
+            features = learner.outputs(grown, inputs)
             possible = _widths(features, grown)
         if width not in possible:
             found[stage] = possible[0]
@@ -103,18 +103,17 @@ def _widths(features: torch.Tensor, grown: nn.Module) -> list[int]:
 
 def _check_outputs(learner: Learner, settings: ProgfedSettings, blocks: list[list[str]], stage: int) -> None:
     """That the loss takes them."""
-    inputs, targets = learner.train.inputs[:2], learner.train.targets
-    assert targets is not None  # noqa: S101
+    inputs, targets = learner.train.few(2).batch.pair
     model = _built(learner, settings, blocks, stage)
     try:
-        outputs, whole = model(inputs), learner.model(inputs)
+        outputs, whole = learner.outputs(model, inputs), learner.outputs(learner.model, inputs)
         if isinstance(whole, torch.Tensor) and whole.ndim > 1 and outputs.shape[1] != whole.shape[1]:
             raise TaskRefusedError(
                 "run-invalid",
                 f"stage {stage} of progfed has {outputs.shape[1]} outputs and the model {whole.shape[1]}: start the "
                 f"run with outputs={whole.shape[1]}",
             )
-        learner.loss(outputs, targets[:2])
+        learner.loss(outputs, targets)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise TaskRefusedError(
             "run-invalid",

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from thinwire.codecs import Array, Arrays
 from thinwire.methods.arrays import own_name
-from thinwire.methods.client_half import ClientHalf
+from thinwire.methods.client_half import ClientHalf, Need
+from thinwire.methods.inputs import Inputs
 from thinwire.methods.learner import Learner
 from thinwire.methods.seed_scalars import HISTORY, START, STEPS, SeedScalarsSettings
 from thinwire.methods.seed_scalars.directions import Key, direction_bytes, drawn, flat, moves, trained_names, unflat
@@ -26,6 +27,9 @@ class Client(ClientHalf[SeedScalarsSettings]):
     """Memory, without a window: `weights`, float32 (d,), the model received last; `rounds`, u32, how many rounds have
     made it; `known`, u8 (32,), the SHA-256 of their history, so that a model of another history is not gone on with.
     """
+
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"our loop", "our optimizer"})
 
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         weights, kept = self._received(task, memory, learner)
@@ -83,12 +87,12 @@ class Client(ClientHalf[SeedScalarsSettings]):
         return found
 
     def _loss(
-        self, learner: Learner, place: _Place, weights: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor
+        self, learner: Learner, place: _Place, weights: torch.Tensor, inputs: Inputs, targets: torch.Tensor
     ) -> float:
         place.put(weights)
         half = self.settings.precision == "bf16"
         with torch.inference_mode(), torch.autocast(learner.device.type, torch.bfloat16, enabled=half):
-            return float(learner.loss(learner.model(inputs), targets).double())
+            return float(learner.loss(learner.outputs(learner.model, inputs), targets).double())
 
 
 def signs(seed: int, key: Key, like: torch.Tensor) -> torch.Tensor:
@@ -116,13 +120,12 @@ class _Place:
             start += tensor.numel()
 
 
-def _batches(learner: Learner, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(learner: Learner, size: int) -> Iterator[tuple[Inputs, torch.Tensor]]:
     """Of the client's examples, one pass after the other, each in an order of its own."""
     seed = learner.seed
     while True:
-        for inputs, targets in learner.train.batches(size, seed):
-            assert targets is not None  # noqa: S101
-            yield inputs, targets
+        for batch in learner.train.batches(size, seed):
+            yield batch.pair
         seed += 1
 
 

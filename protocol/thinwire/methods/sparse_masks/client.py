@@ -9,12 +9,12 @@ import torch
 
 from thinwire.codecs import Array, Arrays, Chain, Spec
 from thinwire.methods.arrays import buffers_of, check_finite, difference, own_name
-from thinwire.methods.client_half import ClientHalf
+from thinwire.methods.client_half import ClientHalf, Need
 from thinwire.methods.learner import Learner
 from thinwire.methods.sparse_masks import SparseMasksSettings, View
 from thinwire.methods.sparse_masks.frozen import draw, first_scores, frozen_weights, maskable, theta_of_counts
 from thinwire.methods.sparse_masks.training import MaskedModel, train_scores
-from thinwire.methods.tensors import model_tensors
+from thinwire.methods.tensors import as_array, model_tensors
 from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
 
 _ALONE: Final = Chain.parse("entropy")
@@ -22,6 +22,9 @@ _VIEWS: tuple[View, ...] = ("mode", "mean", "sample", "samples")
 
 
 class Client(ClientHalf[SparseMasksSettings]):
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"our loop", "our optimizer"})
+
     def perform(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         if task.kind == EVALUATE:
             return self.evaluate(task, memory, learner)
@@ -32,7 +35,7 @@ class Client(ClientHalf[SparseMasksSettings]):
         masks = {name: draw(_sigmoid(array), learner.seed, name) for name, array in trained.items()}
         tensors = model_tensors(learner.model)
         statistics = {
-            name: difference(tensors[own_name(name)].detach().cpu().numpy(), array)
+            name: difference(as_array(tensors[own_name(name)]), array)
             for name, array in task.parts.get("statistics", {}).items()
         }
         found = {**masks, **statistics}
@@ -95,7 +98,7 @@ def _viewed(learner: Learner, view: View, thetas: Arrays, frozen: Arrays, seed: 
         }
         for one in shares
     ]
-    return MaskedModel(learner.model, sets)
+    return MaskedModel(learner.model, learner.outputs, sets)
 
 
 def _sigmoid(scores: Array) -> Array:

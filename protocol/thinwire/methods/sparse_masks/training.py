@@ -12,22 +12,29 @@ from torch.func import functional_call
 from torch.optim.adam import adam
 
 from thinwire.codecs import Array, Arrays
+from thinwire.methods.inputs import Called, Inputs, Outputs
 from thinwire.methods.learner import Learner
 from thinwire.methods.sparse_masks import SparseMasksSettings
 from thinwire.methods.tensors import laid_out
 
 
-class MaskedModel(nn.Module):
+class MaskedModel(Called):
     """A model that runs with other parameters than its own; the mean outcome of several sets of them."""
 
-    def __init__(self, model: nn.Module, sets: Sequence[Mapping[str, torch.Tensor]]) -> None:
-        super().__init__()
-        self.model = model
+    def __init__(self, model: nn.Module, outputs: Outputs, sets: Sequence[Mapping[str, torch.Tensor]]) -> None:
+        super().__init__(model, outputs)
+        self.called = Called(model, outputs)
         self.sets = sets
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        outputs: list[torch.Tensor] = [functional_call(self.model, dict(one), (inputs,)) for one in self.sets]
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        outputs = [called_with(self.called, one, inputs) for one in self.sets]
         return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
+
+
+def called_with(called: Called, held: Mapping[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
+    """What the task makes of its model with these parameters in the place of its own."""
+    outputs: torch.Tensor = functional_call(called, {f"model.{name}": one for name, one in held.items()}, (inputs,))
+    return outputs
 
 
 def regulariser_slope(scores: torch.Tensor, settings: SparseMasksSettings) -> torch.Tensor | float:
@@ -51,18 +58,18 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
     weights, kept = (_flat(arrays, names).to(learner.device) for arrays in (frozen, scores))
     moments = [torch.zeros_like(kept) for _ in range(2)]
     steps, fused = torch.zeros((), device=learner.device), learner.device.type in ("cpu", "cuda")
-    model = learner.model.train()
+    called = Called(learner.model.train(), learner.outputs)
     limit = settings.score_limit
     for epoch in range(settings.epochs):
-        for inputs, targets in learner.train.batches(settings.batch_size, learner.seed + epoch):
-            assert targets is not None  # noqa: S101
+        for batch in learner.train.batches(settings.batch_size, learner.seed + epoch):
+            inputs, targets = batch.pair
             with torch.no_grad():
                 theta = torch.sigmoid(kept)
                 effective = drawn(theta, bits).mul_(weights)
             effective.requires_grad_(True)
             pieces = torch.split(effective, sizes)
             held = {name: laid_out(piece.view(shape)) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
-            learner.loss(functional_call(model, held, (inputs,)), targets).backward()  # type: ignore[no-untyped-call]
+            learner.loss(called_with(called, held, inputs), targets).backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 assert effective.grad is not None  # noqa: S101
                 # dL/dm = dL/dw_eff * w, passed on to theta as it is, then through the sigmoid.

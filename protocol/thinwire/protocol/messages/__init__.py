@@ -6,6 +6,7 @@ exist only in msgpack. Fields that are None are not written.
 
 from thinwire.protocol.fields import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 
+from .attendance import Absence, Attendance, AttendanceList
 from .enrolment import (
     ClientList,
     ClientView,
@@ -30,13 +31,17 @@ from .exchanges import (
 )
 from .ledger import LEDGER_KINDS, Ledger, LedgerKind, LedgerRow, LinkRow
 from .problem import Problem
-from .runs import ExchangeMetrics, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
+from .problems import ProblemKind, ProblemList, ProblemView, Severity
+from .runs import ExchangeMetrics, RunChange, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
 
 __all__ = [
     "LEDGER_KINDS",
     "MAX_INLINE_BYTES",
     "MAX_MESSAGE_BYTES",
+    "Absence",
     "AnswerMessage",
+    "Attendance",
+    "AttendanceList",
     "ChainsMessage",
     "ClientList",
     "ClientView",
@@ -56,12 +61,17 @@ __all__ = [
     "PartMessage",
     "Plan",
     "Problem",
+    "ProblemKind",
+    "ProblemList",
+    "ProblemView",
     "Registration",
+    "RunChange",
     "RunCommand",
     "RunList",
     "RunMetrics",
     "RunRequest",
     "RunView",
+    "Severity",
     "StoredModel",
     "TaskMessage",
     "TokenRequest",

@@ -7,8 +7,9 @@ import numpy as np
 from thinwire.codecs import Arrays
 from thinwire.methods.client_half import ClientHalf
 from thinwire.methods.learner import Learner
+from thinwire.methods.settings import LocalTraining
 from thinwire.methods.toy_relay import ToyRelaySettings
-from thinwire.methods.training import Sgd, change, train_epochs
+from thinwire.methods.training import change, train_locally
 from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
 
 
@@ -21,10 +22,7 @@ class Client(ClientHalf[ToyRelaySettings]):
         learner.load(model)
         metrics = learner.evaluate()
         if task.kind == "draw":
-            optimizer = Sgd(float(task.options["lr"])).build(learner.model)
-            train_epochs(
-                learner.model, learner.train, learner.loss, optimizer, epochs=1, batch_size=1000, seed=learner.seed
-            )
+            train_locally(learner, LocalTraining(batch_size=1000), task)
             update, heard = change(learner, model), task.parts["private"]["name"]
             assert heard.tobytes().decode() == learner.name[-4:]
         else:

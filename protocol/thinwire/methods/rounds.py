@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from thinwire.methods.values import EVALUATE
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import ExchangeMetrics
+
+from .values import EVALUATE
+
+TARGET_SHARE: Final = 0.98
 
 
 @dataclass(slots=True)
@@ -118,3 +121,18 @@ def bytes_to_accuracy(rounds: Sequence[Round], share: float = 0.99) -> tuple[flo
         return None
     target = share * max(accuracy for accuracy, _ in measured)
     return next((accuracy, cost) for accuracy, cost in measured if accuracy >= target)
+
+
+def bytes_until(rounds: Iterable[Round], accuracy: float) -> int | None:
+    """The wire bytes that the run had cost when a model it made first reached this accuracy; None where none did."""
+    return next((cost for reached, cost in curve(rounds) if reached >= accuracy), None)
+
+
+def curve(rounds: Iterable[Round]) -> list[tuple[float, int]]:
+    """Accuracy of each round's model, and the wire bytes the run had cost when the model was complete."""
+    return [(one.accuracy, one.total_bytes) for one in rounds if one.accuracy is not None and one.total_bytes]
+
+
+def usual_target(baseline: Iterable[Round]) -> float:
+    """The accuracy to compare runs at where nobody names one: `TARGET_SHARE` of the best that the baseline reached."""
+    return TARGET_SHARE * max((accuracy for accuracy, _ in curve(baseline)), default=0.0)

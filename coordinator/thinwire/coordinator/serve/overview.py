@@ -1,0 +1,262 @@
+"""What the pages show of runs: all of them at a glance, one of them whole, some of them beside each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from thinwire.coordinator.records.progress import Point, Progress
+from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.runs.definitions import Definitions
+from thinwire.coordinator.runs.rows import RunRow
+from thinwire.methods.registry import find_method
+from thinwire.methods.rounds import Round, accuracy_of, bytes_until, rounds_of, usual_target
+from thinwire.methods.values import EVALUATE
+from thinwire.protocol.bytes import Bytes
+from thinwire.protocol.messages import AttendanceList, ExchangeMetrics, LedgerRow, RunView
+from thinwire.protocol.reasons import ProblemError
+
+from .attendance import LATEST, Attendances, Timeline
+from .reads import Reads
+
+RUNS_A_PAGE: Final = 50
+POINTS: Final = 60
+"""Of a small curve."""
+MOST_POINTS: Final = 500
+"""Of a large one."""
+CLIENTS_SHOWN: Final = 40
+MOST_COMPARED: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A run among others. `accuracy`: the newest one measured, `best` the best of the latest `POINTS` exchanges,
+    `curve` all of these. `changed_at`: when its state was last told, Unix seconds.
+    """
+
+    run: RunView
+    accuracy: float | None
+    best: float | None
+    curve: list[float]
+    uplink_bytes: int
+    downlink_bytes: int
+    framing_bytes: int
+    max_bytes: int | None
+    changed_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """One page of all runs, the newest first; pages count from 1."""
+
+    runs: list[Glance]
+    page: int
+    pages: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainsOf:
+    """The chains of one kind of exchange, as text."""
+
+    kind: str
+    down: str
+    up: str
+    full: str
+    private: str
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One run. `rounds`: as `rounds_of` has them, thinned out where they are many; `spent_bytes`: of its exchanges and
+    of what belongs to none of them; `forecast_bytes`: what it will have cost at its end, if its rounds go on to cost
+    what the last ones did, None where no round is over or the run is. `exchanges`: the latest closed ones.
+    """
+
+    run: RunView
+    rounds: list[dict[str, Any]]
+    exchanges: list[ExchangeMetrics]
+    attendance: AttendanceList
+    timeline: Timeline | None
+    kinds: list[LedgerRow]
+    chains: list[ChainsOf]
+    spent_bytes: int
+    forecast_bytes: int | None
+    max_bytes: int | None
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A run beside others. `bytes_to_target`: wire bytes it had cost when its model first reached the target;
+    `saved_share`: of those that the baseline needed. `own`: what was measured are models that stay on the clients.
+    """
+
+    run: RunView
+    rounds: list[dict[str, Any]]
+    best: float | None
+    accuracy: float | None
+    uplink_bytes: int
+    downlink_bytes: int
+    framing_bytes: int
+    seconds: float
+    bytes_to_target: int | None
+    saved_share: float | None
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`target_accuracy`: what is asked for, or else 0.98 of the best of the baseline: the first run of a method with a
+    global model. `choice`: all runs there are, the newest first, by name.
+    """
+
+    runs: list[Compared]
+    target_accuracy: float | None
+    baseline: str | None
+    choice: list[str]
+
+
+class Overviews:
+    """Views of rows as of now. Everything raises `storage-failed`."""
+
+    def __init__(
+        self, runs: Runs, progress: Progress, reads: Reads, attendances: Attendances, definitions: Definitions
+    ) -> None:
+        self._runs = runs
+        self._progress = progress
+        self._reads = reads
+        self._attendances = attendances
+        self._definitions = definitions
+
+    async def runs(self, page: int = 1) -> Overview:
+        """A page of runs; a page that is not there is the nearest one."""
+        rows = sorted(await self._runs.all(), key=lambda row: row.created_at, reverse=True)
+        pages = max(1, -(-len(rows) // RUNS_A_PAGE))
+        page = min(max(1, page), pages)
+        shown = rows[(page - 1) * RUNS_A_PAGE : page * RUNS_A_PAGE]
+        ids = [row.id for row in shown]
+        views = await asyncio.gather(*map(self._reads.view, shown))
+        curves, spent = await self._progress.curves(ids, POINTS), await self._progress.spent(ids)
+        changed = await self._progress.changed_at(ids)
+        glances = [
+            _glance(row, view, curves[row.id], spent.get(row.id, Bytes()), changed.get(row.id))
+            for row, view in zip(shown, views, strict=True)
+        ]
+        return Overview(glances, page, pages, len(rows))
+
+    async def run(self, key: str, exchange: int | None = None) -> Detail:
+        """One run, with the timeline of an exchange: the newest unless said otherwise. Raises: `run-not-found`."""
+        row = await self._runs.find(key)
+        view = await self._reads.run(row.id)
+        metrics = await self._metrics(row.id)
+        kinds = [one async for block in (await self._reads.ledger(row.id, "kind"))[0].blocks for one in block]
+        rounds = rounds_of(metrics)
+        spent = (await self._progress.spent([row.id])).get(row.id, Bytes()).wire
+        return Detail(
+            run=view,
+            rounds=[one.plain() for one in thinned(rounds)],
+            exchanges=metrics[-LATEST:],
+            attendance=await self._attendances.of(row.id),
+            timeline=await self._attendances.timeline(row.id, exchange, CLIENTS_SHOWN),
+            kinds=kinds,
+            chains=self._chains(row),
+            spent_bytes=spent,
+            forecast_bytes=None if row.finished else forecast(rounds, row.settings.rounds, spent),
+            max_bytes=row.settings.max_bytes,
+            seconds_left=None if row.state != "running" else seconds_left(rounds, row.settings.rounds),
+        )
+
+    async def forecast(self, run: str) -> int | None:
+        """Wire bytes of the run at its end, as `Detail` has them. Raises: `run-not-found`."""
+        row = await self._runs.find(run)
+        if row.finished:
+            return None
+        spent = (await self._progress.spent([row.id])).get(row.id, Bytes()).wire
+        return forecast(rounds_of(await self._metrics(row.id)), row.settings.rounds, spent)
+
+    async def compare(self, keys: Sequence[str], target: float | None) -> Comparison:
+        """These runs, at most `MOST_COMPARED`, in the order given. Raises: `run-not-found`."""
+        choice = [row.name for row in sorted(await self._runs.all(), key=lambda row: row.created_at, reverse=True)]
+        found = []
+        for key in dict.fromkeys(keys[:MOST_COMPARED]):
+            view = await self._reads.run(key)
+            found.append((view, rounds_of(await self._metrics(view.id)), not find_method(view.method).shared_model))
+        if not found:
+            return Comparison([], target, None, choice)
+        baseline = next((index for index, (_, _, own) in enumerate(found) if not own), 0)
+        if target is None:
+            target = usual_target(found[baseline][1])
+        usual = bytes_until(found[baseline][1], target)
+        compared = [_compared(view, rounds, target, usual, own=own) for view, rounds, own in found]
+        return Comparison(compared, target, found[baseline][0].name, choice)
+
+    async def _metrics(self, run: str) -> list[ExchangeMetrics]:
+        return [one async for block in (await self._reads.metrics(run)).blocks for one in block]
+
+    def _chains(self, row: RunRow) -> list[ChainsOf]:
+        try:
+            definition = self._definitions.of(row)
+        except ProblemError:  # this version does not know its method
+            return []
+        kinds = definition.method.chains(definition.settings)
+        found = {kind: definition.chains(kind) for kind in (*kinds, *([EVALUATE] if row.settings.evaluate else []))}
+        return [ChainsOf(kind, str(c.down), str(c.up), str(c.full), str(c.private)) for kind, c in found.items()]
+
+
+def _glance(row: RunRow, view: RunView, points: Iterable[Point], spent: Bytes, changed_at: float | None) -> Glance:
+    curve = [found for one in points if (found := accuracy_of(one.metrics)) is not None]
+    return Glance(
+        view, curve[-1] if curve else None, max(curve, default=None), curve, spent.uplink, spent.downlink,
+        spent.framing, row.settings.max_bytes, changed_at,
+    )  # fmt: skip
+
+
+def _compared(view: RunView, rounds: Sequence[Round], target: float, usual: int | None, *, own: bool) -> Compared:
+    cost = Bytes.sum(one.cost for one in rounds)
+    measured = [one.accuracy for one in rounds if one.accuracy is not None]
+    reached = bytes_until(rounds, target)
+    return Compared(
+        run=view,
+        rounds=[one.plain() for one in thinned(rounds)],
+        best=max(measured, default=None),
+        accuracy=measured[-1] if measured else None,
+        uplink_bytes=cost.uplink,
+        downlink_bytes=cost.downlink,
+        framing_bytes=cost.framing,
+        seconds=cost.seconds,
+        bytes_to_target=reached,
+        saved_share=None if reached is None or not usual else 1 - reached / usual,
+        own=own,
+    )
+
+
+def thinned(rounds: Sequence[Round]) -> Sequence[Round]:
+    """At most about `MOST_POINTS` of them, evenly, the last one among them."""
+    every = -(-len(rounds) // MOST_POINTS) or 1
+    return [one for index, one in enumerate(rounds) if (len(rounds) - 1 - index) % every == 0]
+
+
+def _last(rounds: Sequence[Round], count: int = 3) -> list[Round]:
+    """The last rounds that cost something; the first one alone also carries the model whole to everybody."""
+    paid = [one for one in rounds if one.round and one.cost.wire]
+    return paid[1:][-count:] or paid
+
+
+def forecast(rounds: Sequence[Round], wanted: int, spent: int) -> int | None:
+    """Wire bytes of the whole run, if the rounds to come cost what the last three did."""
+    last = _last(rounds)
+    if not last:
+        return None
+    left = max(0, wanted - rounds[-1].round)
+    return spent + round(left * sum(one.cost.wire for one in last) / len(last))
+
+
+def seconds_left(rounds: Sequence[Round], wanted: int) -> float | None:
+    """Until the end of the run, if the rounds to come take what the last three did."""
+    last = _last(rounds)
+    if not last:
+        return None
+    return max(0, wanted - rounds[-1].round) * sum(one.cost.seconds for one in last) / len(last)

@@ -1,0 +1,155 @@
+"""Pages of runs: what they say is what the interface says, and who is missing is named."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+from tests.dashboard.house import Site, site
+from thinwire.coordinator.dashboard import static
+from thinwire.protocol.messages import DeclineMessage
+
+MOST_BYTES = 120_000
+
+
+async def trained(here: Site) -> str:
+    """A run of three rounds, over."""
+    run = await here.run()
+    await asyncio.gather(*[(await here.client(name)).work() for name in ("anna", "bert")])
+    return run
+
+
+def test_every_page_is_its_json(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            run = await trained(here)
+            for path, twin in (("/", "/runs.json"), ("/runs/night", None), ("/compare?run=night", None)):
+                text = await here.page(path)
+                told = await here.twin(path)
+                bare, _, query = path.partition("?")
+                assert await here.twin((twin or f"{bare}.json") + (f"?{query}" if query else "")) == told
+                assert "night" in text
+            (one,) = (await here.twin("/"))["runs"]
+            asked = (await here.http.get(f"/v1/runs/{run}")).json()
+            assert one["run"] == asked
+            metrics = (await here.http.get(f"/v1/runs/{run}/metrics")).json()["exchanges"]
+            assert one["accuracy"] == metrics[-1]["metrics"]["accuracy"]
+            detail = await here.twin("/runs/night")
+            assert detail["exchanges"] == metrics
+            assert [row["counted"] for row in detail["attendance"]["exchanges"]] == [2, 2, 2, 2]
+            (beside,) = (await here.twin("/compare?run=night"))["runs"]
+            assert beside["uplink_bytes"] == sum(row["uplink_bytes"] for row in metrics[:-1])
+
+    asyncio.run(work())
+
+
+def test_who_is_missing_is_named_with_the_reason(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            run = await here.run(cohort=3, quorum=1, deadline_s=1.0)
+            anna, bert, cleo = [await here.client(name) for name in ("anna", "bert", "cleo")]
+            first, second, third = await asyncio.gather(anna.register(), bert.register(), cleo.register())
+            assert first is not None
+            assert second is not None
+            assert third is not None
+            await bert.send(f"/v1/tasks/{second.task}/decline", DeclineMessage(detail="out of memory"))
+            received = await anna.fetch(first)
+            await anna.answer(first.task, *anna.perform(received))
+            path = f"/v1/runs/{run}/attendance"
+            while not (told := (await here.http.get(path)).json()["exchanges"])[0]["counted"]:
+                await asyncio.sleep(0)
+            (open_,) = told[:1]
+            assert (open_["counted"], open_["asked"]) == (1, 3)
+            why = {one["client"]: one["why"] for one in open_["absent"]}
+            assert why["bert"] == "declined: out of memory"
+            assert why["cleo"] == "at work" or why["cleo"].startswith("silent since")
+            assert open_["said"].startswith("1 of 3; bert declined: out of memory; cleo ")
+            while len(told := (await here.http.get(path)).json()["exchanges"]) < 2:
+                await asyncio.sleep(0.05)
+            assert re.fullmatch(r"silent since \d\d:\d\d UTC|too late", told[0]["absent"][1]["why"])
+            text = await here.page("/runs/night")
+            assert "declined: out of memory" in text
+            assert {"anna", "bert", "cleo"} <= set(re.findall(r'class="name" title="(\w+)"', text))
+            with_problem = await here.http.get("/runs/nobody", headers={"accept": "text/html"})
+            assert (with_problem.status_code, "run-not-found" in with_problem.text) == (404, True)
+
+    asyncio.run(work())
+
+
+def test_pages_load_nothing_from_elsewhere_and_little(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            await trained(here)
+            await here.log_in()
+            for path in ("/", "/runs/night", "/compare?run=night", "/login", "/runs/night/rounds"):
+                response = await here.http.get(path, headers={"accept": "text/html"})
+                policy = response.headers["content-security-policy"]
+                assert "default-src 'none'" in policy
+                assert "unsafe" not in policy
+                text = response.text
+                assert not re.search(
+                    r"""<style|\sstyle=|\son\w+=|javascript:|(?:src|href|action)=["']?(?:https?:)?//""", text
+                )
+                assert all("application/json" in one for one in re.findall(r"<script(?![^>]*src=)[^>]*>", text))
+                loaded = re.findall(r'(?:src|href)="(/static/[^"]+)"', text)
+                parts = [await here.http.get(one) for one in loaded]
+                assert {part.status_code for part in parts} == {200}
+                assert len(response.content) + sum(len(part.content) for part in parts) <= MOST_BYTES
+                again = await here.http.get(loaded[0], headers={"if-none-match": parts[0].headers["etag"]})
+                assert again.status_code == 304
+            assert (await here.http.get("/static/../page.py")).status_code == 404
+            assert (await here.http.get("/static/secret")).status_code == 404
+            assert b"uPlot (v1.6.32)" in static.content("uplot-1.6.32.min.js")[0]
+
+    asyncio.run(work())
+
+
+def test_what_clients_say_is_never_markup(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            await here.run(cohort=1, quorum=1, deadline_s=30.0, max_offers=1)
+            anna = await here.client("anna")
+            task = await anna.register()
+            assert task is not None
+            await anna.send(f"/v1/tasks/{task.task}/decline", DeclineMessage(detail="<script>alert(1)</script>"))
+            while (await here.http.get("/v1/runs/night")).json()["state"] != "paused":
+                await asyncio.sleep(0)
+            text = await here.page("/runs/night")
+            assert "<script>alert" not in text
+            assert "&lt;script&gt;alert(1)" in text
+
+    asyncio.run(work())
+    source = static.content("thinwire.js")[0] + static.content("charts.js")[0]
+    assert not re.search(rb"innerHTML|outerHTML\s*=[^=]|insertAdjacentHTML|document\.write|\beval\b", source)
+
+
+async def next_events(here: Site, last: int | None, count: int) -> list[tuple[int, str, dict[str, object]]]:
+    """The next so many events of all runs behind this one."""
+    from thinwire.coordinator.serve.events import Events
+
+    events = here.app.state.parts[Events]
+    found: list[tuple[int, str, dict[str, object]]] = []
+    async for block in events.of_all(last, lambda: None):
+        fields = dict(line.split(": ", 1) for line in block.decode().splitlines() if ": " in line)
+        if "data" in fields:
+            found.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
+        if len(found) == count:
+            break
+    return found
+
+
+def test_a_cut_loses_no_event(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            run = await trained(here)
+            before = await next_events(here, 0, 6)
+            assert [number for number, _, _ in before] == list(range(1, 7))
+            # Whoever is cut off here hears all that follows, and nothing twice.
+            behind = await next_events(here, 6, 6)
+            assert [number for number, _, _ in behind] == list(range(7, 13))
+            assert {told["run"] for _, _, told in before + behind} == {run}
+            assert {kind for _, kind, _ in before + behind} == {"run", "answer", "exchange"}
+
+    asyncio.run(work())
