@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import MethodType
 from typing import Final
 
@@ -35,13 +36,47 @@ def _rest(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
+class Factored(nn.Module, ABC):
+    """A module that trains factors and whose `product`, a parameter, travels in their place.
+
+    A mean of factors is no mean of products: what is averaged exactly is the product.
+    """
+
+    product: nn.Parameter
+    factors: tuple[str, ...]
+
+    @abstractmethod
+    def gather(self) -> None:
+        """Sets the product to that of the factors."""
+
+    @abstractmethod
+    def scatter(self) -> None:
+        """Sets the factors to those of the product, the same for the same product."""
+
+
+def _factored(model: nn.Module) -> list[Factored]:
+    return [module for module in model.modules() if isinstance(module, Factored)]
+
+
+def products(model: nn.Module) -> set[int]:
+    """The ids of parameters that travel for others, and get no gradient."""
+    return {id(module.product) for module in _factored(model)}
+
+
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What travels of a model: parameters with requires_grad, then floating buffers, by name.
+    """What travels of a model: parameters with requires_grad, then floating buffers, by name; of factors their product.
 
     Frozen parameters, integer buffers and those of modules that rest (`rest_frozen`) stay where they are. A tensor with
     two names travels once.
     """
-    found: dict[str, torch.Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    at_home = set[int]()
+    for module in _factored(model):
+        with torch.no_grad():
+            module.gather()
+        at_home |= {id(getattr(module, name)) for name in module.factors}
+    found: dict[str, torch.Tensor] = {
+        name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in at_home
+    }
     kept = model.state_dict(keep_vars=True)
     resting = {id(buffer) for module in model.modules() if _TRAIN in vars(module) for buffer in module.buffers()}
     for name, buffer in model.named_buffers():
@@ -96,6 +131,8 @@ def load_arrays(model: nn.Module, arrays: Arrays) -> None:
                 raise CodecError("does-not-fit", f"the model has no tensor {name!r} of shape {array.shape}")
             tensor.copy_(torch.from_numpy(np.array(array)))
         _find_singular_vectors(model)
+        for module in _factored(model):
+            module.scatter()
 
 
 def _find_singular_vectors(model: nn.Module) -> None:
