@@ -14,7 +14,7 @@ from thinwire.coordinator.settings import ServeSettings  # noqa: E402
 
 if __name__ == "__main__":
     folder, port, *options = sys.argv[1:]
-    chosen = dict(option.split("=") for option in options)
+    chosen = dict(option.split("=", 1) for option in options)
     try:
         serve(ServeSettings.model_validate({"data_dir": folder, "port": int(port), **chosen}), print)
     except CannotServeError as error:

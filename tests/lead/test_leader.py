@@ -483,7 +483,7 @@ def test_a_leader_whose_lease_is_lost_writes_nothing_any_more(tmp_path: Path) ->
     async def script(house: House) -> None:
         run = await ready(house, ONE, cohort=1)
         task = await house.task(ONE)
-        assert await Leases(house.database).acquire(run, "another", house.now, None) is not None
+        assert await Leases(house.database).acquire(run, "another", None) is not None
         await house.arrive(ONE, task)
         await house.command_later(run, "stop-drop")
         await house.led_no_more(run)
@@ -505,7 +505,7 @@ def test_a_given_cohort_that_was_offered_again_is_asked_after_a_crash_before_its
         assert house.leadership is not None
         await house.leadership.stop()
         # What a leader has written when it dies between the offer and its tasks.
-        lease = await Leases(house.database).acquire(run, "another", house.now, None)
+        lease = await Leases(house.database).acquire(run, "another", None)
         assert lease is not None
         await house.exchanges.renew(lease, 1, 2, 60.0, [late.id], drop=False, now=house.now)
 

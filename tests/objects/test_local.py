@@ -102,7 +102,7 @@ def test_a_state_is_the_one_that_was_put_last_and_stays_readable(objects: LocalO
     for exchange in (5, 8):
         put_state(objects, "aaa", exchange, state)
     put_state(objects, "aa", 1, state)
-    keep_states(objects, "aaa", {8, 9})
+    keep_states(objects, "aaa", {8: None, 9: None})
     assert objects.names("checkpoints") == ["checkpoints/aa/1", "checkpoints/aaa/8"]
     with pytest.raises(FileNotFoundError):
         read_state(objects, "aaa", 7)
@@ -139,3 +139,16 @@ def test_payloads_of_the_folders_of_before_go_to_the_runs_that_need_them(objects
     }
     assert objects.usage()["payloads"] == sum(map(len, (contents[0], contents[1] * 2, contents[3])))
     assert move_payloads(objects, needed) == 0
+
+
+def test_a_leader_that_has_been_replaced_deletes_no_state_of_its_successor(objects: LocalObjects) -> None:
+    """It deletes older exchanges, and of the others what leaders before it left."""
+    for exchange, epoch in ((3, 1), (4, 1), (5, 1), (5, 2), (6, 1), (6, 2), (6, 3), (7, 3)):
+        put_state(objects, "aaa", exchange, State(exchange, 0, {"w": np.ones(3, np.float32)}), epoch)
+    put_state(objects, "aaa", 0, State(0, 0, {"w": np.ones(3, np.float32)}))
+    keep_states(objects, "aaa", {4: 1, 5: 1}, 2)
+    kept = ["4-1", "5-1", "5-2", "6-2", "6-3", "7-3"]
+    assert objects.names("checkpoints") == [f"checkpoints/aaa/{name}" for name in kept]
+    keep_states(objects, "aaa", {6: 2, 7: 3}, 3)
+    assert objects.names("checkpoints") == [f"checkpoints/aaa/{name}" for name in ("6-2", "6-3", "7-3")]
+    assert read_state(objects, "aaa", 7, 3).round == 7

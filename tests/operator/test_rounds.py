@@ -106,3 +106,6 @@ def test_a_run_that_learns_nothing_is_told_of() -> None:
     exchanges[2].metrics["accuracy"] = 0.9
     assert len(learning_warnings(exchanges)) == 1
     assert not learning_warnings([])
+    exchanges[2].metrics["diverging"] = 3.0
+    assert "in round 3, at clients: training diverges: the loss is 3 times" in learning_warnings(exchanges)[1]
+    assert "Lower the rate of training (lr)" in learning_warnings(exchanges)[1]

@@ -67,7 +67,7 @@ class House:
         """A run of this id, its name as well, in this state; its lease."""
         chosen = RunSettings(name=run, **settings)
         self.do(self.runs.create(run, chosen, spec=None, parameters=20, round=0, step=0, max_runs=100, now=now))
-        lease = self.do(self.leases.acquire(run, "holder", now, None))
+        lease = self.do(self.leases.acquire(run, "holder", None))
         assert lease is not None
         if state != "pending":
             self.do(self.runs.set_state(lease, state, None, now))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.records.house import CLOSING, DELTA, MODEL, NOW, OPENED, PART, PLAN, PRIVATE, House
+from thinwire.coordinator.records.leases import Lease
 from thinwire.coordinator.records.payloads import Named
 from thinwire.coordinator.records.tasks import NewTask
 from thinwire.coordinator.records.uploads import UploadRow
@@ -31,7 +32,7 @@ def test_a_payload_is_named_by_whoever_needs_it_the_newest_first(house: House) -
     ]
     assert house.do(house.payloads.named(b"z" * 32)) == []
     assert {one.digest for one in house.do(house.payloads.of("run1", 1))} == {PLAN, PART, PRIVATE}
-    assert house.do(house.payloads.needed("run1")) == {PLAN, PART, PRIVATE}
+    assert house.do(house.payloads.needed(Lease("run1", "", 0))) == {PLAN, PART, PRIVATE}
     assert sorted(house.do(house.payloads.all_needed())) == sorted(
         [*(("run1", digest) for digest in (PLAN, PART, PRIVATE)), *(("run2", digest) for digest in (PLAN, PART, DELTA))]
     )
@@ -46,7 +47,7 @@ def test_a_finished_run_needs_its_model_alone(house: House, model: bytes | None)
     lease = house.run()
     house.exchange(lease)
     house.do(house.runs.finish(lease, "stopped", None, model, NOW))
-    assert house.do(house.payloads.needed("run1")) == (set() if model is None else {model})
+    assert house.do(house.payloads.needed(Lease("run1", "", 0))) == (set() if model is None else {model})
 
 
 def test_uploads_are_there_until_they_are_deleted(house: House) -> None:

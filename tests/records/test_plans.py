@@ -13,6 +13,7 @@ from sqlalchemy import Engine, event, text
 
 from tests.records.conftest import BACKENDS
 from tests.records.house import CLOSING, MODEL, NOW, PART, House
+from thinwire.coordinator.records.leases import Lease
 from thinwire.coordinator.records.tasks import NewTask
 from thinwire.coordinator.runs.exchange import SlotState
 
@@ -80,7 +81,7 @@ def test_no_table_that_grows_is_looked_through(house: House) -> None:
         house.do(house.exchanges.get("run1", 0))
         house.do(house.exchanges.of("run1"))
         house.do(house.payloads.named(PART))
-        house.do(house.payloads.needed("run1"))
+        house.do(house.payloads.needed(Lease("run1", "", 0)))
         house.do(house.payloads.of("run1", 0))
         house.do(house.events.after("run1", 0, 10))
         house.do(house.events.last_id("run1"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.records.conftest import Records
 from tests.records.house import CLOSING, MODEL, NOW, House
+from thinwire.coordinator.records.leases import Lease
 from thinwire.coordinator.runs.rows import RunCommand, RunRow
 from thinwire.protocol.fields import RunState
 from thinwire.protocol.settings import RunSettings
@@ -149,8 +150,8 @@ def test_a_finished_run_leaves_its_history_and_its_model(house: House) -> None:
     assert (row.state, row.outcome, row.reason, row.command) == ("finished", "stopped", "enough", None)
     assert (row.model, row.finished_at, row.exchange, row.finished) == (MODEL, NOW + 5, 1, True)
     assert [house.state(task) for task in (*first, open_task, answered)] == ["accepted", "late", "late", "late"]
-    assert house.do(house.payloads.needed("run1")) == {MODEL}
-    assert house.do(house.payloads.needed("run2")) != set()
+    assert house.do(house.payloads.needed(Lease("run1", "", 0))) == {MODEL}
+    assert house.do(house.payloads.needed(Lease("run2", "", 0))) != set()
     assert [upload.id for upload in house.do(house.uploads.all())] == ["u2"]
     assert [event.kind for event in house.do(house.events.after("run1", seen, 10))] == ["run"]
     assert [answer.task for answer in house.do(house.answers.accepted("run1", 0))] == [first[0]]

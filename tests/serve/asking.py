@@ -14,11 +14,10 @@ from tests.serve.house import House
 from thinwire.coordinator.api import enrolment, exchanges, payloads, runs, uploads
 from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.records.clients import Client
-from thinwire.coordinator.serve.enrolment import hash_of
 from thinwire.coordinator.wire import problems
 from thinwire.coordinator.wire.accounting import ACCOUNT, Account
 from thinwire.coordinator.wire.downloads import Downloads
-from thinwire.coordinator.wire.identity import Identity
+from thinwire.coordinator.wire.identity import Identity, hash_of
 from thinwire.protocol.messages import Enrolment as EnrolmentMessage
 from thinwire.protocol.messages import InviteRequest
 

@@ -37,7 +37,7 @@ from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.rows import ExchangeRow
 from thinwire.coordinator.serve.answers import Answers
 from thinwire.coordinator.serve.commands import Commands
-from thinwire.coordinator.serve.enrolment import Enrolment, hash_of
+from thinwire.coordinator.serve.enrolment import Enrolment
 from thinwire.coordinator.serve.events import Events
 from thinwire.coordinator.serve.exchanges import ExchangeBook
 from thinwire.coordinator.serve.models import Models
@@ -50,6 +50,7 @@ from thinwire.coordinator.serve.registrations import Registrations
 from thinwire.coordinator.serve.tasks import TaskBook, TaskMessages
 from thinwire.coordinator.serve.uploads import Uploads
 from thinwire.coordinator.signals.local import LocalSignals
+from thinwire.coordinator.wire.identity import hash_of
 from thinwire.machine.workers import Workers
 from thinwire.protocol.messages import Enrolment as EnrolmentMessage
 from thinwire.protocol.messages import InviteRequest, Registration, TaskMessage
@@ -126,7 +127,7 @@ class House:
         self.partials.open()
         await self.database.open()
         for row in await self.runs.all():
-            lease = await self._leases.acquire(row.id, "by hand", self.now, None)
+            lease = await self._leases.acquire(row.id, "by hand", None)
             assert lease is not None
             self.leases[row.id] = lease
         await self.enrolment.load()
@@ -168,7 +169,7 @@ class House:
         wanted = RunSettings(name=run, **settings)
         self.now += 1
         await self.runs.create(run, wanted, spec=spec, parameters=20, round=1, step=0, max_runs=100, now=self.now)
-        lease = await self._leases.acquire(run, "by hand", self.now, None)
+        lease = await self._leases.acquire(run, "by hand", None)
         assert lease is not None
         self.leases[run] = lease
         await self.runs.set_state(lease, "running", None, self.now)

@@ -12,7 +12,8 @@ import pytest
 from tests.serve.conftest import Play
 from tests.serve.house import House
 from thinwire.coordinator.objects.secret_files import operator_token
-from thinwire.coordinator.serve.enrolment import Enrolment, hash_of
+from thinwire.coordinator.serve.enrolment import Enrolment
+from thinwire.coordinator.wire.identity import hash_of
 from thinwire.protocol.messages import Enrolment as EnrolmentMessage
 from thinwire.protocol.messages import InviteRequest
 from thinwire.protocol.reasons import ProblemError

@@ -174,7 +174,7 @@ def test_the_model_of_a_run_that_goes_on_is_its_checkpoints(play: Stage) -> None
 def test_the_final_model_is_made_again_or_not_given(play: Stage) -> None:
     async def act(house: House) -> None:
         row = await created(house)
-        lease = await house._leases.acquire(row.id, "by hand", house.now, None)
+        lease = await house._leases.acquire(row.id, "by hand", None)
         assert lease is not None
         house.leases[row.id] = lease
         definition = house.models._definitions.of(row)
@@ -204,7 +204,7 @@ def test_the_final_model_is_made_again_or_not_given(play: Stage) -> None:
 def test_a_run_without_a_model_says_so(play: Stage) -> None:
     async def act(house: House) -> None:
         row = await created(house)
-        lease = await house._leases.acquire(row.id, "by hand", house.now, None)
+        lease = await house._leases.acquire(row.id, "by hand", None)
         assert lease is not None
         house.leases[row.id] = lease
         await house.finish(row.id)

@@ -92,7 +92,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.add_middleware(Auditing, tell=tell)
     app.add_middleware(
         Identity, find=access.find, is_owner=access.is_owner, used=used, public_read=settings.public_read,
-        token_of=token_of,
+        find_elsewhere=access.find_elsewhere, token_of=token_of,
     )  # fmt: skip
     app.add_middleware(HostCheck, hosts=Hosts(settings.hosts, settings.proxies))
     app.add_middleware(Charging)

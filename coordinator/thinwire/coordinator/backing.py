@@ -10,6 +10,7 @@ import structlog
 from thinwire.machine.workers import Workers
 from thinwire.protocol.reasons import ProblemError
 
+from .lead.leadership import TTL_S
 from .objects.cache import Cache
 from .objects.local import LocalObjects
 from .objects.migration import move_payloads
@@ -23,6 +24,7 @@ from .signals.local import LocalSignals
 from .signals.signals import Signals
 
 DATABASE: Final = "thinwire.db"
+LOCK_FILE: Final = "coordinator.lock"
 _log = structlog.get_logger("thinwire.coordinator")
 
 
@@ -36,8 +38,8 @@ def objects_at(url: str, data_dir: Path, cache_bytes: int) -> Objects:
 
 
 class Backing:
-    """`holder`: this process's name. `open` first. Raises: OSError where the data folder cannot be used, `ProblemError`
-    where a URL says nothing that can be opened.
+    """`holder`: this process's name. `is_shared`: others may serve the same federation. `open` first. Raises: OSError
+    where the data folder cannot be used, `ProblemError` where a URL says nothing that can be opened.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -51,6 +53,10 @@ class Backing:
             self.objects.open()
         self.partials.open()
         self.database = Database(settings.database or settings.data_dir / DATABASE)
+        self.is_shared = self.database.is_shared
+        self.lease_s = TTL_S if self.is_shared else None
+        if self.objects.is_shared and not self.is_shared:
+            _log.info("one coordinator at a time may use this store: the database is this folder's own")
         self.signals: Signals = LocalSignals()
         self._follow = None
         if settings.database:

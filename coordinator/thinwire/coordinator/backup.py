@@ -93,7 +93,7 @@ async def _needed(database: Path) -> list[str]:
     opened = Database(database)
     await opened.open()
     try:
-        return [checkpoint(row.id, row.exchange) for row in await Runs(opened).unfinished()]
+        return [checkpoint(row.id, row.exchange, row.state_epoch) for row in await Runs(opened).unfinished()]
     finally:
         await opened.close()
 

@@ -25,6 +25,7 @@ from thinwire.protocol.places import ADDRESS_FILE
 from thinwire.protocol.reasons import ProblemError
 
 from .app import create_app
+from .backing import LOCK_FILE
 from .logs import log_from
 from .service import Service
 from .settings import ServeSettings
@@ -37,7 +38,6 @@ KEEP_ALIVE_S: Final = 660
 GRACE_S: Final = 10
 """For requests that are being served when the process is told to stop."""
 BACKLOG: Final = 2048
-LOCK_FILE: Final = "coordinator.lock"
 _log = structlog.get_logger("thinwire.coordinator")
 
 

@@ -56,6 +56,7 @@ from .wire.downloads import Downloads
 
 SAVE_S: Final = 2.0
 """Between two writes of the ledger, of who was heard, and of the time that open exchanges have left."""
+LOOK_S: Final = 5.0
 EVENTS_KEPT_S: Final = 30 * 86_400.0
 SWEEP_S: Final = 3600.0
 _log = structlog.get_logger("thinwire.coordinator")
@@ -78,11 +79,11 @@ class Service:
         definitions, troubles, clock = Definitions(), Troubles(), Clock()
         tally = Tally()
         runs, exchanges, tasks = Runs(database), Exchanges(database), Tasks(database)
-        self._presence_rows = PresenceRows(database)
+        self._presence_rows = PresenceRows(database, backing.holder if backing.is_shared else None)
         self._event_rows = EventRows(database)
         self.ledger = Ledger(database)
 
-        terms = Terms(backing.holder, data_dir / "answers", settings.present_for_s, durable)
+        terms = Terms(backing.holder, data_dir / "answers", settings.present_for_s, durable, backing.lease_s)
         self._leadership = build_leadership(
             database, self.ledger, objects, signals, workers, definitions, troubles, tally, clock, terms
         )
@@ -97,7 +98,7 @@ class Service:
         quotas = Quotas(limits, partial(_held, data_dir))
         self._uploads = Uploads(
             UploadRows(database), partials, objects, signals, quotas, workers, noting,
-            expires_s=settings.upload_expires_s,
+            expires_s=settings.upload_expires_s, shared=backing.is_shared,
         )  # fmt: skip
 
         def shut_out(client: str) -> None:
@@ -106,7 +107,7 @@ class Service:
 
         self.enrolment = Enrolment(
             Clients(database), Invites(database), Secrets(database), signals, data_dir,
-            max_clients=settings.max_clients, ended=shut_out,
+            max_clients=settings.max_clients, shared=backing.is_shared, ended=shut_out,
         )  # fmt: skip
         self._presence = Presence(self._presence_rows, signals)
         exchange_book = ExchangeBook(exchanges, objects, workers)
@@ -148,13 +149,15 @@ class Service:
     async def start(self) -> None:
         """Everything as the last process left it; its runs go on. Raises: `storage-failed`, `storage-full`, OSError."""
         await self._backing.open(self._workers)
-        await self._presence_rows.reset()
+        if not self._backing.is_shared:
+            await self._presence_rows.reset()
         await self.enrolment.load()
         await self._uploads.load()
         await self._leadership.start()
         for name, work in (
             ("save", self._save_regularly()),
             ("follow-signals", self._backing.follow()),
+            ("look", self._look()),
             ("follow-access", self.enrolment.follow()),
             ("follow-uploads", self._uploads.follow()),
         ):
@@ -193,6 +196,13 @@ class Service:
                     sweep_at = time.monotonic() + SWEEP_S
             except (ProblemError, OSError) as error:
                 _log.error("not saved", error=str(error))
+
+    async def _look(self) -> None:
+        """What other processes have done since, though no hint of it came."""
+        while self._backing.is_shared:
+            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(ProblemError):
+                await self._registrations.look()
 
     async def _save(self) -> None:
         await self.enrolment.save()

@@ -20,6 +20,7 @@ from thinwire.protocol.messages import (
     Invite,
     InviteView,
     Ledger,
+    RunChange,
     RunView,
     StoredModel,
 )
@@ -92,6 +93,10 @@ class AsyncCoordinator:
     async def command(self, key: str, word: Command, open_: Open = "finish") -> RunView:
         """The run after pause, resume or stop. `open_`: what becomes of the open exchange."""
         return await self.send(requests.command(key, word, open_))
+
+    async def change(self, key: str, wanted: RunChange) -> RunView:
+        """A paused run with other settings, in force when it is resumed."""
+        return await self.send(requests.change(key, wanted))
 
     async def pull(self, key: str, file: Path) -> int:
         """Writes a run's model, whole or not at all; how many bytes. Raises also: `OSError`."""

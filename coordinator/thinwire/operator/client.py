@@ -29,6 +29,7 @@ from thinwire.protocol.messages import (
     Invite,
     InviteView,
     Ledger,
+    RunChange,
     RunView,
     StoredModel,
 )
@@ -101,6 +102,10 @@ class Coordinator:
     def command(self, key: str, word: Command, open_: Open = "finish") -> RunView:
         """The run after pause, resume or stop. `open_`: what becomes of the open exchange."""
         return self.send(requests.command(key, word, open_))
+
+    def change(self, key: str, wanted: RunChange) -> RunView:
+        """A paused run with other settings, in force when it is resumed."""
+        return self.send(requests.change(key, wanted))
 
     def pull(self, key: str, file: Path) -> int:
         """Writes a run's model, whole or not at all; how many bytes. Raises also: `OSError`."""

@@ -16,6 +16,7 @@ from thinwire.protocol.messages import (
     InviteRequest,
     Ledger,
     OperatorToken,
+    RunChange,
     RunCommand,
     RunList,
     RunMetrics,
@@ -75,6 +76,10 @@ def create_run(settings: RunSettings, model: bytes) -> Request[RunView]:
 
 def command(key: str, word: Command, open_: Open) -> Request[RunView]:
     return Request("POST", run_path(key, f"/{word}"), RunView, RunCommand(open=open_))
+
+
+def change(key: str, wanted: RunChange) -> Request[RunView]:
+    return Request("POST", run_path(key, "/settings"), RunView, wanted)
 
 
 def invite(role: Role, group: str, uses: int, expires_in_s: float | None) -> Request[Invite]:

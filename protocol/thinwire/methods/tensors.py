@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from types import MethodType
 from typing import Final
@@ -18,6 +19,7 @@ from thinwire.codecs import Array, Arrays, CodecError, Spec
 from .arrays import Model, own_name
 
 _TRAIN: Final = "train"
+_COUNTER: Final = "num_batches_tracked"
 _POWER_STEPS: Final = 30
 
 
@@ -119,6 +121,25 @@ def model_spec(model: nn.Module) -> Spec:
         return Spec.of(model_arrays(model))
     except TypeError as error:
         raise CodecError("bad-spec", f"the model holds a dtype that cannot travel: {error}") from None
+
+
+def frozen_digests(model: nn.Module) -> dict[str, bytes]:
+    """Of what stays where it is: frozen parameters and the buffers that `model_tensors` leaves out and a `state_dict`
+    holds, but for counters of batches.
+    """
+    travelling = {id(tensor) for tensor in model_tensors(model).values()}
+    found: dict[str, bytes] = {}
+    seen = set[int]()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, torch.Tensor) or id(tensor) in travelling | seen or name.endswith(_COUNTER):
+            continue
+        seen.add(id(tensor))
+        values = tensor.detach().cpu().contiguous()
+        digest = hashlib.sha256(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        if values.numel():
+            digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+        found[name] = digest.digest()
+    return found
 
 
 def load_arrays(model: nn.Module, arrays: Arrays) -> None:

@@ -14,6 +14,7 @@ from thinwire.coordinator.serve.commands import Commands
 from thinwire.coordinator.serve.models import FinalModel, Models, Take
 from thinwire.coordinator.serve.reads import Reads, Sums
 from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.auditing import tell_detail
 from thinwire.coordinator.wire.documentation import BYTES, describe, header
 from thinwire.coordinator.wire.downloads import Downloads
 from thinwire.coordinator.wire.files import serve_copy, serve_file
@@ -24,6 +25,7 @@ from thinwire.protocol.messages import (
     AttendanceList,
     Ledger,
     LedgerRow,
+    RunChange,
     RunCommand,
     RunList,
     RunMetrics,
@@ -134,6 +136,24 @@ async def resume(request: Request, run: RunKey) -> Response:
 )
 async def stop(request: Request, run: RunKey) -> Response:
     return await _command(request, run, "stop", "stop-drop")
+
+
+@router.post(
+    "/v1/runs/{run}/settings",
+    **describe(
+        "Give a paused run more rounds, another quorum, deadline or budget, in force when it is resumed",
+        takes=RunChange,
+        gives=RunView,
+        problems=("not-allowed", "run-not-found", "run-state", "run-invalid", "storage-failed"),
+    ),
+)
+async def change(request: Request, run: RunKey) -> Response:
+    commands, reads = of(request, Commands), of(request, Reads)
+    require_operator(request)
+    wanted = await read_message(request, RunChange)
+    row = await commands.change(run, wanted)
+    tell_detail(request, ", ".join(f"{name} {value}" for name, value in wanted.model_dump(exclude_none=True).items()))
+    return respond(request, await reads.view(row))
 
 
 @router.get(

@@ -38,13 +38,14 @@ from .restoring import Restoring
 class Terms:
     """`holder`: this process's name; `spool`: the folder in which contributions that a reducer keeps lie while their
     exchange is open; `present_for_s`: a client counts as present this long after its last request; `durable`: accepted
-    answers outlive the machine.
+    answers outlive the machine; `lease_s`: what a lease is good for, None where this process is alone.
     """
 
     holder: str
     spool: Path
     present_for_s: float
     durable: bool = False
+    lease_s: float | None = None
 
 
 def build_leadership(
@@ -68,10 +69,10 @@ def build_leadership(
     closing = Closing(runs, exchanges, Payloads(database), ledger, tally, objects, signals, workers, clock)
     repairing = Repairing(objects)
     restoring = Restoring(exchanges, tasks, answers, definitions, opening, deciding, repairing, workers, clock)
-    moving = Moving(runs, opening, asking, closing, signals, workers, clock)
+    moving = Moving(runs, definitions, opening, asking, closing, signals, workers, clock)
 
     def leader(lease: Lease) -> Leader:
         hearing = Hearing(lease.run, runs, tasks, answers, troubles, tally, deciding, signals, clock)
         return Leader(lease, runs, exchanges, troubles, restoring, hearing, moving, signals, clock)
 
-    return Leadership(runs, Leases(database), leader, signals, clock, terms.holder)
+    return Leadership(runs, Leases(database), leader, signals, clock, terms.holder, terms.lease_s)

@@ -11,6 +11,7 @@ from thinwire.coordinator.objects.objects import Objects, answer, payload
 from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.objects.states import keep_states, put_state
 from thinwire.coordinator.records.exchanges import Exchanges, Figures
+from thinwire.coordinator.records.leases import LeaseLostError
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.payloads import Payloads
 from thinwire.coordinator.records.runs import Runs
@@ -20,6 +21,7 @@ from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.workers import Workers
+from thinwire.methods.arrays import Model, buffers_of
 from thinwire.methods.model_file import model_bytes
 from thinwire.methods.values import State
 from thinwire.protocol.fields import RunOutcome
@@ -100,7 +102,7 @@ class Closing:
         """
         exchange, settings = current.exchange, led.definition.run
         exchange.close()
-        state = await self._workers.run(put_state, self._objects, led.id, current.index + 1, state)
+        state = await self._workers.run(put_state, self._objects, led.id, current.index + 1, state, led.lease.mark)
         figures = Figures(
             exchange=current.index,
             seconds=self._clock.monotonic() - current.opened_at,
@@ -117,6 +119,7 @@ class Closing:
             **{name: round(value, 4) for name, value in figures.metrics.items() if name in _TOLD},
         )  # fmt: skip
         led.method_state, led.index, led.current, led.why = state, current.index + 1, None, Why()
+        led.checkpoints = {led.index: led.lease.mark, current.index: led.checkpoints.get(current.index)}
         builds_on = led.definition.builds_on_broadcasts
         broadcast = current.published.broadcast
         led.predecessor = Predecessor(broadcast if builds_on else broadcast.without_arrays(), exchange.contributors)
@@ -129,7 +132,9 @@ class Closing:
         arrays = await self._workers.run(led.definition.server.model, led.method_state)
         await self._workers.run(give_back_freed_memory)
         if arrays is not None:
-            model = await self._workers.run(self._put_model, led, arrays)
+            frozen = led.definition.run.frozen
+            marked = Model(arrays, buffers_of(arrays), frozen if isinstance(frozen, tuple) else ())
+            model = await self._workers.run(self._put_model, led, marked)
         await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall())
         _log.info("run finished", run=led.definition.run.name, id=led.id, outcome=outcome, reason=reason)
         led.state, led.orders.command = "finished", None
@@ -155,9 +160,10 @@ class Closing:
         self._signals.publish(f"events:{led.id}")
         try:
             await self._workers.run(self._objects.delete, [answer(task) for task in tasks])
-            await self._workers.run(keep_states, self._objects, led.id, {led.index, led.index - 1})
             await self._sweep(led)
             await self._ledger.flush()
+        except LeaseLostError as error:
+            _log.warning("what is useless is left to the next leader", run=led.id, why=str(error))
         except (OSError, ProblemError) as error:
             problem = error if isinstance(error, ProblemError) else storage_problem(error)
             _log.error("not released", run=led.id, reason=problem.reason)
@@ -165,15 +171,16 @@ class Closing:
     async def tidy(self, led: Led) -> None:
         """Deletes what a process that died has left of this run. A failure costs disk, nothing else."""
         try:
-            await self._workers.run(keep_states, self._objects, led.id, {led.index, led.index - 1})
             await self._sweep(led)
         except (OSError, ProblemError) as error:
             _log.error("not tidied", run=led.id, why=str(error))
 
     async def _sweep(self, led: Led) -> None:
-        """Deletes the payloads of the run that nothing names any more. Raises: `storage-failed`, `OSError`."""
-        needed = {payload(led.id, digest) for digest in await self._payloads.needed(led.id)}
-        await self._workers.run(self._drop_all_but, led.id, needed)
-
-    def _drop_all_but(self, run: str, needed: set[str]) -> None:
-        self._objects.delete(name for name in self._objects.names(f"payloads/{run}") if name not in needed)
+        """Deletes the states and payloads of the run that nothing names any more. Raises: `storage-failed`, `OSError`,
+        `LeaseLostError`: another leads the run, and what it makes is not seen from here.
+        """
+        await self._workers.run(keep_states, self._objects, led.id, led.checkpoints, led.lease.mark)
+        # Listed first: what another leader makes from now on is not among these.
+        there = await self._workers.run(self._objects.names, f"payloads/{led.id}")
+        needed = {payload(led.id, digest) for digest in await self._payloads.needed(led.lease)}
+        await self._workers.run(self._objects.delete, [name for name in there if name not in needed])

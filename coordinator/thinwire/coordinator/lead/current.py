@@ -135,8 +135,9 @@ class Why:
 @dataclass(slots=True)
 class Led:
     """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state
-    before it. `history`: all exchanges that are closed. `command`: of the operator, not yet carried out; `resumed`: it
-    has just been told to go on.
+    before it. `history`: all exchanges that are closed. `checkpoints`: of this exchange and the one before, each with
+    the epoch that tells it from others. `command`: of the operator, not yet carried out; `resumed`: it has just been
+    told to go on.
     """
 
     definition: Definition
@@ -150,6 +151,7 @@ class Led:
     current: Current | None = None
     predecessor: Predecessor = Predecessor()
     history: list[Past] = field(default_factory=list)
+    checkpoints: dict[int, int | None] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

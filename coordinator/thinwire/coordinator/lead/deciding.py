@@ -133,7 +133,8 @@ class Deciding:
         data = b""
         if row.digest is not None:
             data = cast(bytes, read_mapped(self._objects.local(answer(row.task))))  # a mapped file reads like bytes
-            if verify and hashlib.sha256(data).digest() != row.digest:
+            # Where several take in answers, two may have stored one under the same name.
+            if (verify or self._objects.is_shared) and hashlib.sha256(data).digest() != row.digest:
                 raise OSError(errno.EIO, "the stored answer is torn")
         seed = client_seed(settings.seed, task.round, task.step, row.client)
         arrays = decode_answer(data, task.reply, current.published.chains.up, reference=current.reference, seed=seed)

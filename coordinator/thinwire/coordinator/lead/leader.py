@@ -29,7 +29,9 @@ _log = structlog.get_logger("thinwire.coordinator")
 
 
 class Leader:
-    """Leads one run from where its rows say it stands to its end. `led`: once it has been taken up."""
+    """Leads one run from where its rows say it stands to its end. `led`: once it has been taken up. `epoch`: of
+    its lease.
+    """
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class Leader:
         signals: Signals,
         clock: Clock,
     ) -> None:
-        self.run = lease.run
+        self.run, self.epoch = lease.run, lease.epoch
         self.led: Led | None = None
         self._lease = lease
         self._runs = runs

@@ -17,14 +17,27 @@ from .clock import Clock
 from .hearing import RETRY_S
 from .leader import Leader
 
+BEAT_S = 1.0
+"""Between two signs of life, and two looks for runs that nobody leads, where there are several processes."""
+TTL_S = 3.0
+"""Whoever gives none for so long leads nothing any more."""
 _log = structlog.get_logger("thinwire.coordinator")
 
 
 class Leadership:
-    """`start` first, `stop` last. `holder`: this process's name. `make`: a leader for a lease."""
+    """`start` first, `stop` last. `holder`: this process's name. `make`: a leader for a lease. `ttl_s`: what its leases
+    are good for unless they are renewed, where other processes may lead; None: it is alone.
+    """
 
     def __init__(
-        self, runs: Runs, leases: Leases, make: Callable[[Lease], Leader], signals: Signals, clock: Clock, holder: str
+        self,
+        runs: Runs,
+        leases: Leases,
+        make: Callable[[Lease], Leader],
+        signals: Signals,
+        clock: Clock,
+        holder: str,
+        ttl_s: float | None,
     ) -> None:
         self._runs = runs
         self._leases = leases
@@ -32,19 +45,23 @@ class Leadership:
         self._signals = signals
         self._clock = clock
         self._holder = holder
+        self._ttl_s = ttl_s
         self._leaders: dict[str, Leader] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Leads what there is, and whatever is created from now on. Raises: `storage-failed`, `storage-full`."""
-        for row in await self._runs.unfinished():
-            await self._lead(row.id)
-        self._looking = asyncio.create_task(self._look_for_runs(), name="look-for-runs")
+        if self._ttl_s is not None:
+            await self._leases.beat(self._holder, self._ttl_s)
+            beating = asyncio.create_task(self._beat(self._ttl_s), name="beat")
+            self._background.append(beating)
+        await self._lead_all()
+        self._background.append(asyncio.create_task(self._look_for_runs(), name="look-for-runs"))
 
     async def stop(self) -> None:
         """Leads nothing any more. Open exchanges stay open, with the time they have left."""
-        tasks = [*self._tasks.values(), *([self._looking] if self._looking is not None else [])]
+        tasks = [*self._background, *self._tasks.values()]
         for task in tasks:
             task.cancel()
         for task in tasks:
@@ -52,6 +69,10 @@ class Leadership:
                 await task
         with contextlib.suppress(ProblemError):
             await self.save_clocks()
+        if self._ttl_s is not None:
+            with contextlib.suppress(ProblemError):
+                await self._leases.leave(self._holder)
+            self._signals.publish("runs")
 
     async def save_clocks(self) -> None:
         """What open offers have left outlives the process. Raises: `storage-failed`, `storage-full`."""
@@ -63,15 +84,40 @@ class Leadership:
         with self._signals.subscribe("runs") as created:
             while True:
                 with contextlib.suppress(ProblemError):
-                    for row in await self._runs.unfinished():
-                        if row.id not in self._tasks:
-                            await self._lead(row.id)
-                await created.wait(None)
+                    await self._lead_all()
+                await created.wait(None if self._ttl_s is None else BEAT_S)
+
+    async def _lead_all(self) -> None:
+        """Every run that nobody leads. Raises: `storage-failed`, `storage-full`."""
+        for run in await self._leases.free():
+            if run not in self._tasks:
+                await self._lead(run)
+
+    async def _beat(self, ttl_s: float) -> None:
+        """Renews the leases. A run whose lease was lost is led no more, and none is while that cannot be known."""
+        lived_at = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(BEAT_S)
+            begun_at = self._clock.monotonic()
+            try:
+                held = await self._leases.beat(self._holder, ttl_s)
+            except ProblemError:
+                held = {}
+                if self._clock.monotonic() - lived_at < ttl_s:
+                    continue
+            else:
+                lived_at = begun_at
+            for run, leader in list(self._leaders.items()):
+                if held.get(run) != leader.epoch:
+                    _log.warning("the run is led elsewhere", run=run)
+                    self._tasks[run].cancel()
 
     async def _lead(self, run: str) -> None:
-        lease = await self._leases.acquire(run, self._holder, self._clock.wall(), None)
+        lease = await self._leases.acquire(run, self._holder, self._ttl_s)
         if lease is None:
             return
+        if lease.ends:
+            _log.info("leads the run", run=run, epoch=lease.epoch, holder=self._holder)
         leader = self._leaders[run] = self._make(lease)
         self._tasks[run] = asyncio.create_task(self._lead_on(leader), name=f"lead-{run}")
 

@@ -62,7 +62,9 @@ class Opening:
         current = self.current(led, task, plan, broadcast, exchange, now)
         current.asked.unasked = [slot.index for slot in exchange.slots]
         wall = self._clock.wall()
-        await self._exchanges.open(led.lease, _row(current, wall), [*broadcast.digests()], wall)
+        await self._exchanges.open(
+            led.lease, _row(current, wall, led.checkpoints[led.index]), [*broadcast.digests()], wall
+        )
         led.current = current
 
     def current(
@@ -99,8 +101,8 @@ def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:
     return task, reason
 
 
-def _row(current: Current, wall: float) -> ExchangeRow:
-    """The row of an exchange that is opened now; `wall`: Unix seconds."""
+def _row(current: Current, wall: float, state_epoch: int | None) -> ExchangeRow:
+    """The row of an exchange that is opened now; `wall`: Unix seconds; `state_epoch`: of the state before it."""
     task = current.published.task
     return ExchangeRow(
         run=current.run,
@@ -123,4 +125,5 @@ def _row(current: Current, wall: float) -> ExchangeRow:
         metrics={},
         opened_at=wall,
         closed_at=None,
+        state_epoch=state_epoch,
     )

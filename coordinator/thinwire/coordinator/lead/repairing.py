@@ -35,9 +35,9 @@ class Repairing:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
-    def state(self, run: str, exchange: int) -> State:
+    def state(self, run: str, exchange: int, epoch: int | None) -> State:
         """The state before an exchange. Raises: `CodecError` (damaged), `OSError`."""
-        return read_state(self._objects, run, exchange)
+        return read_state(self._objects, run, exchange, epoch)
 
     def broadcast_before(self, led: Led, row: ExchangeRow) -> Broadcast:
         """The broadcast of the exchange before the one that is open or comes next; what is damaged is made again from
@@ -46,7 +46,7 @@ class Repairing:
         try:
             return self._stored(led, row)
         except ProblemError as error:
-            server, state = led.definition.server, self.state(led.id, row.exchange)
+            server, state = led.definition.server, self.state(led.id, row.exchange, row.state_epoch)
             task = server.evaluation(state) if row.kind == EVALUATE else server.task(state)
             if task is None:
                 raise

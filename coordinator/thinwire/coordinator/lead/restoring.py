@@ -64,16 +64,19 @@ class Restoring:
         """The run as it was left. Raises: `storage-failed`, `run-invalid`, `CodecError`, `OSError`."""
         definition = self._definitions.of(row)
         try:
-            state = await self._workers.run(self._repairing.state, row.id, row.exchange)
+            state = await self._workers.run(self._repairing.state, row.id, row.exchange, row.state_epoch)
         except CodecError as error:
-            raise ProblemError("storage-failed", f"{checkpoint(row.id, row.exchange)}: {error.detail}") from None
+            what = checkpoint(row.id, row.exchange, row.state_epoch)
+            raise ProblemError("storage-failed", f"{what}: {error.detail}") from None
         led = Led(definition, lease, state, row.exchange, row.state, row.lineage, Orders(row.command), Why(row.reason))
         rows = {one.exchange: one for one in await self._exchanges.of(row.id)}
         led.history = [Past(one.exchange, one.round, one.kind) for one in rows.values() if one.closed]
+        led.checkpoints = {row.exchange: row.state_epoch}
         opened = rows.get(row.exchange)
         if (before := rows.get(row.exchange - 1)) is not None:
             contributors = await self._tasks.contributors(row.id, before.exchange)
             led.predecessor = Predecessor(contributors=contributors)
+            led.checkpoints[before.exchange] = before.state_epoch
             try:
                 broadcast = await self._workers.run(self._repairing.broadcast_before, led, before)
                 kept = broadcast if definition.builds_on_broadcasts else broadcast.without_arrays()

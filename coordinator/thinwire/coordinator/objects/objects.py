@@ -20,9 +20,15 @@ def answer(task: str) -> str:
     return f"answers/{task}"
 
 
-def checkpoint(run: str, exchange: int) -> str:
-    """The state before an exchange."""
-    return f"checkpoints/{run}/{exchange}"
+def checkpoint(run: str, exchange: int, epoch: int | None = None) -> str:
+    """The state before an exchange. `epoch`: of the leader's lease that wrote it, where another may write one too."""
+    return f"checkpoints/{run}/{exchange}" if epoch is None else f"checkpoints/{run}/{exchange}-{epoch}"
+
+
+def checkpoint_of(name: str) -> tuple[int, int]:
+    """The exchange of a checkpoint, and its epoch, 0 for none."""
+    exchange, _, epoch = name.rpartition("/")[2].partition("-")
+    return int(exchange), int(epoch or 0)
 
 
 def model(digest: bytes) -> str:

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import cast
 
 from thinwire.machine.files import read_mapped
 from thinwire.methods.checkpoint import state_pieces, unpack_state
 from thinwire.methods.values import State
 
-from .objects import Objects, checkpoint
+from .objects import Objects, checkpoint, checkpoint_of
 
 
-def put_state(objects: Objects, run: str, exchange: int, state: State) -> State:
+def put_state(objects: Objects, run: str, exchange: int, state: State, epoch: int | None = None) -> State:
     """Writes the state before an exchange, durably. The same state; a large one is mapped from that file, so that its
     arrays cost no memory which the system could not take back.
 
     What an earlier attempt left under this name came of answers that were never noted: it goes. Raises: `OSError`.
     """
-    name = checkpoint(run, exchange)
+    name = checkpoint(run, exchange, epoch)
     objects.delete([name])
     objects.put(name, state_pieces(state), durable=True)
     mapped = read_mapped(objects.local(name))
     return state if isinstance(mapped, bytes) else unpack_state(cast(bytes, mapped), verify=False)
 
 
-def read_state(objects: Objects, run: str, exchange: int) -> State:
+def read_state(objects: Objects, run: str, exchange: int, epoch: int | None = None) -> State:
     """The state before an exchange, arrays read-only. Raises: `CodecError` (`malformed`: it is damaged), `OSError`."""
-    return unpack_state(cast(bytes, read_mapped(objects.local(checkpoint(run, exchange)))))
+    return unpack_state(cast(bytes, read_mapped(objects.local(checkpoint(run, exchange, epoch)))))
 
 
-def keep_states(objects: Objects, run: str, exchanges: Collection[int]) -> None:
-    """Deletes all states of a run but those before these exchanges. Raises: `OSError`."""
-    kept = {checkpoint(run, exchange) for exchange in exchanges}
-    objects.delete(name for name in objects.names(f"checkpoints/{run}") if name not in kept)
+def keep_states(objects: Objects, run: str, kept: Mapping[int, int | None], epoch: int | None = None) -> None:
+    """Deletes all states of a run but these: exchange -> epoch. `epoch`: of the lease of the leader that asks, which
+    may have another by now that writes states too: those of later epochs and exchanges stay. Raises: `OSError`.
+    """
+    needed, oldest = {checkpoint(run, exchange, of) for exchange, of in kept.items()}, min(kept)
+
+    def is_useless(name: str) -> bool:
+        exchange, of = checkpoint_of(name)
+        return name not in needed and (epoch is None or exchange < oldest or of < epoch)
+
+    objects.delete([name for name in objects.names(f"checkpoints/{run}") if is_useless(name)])

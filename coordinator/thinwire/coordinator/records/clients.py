@@ -21,6 +21,7 @@ _ALL: Final = select(
 )  # fmt: skip
 _ONE: Final = _ALL.where(clients.c.name == bindparam("client"))
 _COUNT: Final = select(func.count()).select_from(clients)
+_NEXT_VERSION: Final = select(func.coalesce(func.max(clients.c.version), 0) + 1).scalar_subquery()
 _SEEN: Final = (
     update(clients)
     .where(clients.c.name == bindparam("client"), clients.c.token_hash == bindparam("token"))
@@ -65,6 +66,17 @@ class Clients:
     async def get(self, name: str) -> Client | None:
         """The client of this name, if there ever was one."""
         return await self._database.read(lambda connection: _find(connection, name))
+
+    async def named_by(self, token_hash: bytes) -> str | None:
+        """The client whose token has this hash."""
+        query = select(clients.c.name).where(clients.c.token_hash == token_hash, clients.c.revoked_at.is_(None))
+        return await self._database.read(lambda connection: connection.scalar(query))
+
+    async def changed(self, since: int) -> tuple[int, list[str]]:
+        """The newest version there is, and who has changed above this one."""
+        query = select(clients.c.version, clients.c.name).where(clients.c.version > since).order_by(clients.c.version)
+        found = await self._database.look(lambda connection: connection.execute(query).all())
+        return (found[-1].version if found else since), [row.name for row in found]
 
     async def enrol(self, name: str, code_hash: bytes, token_hash: bytes, now: float, max_clients: int) -> Client:
         """The client, new under this name, and the invite used once more. `now`: Unix seconds.
@@ -122,7 +134,7 @@ class Clients:
             if client is None:
                 raise ProblemError("not-found", f"no client is named {name[:64]!r}")
             revoked = update(clients).where(clients.c.name == name, clients.c.revoked_at.is_(None))
-            connection.execute(revoked.values(revoked_at=now))
+            connection.execute(revoked.values(revoked_at=now, version=_NEXT_VERSION))
             if invite:
                 delete_invite(connection, client.invite_hash)
             _forget(connection, name)
@@ -154,7 +166,8 @@ def _put(connection: Connection, before: Client | None, client: Client, **also: 
     """One client's row in the place of the one there was before. Raises: `name-taken`: another came in between."""
     values = {
         "group": client.group, "role": client.role, "token_hash": client.token_hash, "seen": client.seen,
-        "invite_hash": client.invite_hash, "replaced_hash": client.replaced_hash, "revoked_at": None, **also,
+        "invite_hash": client.invite_hash, "replaced_hash": client.replaced_hash, "revoked_at": None,
+        "version": _NEXT_VERSION, **also,
     }  # fmt: skip
     if before is None:
         new = upsert(connection, clients).values(name=client.name, **values)

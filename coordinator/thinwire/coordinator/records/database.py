@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import alembic.command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, RootTransaction, Table
+from sqlalchemy import ColumnElement, Connection, Engine, Float, RootTransaction, Table, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -25,6 +24,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from .kind import BEGIN, Kind, problem_of
 from .sqlite import SQLite
+from .transaction import Transaction
 
 MAX_GROUP = 1000
 """Transactions in one commit; measured: one row per commit 600/s, in groups 25,000/s."""
@@ -48,23 +48,6 @@ def kind_of(place: Path | str) -> Kind:
     return Postgres(place.replace("postgres://", "postgresql://", 1))
 
 
-@dataclass(slots=True)
-class _Transaction(Generic[T]):
-    work: Callable[[Connection], T]
-    durable: bool
-    done: asyncio.Future[T] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    result: T | None = None
-    error: Exception | None = None
-
-    def finish(self) -> None:
-        if self.done.done():
-            return  # its caller has gone
-        if self.error is None:
-            self.done.set_result(cast(T, self.result))
-        else:
-            self.done.set_exception(self.error)
-
-
 class Database:
     """`open` first, `close` last; everything else in between. `commits`: how many groups have been committed.
 
@@ -74,7 +57,7 @@ class Database:
 
     def __init__(self, place: Path | str) -> None:
         self.kind = kind_of(place)
-        self._queue: asyncio.Queue[_Transaction[Any] | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[Transaction[Any] | None] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
         self._writing = ThreadPoolExecutor(1, "database-writer")
         self._reading = ThreadPoolExecutor(self.kind.readers, "database-reader")
@@ -88,6 +71,11 @@ class Database:
     def place(self) -> str:
         """Where it is, as people are told."""
         return self.kind.place
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others may write to it at the same time."""
+        return self.kind.is_shared
 
     def is_new(self) -> bool:
         """Whether it has no tables yet; in a thread. Raises: `storage-failed`."""
@@ -143,7 +131,7 @@ class Database:
         """
         if self._writer is None:
             raise ProblemError("unavailable")
-        transaction = _Transaction(work, durable)
+        transaction = Transaction(work, durable)
         self._queue.put_nowait(transaction)
         return await transaction.done
 
@@ -202,7 +190,7 @@ class Database:
 
     # -- in the writer's thread -------------------------------------------------------------------------------
 
-    def _commit(self, group: list[_Transaction[Any]]) -> None:
+    def _commit(self, group: list[Transaction[Any]]) -> None:
         """Notes in each what became of it. What one raised may rest on the writes of those before it, so that is told
         only when these are committed.
         """
@@ -218,7 +206,7 @@ class Database:
             for transaction in group:
                 transaction.error = error
 
-    def _commit_group(self, group: list[_Transaction[Any]]) -> None:
+    def _commit_group(self, group: list[Transaction[Any]]) -> None:
         durable = any(transaction.durable for transaction in group)
         try:
             connection, whole = self._begin(durable)
@@ -269,7 +257,7 @@ class Database:
         with self._lookers.connect() as connection:
             return self.kind.committed(connection, token)
 
-    def _run(self, connection: Connection, driver: Any, transaction: _Transaction[Any]) -> None:
+    def _run(self, connection: Connection, driver: Any, transaction: Transaction[Any]) -> None:
         """Does it in a savepoint. Raises what ends the whole group."""
         driver.execute("SAVEPOINT work")
         try:
@@ -290,6 +278,14 @@ def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
 def upsert_in(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """The same for statements that are built once for each dialect: to build one takes longer than to execute it."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def database_time(connection: Connection) -> ColumnElement[float]:
+    """Unix seconds by the database's clock, which all who share it agree on."""
+    seconds = "extract(epoch from clock_timestamp())"
+    if connection.dialect.name == "sqlite":
+        seconds = "(julianday('now') - 2440587.5) * 86400.0"
+    return literal_column(seconds, Float)
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:

@@ -56,7 +56,11 @@ _GO_ON = (
     update(runs)
     .where(runs.c.id == bindparam("of_run"))
     .values(
-        exchange=bindparam("next_exchange"), round=bindparam("next_round"), step=bindparam("next_step"), reason=None
+        exchange=bindparam("next_exchange"),
+        round=bindparam("next_round"),
+        step=bindparam("next_step"),
+        reason=None,
+        state_epoch=bindparam("next_epoch"),
     )
 )
 _UNNAME_OLDER = delete(payloads).where(
@@ -155,7 +159,12 @@ class Exchanges:
             if not connection.execute(_CLOSE, {**which, **values}).rowcount:
                 return
             connection.execute(_LATE, which)
-            following = {"next_exchange": exchange + 1, "next_round": round_, "next_step": step}
+            following = {
+                "next_exchange": exchange + 1,
+                "next_round": round_,
+                "next_step": step,
+                "next_epoch": lease.mark,
+            }
             connection.execute(_GO_ON, {"of_run": run, **following})
             connection.execute(_UNNAME_OLDER, which)
             delete_uploads(connection, run, exchange)

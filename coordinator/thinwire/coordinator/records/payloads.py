@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select
 
 from .database import Database, upsert
+from .leases import Lease, fence
 from .tables import exchanges, payloads, runs
 
 PayloadKind = Literal["plan", "part", "private", "model"]
@@ -66,10 +67,16 @@ class Payloads:
         )  # fmt: skip
         return await self._database.read(lambda connection: [_named(*row) for row in connection.execute(query)])
 
-    async def needed(self, run: str) -> set[bytes]:
-        """The run's payloads that must stay."""
-        query = select(payloads.c.digest).where(payloads.c.run == run).distinct()
-        return await self._database.read(lambda connection: set(connection.scalars(query)))
+    async def needed(self, lease: Lease) -> set[bytes]:
+        """The payloads of the run that must stay, for its leader. Raises: `LeaseLostError`."""
+        query = select(payloads.c.digest).where(payloads.c.run == lease.run).distinct()
+
+        def work(connection: Connection) -> set[bytes]:
+            if lease.ends:
+                fence(connection, lease)
+            return set(connection.scalars(query))
+
+        return await (self._database.transaction(work) if lease.ends else self._database.read(work))
 
     async def all_needed(self) -> list[tuple[str, bytes]]:
         """Run and digest of every payload that must stay."""

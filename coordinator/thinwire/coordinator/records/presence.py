@@ -7,12 +7,25 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Executable, LargeBinary, bindparam, case, cast, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    LargeBinary,
+    String,
+    and_,
+    bindparam,
+    case,
+    cast,
+    or_,
+    select,
+    update,
+)
 
 from thinwire.protocol.fields import Role
 
 from .database import Database, upsert_in
-from .tables import clients, presence
+from .tables import clients, presence, runs, tasks
 
 _MAX_NAMES: Final = 500
 """A query for more names than this asks for all and picks."""
@@ -27,12 +40,14 @@ def _later(seen_at: ColumnElement[float]) -> ColumnElement[float]:
     return case((seen_at > presence.c.seen_at, seen_at), else_=presence.c.seen_at)
 
 
+_HERE: Final = or_(presence.c.holder.is_(None), presence.c.holder == bindparam("here", type_=String))
+"""A poll that waits elsewhere by now is not the one that was left."""
 _LEFT: Final = (
     update(presence)
-    .where(presence.c.client == bindparam("of"))
+    .where(presence.c.client == bindparam("of"), _HERE)
     .values(parked=False, gone=False, seen_at=_later(bindparam("now")))
 )
-_GONE: Final = update(presence).where(presence.c.client == bindparam("of")).values(parked=False, gone=True)
+_GONE: Final = update(presence).where(presence.c.client == bindparam("of"), _HERE).values(parked=False, gone=True)
 _HOLDS: Final = select(presence.c.holds).where(presence.c.client == bindparam("of")).with_for_update()
 _HELD: Final = (
     update(presence)
@@ -70,10 +85,13 @@ class Seen:
 
 
 class Presence:
-    """Times in Unix seconds. Every verb raises `storage-failed`, and those that write `storage-full`."""
+    """Times in Unix seconds. `holder`: the coordinator at which polls wait, where there are several. Every verb raises
+    `storage-failed`, and those that write `storage-full`.
+    """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, holder: str | None = None) -> None:
         self._database = database
+        self._holder = holder
 
     async def arrive(self, client: str, spec: bytes | None, holds: Mapping[str, int], now: float) -> None:
         """The client's poll waits; this is what it said."""
@@ -82,8 +100,8 @@ class Presence:
 
     async def leave(self, left: Mapping[str, bool], now: float) -> None:
         """The polls of these clients wait no more: since their connection died, or else they were heard now."""
-        dead = [{"of": client} for client, gone in left.items() if gone]
-        heard = [{"of": client, "now": now} for client, gone in left.items() if not gone]
+        dead = [{"of": client, "here": self._holder} for client, gone in left.items() if gone]
+        heard = [{"of": client, "here": self._holder, "now": now} for client, gone in left.items() if not gone]
 
         def work(connection: Connection) -> None:
             for statement, some in ((_GONE, dead), (_LEFT, heard)):
@@ -106,6 +124,7 @@ class Presence:
     def _put(self, connection: Connection, seen: Seen) -> None:
         values = (seen.client, seen.spec, dict(seen.holds), seen.seen_at, seen.parked, seen.gone)
         row = {field.name: value for field, value in zip(_FIELDS, values, strict=True)}
+        row["holder"] = self._holder
         connection.execute(_putting(connection.dialect.name), row)
 
     async def reset(self) -> None:
@@ -146,6 +165,17 @@ class Presence:
         row = await self._database.look(lambda connection: connection.execute(_ONE, {"of": client}).one_or_none())
         return None if row is None else Seen(*row)
 
+    async def asked(self, names: Collection[str]) -> set[str]:
+        """Those of these clients that have an open task in a run that goes on."""
+        query = (
+            select(tasks.c.client)
+            .join(runs, and_(runs.c.id == tasks.c.run, runs.c.exchange == tasks.c.exchange))
+            .where(tasks.c.state == "open", runs.c.state == "running")
+        )
+        if len(names) <= _MAX_NAMES:
+            query = query.where(tasks.c.client.in_(names))
+        return set(names).intersection(await self._database.read(lambda connection: set(connection.scalars(query))))
+
     async def seen_at(self) -> dict[str, float]:
         """When each client that was ever heard was heard last."""
         query = select(presence.c.client, presence.c.seen_at)
@@ -158,6 +188,7 @@ class Presence:
 def _putting(dialect: str) -> Executable:
     new = upsert_in(dialect, presence)
     said = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
+    said["holder"] = new.excluded.holder
     return new.on_conflict_do_update(index_elements=["client"], set_=said)
 
 

@@ -156,6 +156,20 @@ class Runs:
 
         return await self._database.transaction(work)
 
+    async def change(self, run: str, settings: RunSettings, now: float) -> RunRow:
+        """Other settings for a paused run, in force when it goes on. Durable. Raises: `run-not-found`, `run-state`."""
+        values = settings.model_dump(mode="json", by_alias=True)
+
+        def work(connection: Connection) -> RunRow:
+            row = _get(connection, run, lock=True)
+            if row.state != "paused" or row.command is not None or row.damaged:
+                raise ProblemError("run-state", f"the run is {row.outcome or row.command or row.state}: pause it first")
+            connection.execute(update(runs).where(runs.c.id == run).values(settings=values))
+            add_event(connection, run, "run", now)
+            return _get(connection, run)
+
+        return await self._database.transaction(work, durable=True)
+
     async def begin_anew(self, lineages: Callable[[], str]) -> None:
         """After a restore: every run that is not over goes on from the exchange at which it stood, in a lineage of its
         own; what was asked and answered in that exchange is forgotten, and who holds what, too. Durable.

@@ -22,6 +22,7 @@ from sqlalchemy import (
 metadata: Final = MetaData()
 _NUMBER: Final = Integer().with_variant(BigInteger(), "postgresql")  # SQLite counts up only where it is an INTEGER
 
+# `version`: rises with every change of who may do what, over all clients, so that what has changed is found.
 clients: Final = Table(
     "clients",
     metadata,
@@ -34,6 +35,8 @@ clients: Final = Table(
     Column("enrolled_at", Float, nullable=False),
     Column("revoked_at", Float),
     Column("replaced_hash", LargeBinary(32)),
+    Column("version", BigInteger, nullable=False, server_default="0"),
+    Index("clients_version", "version"),
 )
 
 invites: Final = Table(
@@ -54,7 +57,8 @@ secrets: Final = Table(
     Column("hash", LargeBinary(32), nullable=False),
 )
 
-# What a client's last registration said. `parked`: its poll is waiting; `gone`: the connection of its poll died.
+# What a client's last registration said. `parked`: its poll is waiting, at the coordinator `holder`; `gone`: the
+# connection of its poll died.
 presence: Final = Table(
     "presence",
     metadata,
@@ -64,12 +68,14 @@ presence: Final = Table(
     Column("seen_at", Float, nullable=False),
     Column("parked", Boolean, nullable=False),
     Column("gone", Boolean, nullable=False),
+    Column("holder", String(12)),
 )
 
 # `exchange`: the one that is open or comes next; `round`, `step`: of the state before it. `damaged`: what the run needs
 # on the disk cannot be read. `command`: pause, pause-drop, stop, stop-drop, resume: not yet carried out.
 # `lineage`: of a run that goes on from a backup; what was said of its exchange `restored_at` or later ones may be of a
-# future that is lost.
+# future that is lost. `state_epoch`: of the lease under which the checkpoint before `exchange` was written, where there
+# may be several leaders; of exchanges likewise.
 runs: Final = Table(
     "runs",
     metadata,
@@ -92,6 +98,7 @@ runs: Final = Table(
     Column("finished_at", Float),
     Column("lineage", String(12)),
     Column("restored_at", Integer),
+    Column("state_epoch", Integer),
     Index("runs_group", "group", "state"),
 )
 
@@ -103,6 +110,14 @@ leases: Final = Table(
     Column("holder", String(64), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("until", Float),
+)
+
+# The coordinators over this database, and until when the others take each for alive.
+replicas: Final = Table(
+    "replicas",
+    metadata,
+    Column("name", String(12), primary_key=True),
+    Column("until", Float, nullable=False),
 )
 
 # `parts`: name, spec, full form, delta form of each, in the order of the plan. `size`: the answers it closes at.
@@ -130,6 +145,7 @@ exchanges: Final = Table(
     Column("metrics", JSON, nullable=False),
     Column("opened_at", Float),
     Column("closed_at", Float),
+    Column("state_epoch", Integer),
 )
 
 # `private`: digest in hex, size and spec of the part that is for this client alone.

@@ -19,7 +19,8 @@ class RunRow:
     """`exchange`: the one that is open or comes next; `round`, `step`: of the state before it. `command`: not yet
     carried out. `damaged`: what the run needs on the disk cannot be read. `spec`: digest of the model that clients must
     have. `lineage`, `restored_at`: of a run that goes on from a backup, since this exchange. `unreadable`: what of its
-    settings this version does not know; then `settings` are not those.
+    settings this version does not know; then `settings` are not those. `state_epoch`: what tells its checkpoint from
+    those that leaders of before may have written.
     """
 
     id: str
@@ -41,6 +42,7 @@ class RunRow:
     finished_at: float | None
     lineage: str | None = None
     restored_at: int | None = None
+    state_epoch: int | None = None
     unreadable: str | None = None
 
     @property
@@ -76,6 +78,7 @@ class ExchangeRow:
     metrics: dict[str, float]
     opened_at: float | None
     closed_at: float | None
+    state_epoch: int | None = None
 
 
 LAPSED: Final = "lapsed"

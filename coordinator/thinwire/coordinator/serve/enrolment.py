@@ -22,23 +22,21 @@ from thinwire.coordinator.records.clients import Client, Clients
 from thinwire.coordinator.records.invites import SHORT_DIGITS, Invites
 from thinwire.coordinator.records.secrets import Secrets
 from thinwire.coordinator.signals.signals import Signals
+from thinwire.coordinator.wire.identity import hash_of
 from thinwire.protocol.messages import Enrolled, Invite, InviteList, InviteRequest, InviteView, OperatorToken
 from thinwire.protocol.messages import Enrolment as EnrolmentMessage
 from thinwire.protocol.reasons import ProblemError
 
 OPERATOR: Final = "operator"
 """The item of the topic `access`, and the name of the secret, of the token of the data folder."""
+LOOK_S: Final = 0.5
+"""Without a hint for so long it is looked whether another process has let anybody in, or shut anybody out."""
 _log = structlog.get_logger("thinwire.coordinator")
-
-
-def hash_of(secret: str) -> bytes:
-    """SHA-256: what is held and stored of a token or an invite."""
-    return hashlib.sha256(secret.encode()).digest()
 
 
 class Enrolment:
     """`load` first; `follow` for as long as the process lives. `ended`: is told whose token is worth nothing any more.
-    `clock`: Unix seconds.
+    `shared`: others may let clients in and shut them out. `clock`: Unix seconds.
     """
 
     def __init__(
@@ -51,6 +49,7 @@ class Enrolment:
         *,
         max_clients: int,
         ended: Callable[[str], None],
+        shared: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._rows = clients
@@ -59,6 +58,8 @@ class Enrolment:
         self._signals = signals
         self._data_dir = data_dir
         self._max_clients = max_clients
+        self._shared = shared
+        self._version = 0
         self._ended = ended
         self._clock = clock
         self._operator = b""
@@ -71,19 +72,48 @@ class Enrolment:
         await self._invites.sweep(self._clock())
         for client in await self._rows.all():
             self._remember(client)
+        await self._take_operator()
+        self._version, _ = await self._rows.changed(0)
+
+    async def _take_operator(self) -> None:
+        """The folder's token is the operator's, unless another process was first: then its own is."""
+        stored = await self._secrets.get(OPERATOR)
+        if self._shared and stored is not None:
+            self._operator = stored
+            return
         self._operator = hash_of(operator_token(self._data_dir))
-        if await self._secrets.get(OPERATOR) != self._operator:
+        if stored != self._operator:
             await self._secrets.put(OPERATOR, self._operator)
 
     async def follow(self) -> None:
         """Looks up what has changed, until cancelled."""
         with self._signals.subscribe("access") as heard:
             while True:
-                for _, item in await heard.wait():
-                    try:
+                hints = await heard.wait(LOOK_S if self._shared else None)
+                try:
+                    for _, item in hints:
                         await self._look_up(item)
-                    except ProblemError as error:
-                        _log.error("access not looked up", item=item, error=str(error))
+                    if self._shared and not hints:
+                        await self._catch_up()
+                except ProblemError as error:
+                    _log.error("access not looked up", error=str(error))
+
+    async def _catch_up(self) -> None:
+        """Who was let in or shut out elsewhere, whether or not a hint of it came."""
+        version, names = await self._rows.changed(self._version)
+        for name in (*names, OPERATOR):
+            await self._look_up(name)
+        self._version = version
+
+    async def find_elsewhere(self, token_hash: bytes) -> Client | None:
+        """The client whose token has this hash, which another process may have given a moment ago. Raises:
+        `storage-failed`.
+        """
+        name = await self._rows.named_by(token_hash) if self._shared else None
+        if name is None:
+            return None
+        await self._look_up(name)
+        return self.find(token_hash)
 
     async def _look_up(self, item: str) -> None:
         if item == OPERATOR:
@@ -97,6 +127,7 @@ class Enrolment:
         if found is not None and found != before:
             used = before is not None and before.seen and before.token_hash == found.token_hash
             self._remember(replace(found, seen=found.seen or used))
+            self._signals.remind(f"client:{item}")  # a poll may have looked before this was known
 
     def _remember(self, client: Client) -> None:
         before = self.clients.get(client.name)

@@ -140,7 +140,9 @@ class Models:
         raise ProblemError("no-global-model")
 
     def _read_current(self, row: RunRow) -> CurrentModel | None:
-        arrays = self._definitions.of(row).server.model(read_state(self._objects, row.id, row.exchange))
+        arrays = self._definitions.of(row).server.model(
+            read_state(self._objects, row.id, row.exchange, row.state_epoch)
+        )
         if arrays is None:
             return None
         data = model_bytes(arrays)
@@ -163,7 +165,9 @@ class Models:
             if file_digest(self._objects.local(name)) == digest:
                 return
         try:
-            arrays = self._definitions.of(row).server.model(read_state(self._objects, row.id, row.exchange))
+            arrays = self._definitions.of(row).server.model(
+                read_state(self._objects, row.id, row.exchange, row.state_epoch)
+            )
             data = b"" if arrays is None else model_bytes(arrays)
         except (CodecError, OSError, ProblemError) as error:
             _log.error("the final model cannot be made again", run=row.id, error=str(error))

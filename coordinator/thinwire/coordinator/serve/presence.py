@@ -68,6 +68,10 @@ class Presence:
         """How many polls wait at this process."""
         return len(self._parked)
 
+    async def asked(self) -> set[str]:
+        """The clients whose polls wait at this process though there is a task for them. Raises: `storage-failed`."""
+        return await self._rows.asked(list(self._parked)) if self._parked else set()
+
     def touch(self, client: str, line: Line | None = None) -> None:
         """The client has made a request, over this connection. With the last one of its connections it is gone."""
         self._touched.add(client)

@@ -63,6 +63,13 @@ class Registrations:
         self._stopping = True
         self._signals.publish("stop")
 
+    async def look(self) -> None:
+        """Looks whether there is something for those that wait here: a hint may have been lost on its way from another
+        process. Raises: `storage-failed`.
+        """
+        for name in await self._presence.asked():
+            self._signals.remind(f"client:{name}")
+
     async def next_task(
         self,
         client: Client,

@@ -35,7 +35,7 @@ _log = structlog.get_logger("thinwire.coordinator")
 
 class Uploads:
     """All uploads of this process, in memory; a file and a row each outlive it. `load` first; `follow` for as long as
-    the process lives. `clock`: Unix seconds.
+    the process lives. `shared`: others take in uploads too. `clock`: Unix seconds.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Uploads:
         noting: Noting,
         *,
         expires_s: float,
+        shared: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._rows = rows
@@ -59,6 +60,7 @@ class Uploads:
         self._workers = workers
         self._noting = noting
         self._expires_s = expires_s
+        self._shared = shared
         self._clock = clock
         self._uploads: dict[str, Upload] = {}
         self._heard: Subscription | None = None
@@ -78,7 +80,8 @@ class Uploads:
             task = TaskFacts(row.task, row.run, row.exchange, row.client, row.kind == EVALUATE)
             now = time.monotonic()
             self._uploads[row.id] = Upload(row.id, task, row.length, row.digest, offset, now, interrupted=True)
-        await self._rows.delete(lost)
+        if not self._shared:  # else they lie with another
+            await self._rows.delete(lost)
         await self._workers.run(self._drop_all_but, set(self._uploads))
 
     def _arrived(self, row: UploadRow) -> int | None:

@@ -27,6 +27,9 @@ class LocalSignals:
         for subscription in self._listening.get(topic, ()):
             subscription.hear((topic, item))
 
+    def remind(self, topic: str) -> None:
+        self.publish(topic)
+
     def subscribe(self, *topics: str) -> LocalSubscription:
         return LocalSubscription(self, topics)
 

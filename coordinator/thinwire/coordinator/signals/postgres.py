@@ -47,6 +47,9 @@ class PostgresSignals:
             self._waiting[topic, item] = None
             self._some.set()
 
+    def remind(self, topic: str) -> None:
+        self._local.publish(topic)
+
     def subscribe(self, *topics: str) -> LocalSubscription:
         return self._local.subscribe(*topics)
 

@@ -60,6 +60,10 @@ class Signals(Protocol):
         """Tells all who have subscribed to the topic; nobody else, and nobody who does so later."""
         ...
 
+    def remind(self, topic: str) -> None:
+        """As `publish`, of all who have subscribed in this process alone."""
+        ...
+
     def subscribe(self, *topics: str) -> Subscription:
         """Begins to listen with its `with`."""
         ...

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from starlette.datastructures import Headers
@@ -68,10 +68,15 @@ class Asker:
         return self.caller
 
 
+async def _nobody(_presented: bytes) -> None:
+    """No other process lets clients in."""
+
+
 class Identity:
-    """The ASGI middleware. `find`: the client whose token has this hash; `is_owner`: whether it is the hash of the
-    data folder's token; `used`: is told whose token has been good for something; `token_of`: the hash of the token that
-    the cookie with this hash stands for; `public_read`: reading needs no token, from wherever.
+    """The ASGI middleware. `find`: the client whose token has this hash; `find_elsewhere`: asked where there is none;
+    `is_owner`: whether it is the hash of the data folder's token; `used`: is told whose token has been good for
+    something; `token_of`: the hash of the token that the cookie with this hash stands for; `public_read`: reading needs
+    no token, from wherever.
     """
 
     def __init__(
@@ -82,10 +87,12 @@ class Identity:
         used: Callable[[Caller], None],
         *,
         public_read: bool,
+        find_elsewhere: Callable[[bytes], Awaitable[Caller | None]] = _nobody,
         token_of: Callable[[bytes], Awaitable[bytes | None]] | None = None,
     ) -> None:
         self._app = app
         self._find = find
+        self._find_elsewhere = find_elsewhere
         self._is_owner = is_owner
         self.used = used
         self.public_read = public_read
@@ -99,7 +106,10 @@ class Identity:
             cookie = None if presented or self._token_of is None else cookie_of(headers)
             if cookie and self._token_of is not None and _is_of_its_own_page(scope["method"], headers):
                 presented = await self._token_of(hash_of(cookie))
-            scope[ASKER] = self.look_up(presented)
+            found = self.look_up(presented)
+            if presented is not None and not found.known:
+                found = replace(found, caller=await self._find_elsewhere(presented))
+            scope[ASKER] = found
         await self._app(scope, receive, send)
 
     def look_up(self, presented: bytes | None) -> Asker:

@@ -16,6 +16,7 @@ from .missing import explained
 from .options import fail
 
 SERVICE: Final = "thinwire.coordinator.backup"
+RELOCATION: Final = "thinwire.coordinator.relocation"
 DataDir = Annotated[
     Path, typer.Option("--data-dir", envvar="THINWIRE_DATA_DIR", show_envvar=False, help="folder of the coordinator")
 ]
@@ -36,6 +37,31 @@ def restore(
     """Make a coordinator's folder of a backup. Runs begin the exchange again that was open."""
     copied = _do("restore", folder, data_dir)
     say(f"{data_dir}: the database and {copied} objects of {folder}; start it by: thinwire serve --data-dir {data_dir}")
+
+
+def migrate(
+    data_dir: DataDir = _USUAL,
+    database: Annotated[
+        str, typer.Option(envvar="THINWIRE_DATABASE", show_envvar=False, help="postgresql://...: rows go there")
+    ] = "",
+    objects: Annotated[
+        str, typer.Option(envvar="THINWIRE_OBJECTS", show_envvar=False, help="s3://... or another: objects go there")
+    ] = "",
+) -> None:
+    """Move a federation that is stopped from its folder to PostgreSQL, to a store, or both."""
+    if not database and not objects:
+        fail("say where to: --database, --objects or both", Exit.USAGE)
+    with explained("coordinator"):
+        service: Any = import_module(RELOCATION)
+    try:
+        rows, copied = service.relocate(data_dir, database, objects)
+    except service.RelocationError as error:
+        fail(str(error), Exit.LOCAL)
+    except ProblemError as error:
+        fail(f"{error.reason}: {error.detail}", Exit.LOCAL)
+    except OSError as error:
+        fail(str(error), Exit.LOCAL)
+    say(f"{rows} rows and {copied} objects of {data_dir} were moved; serve it with the same --database and --objects")
 
 
 def _do(what: str, source: Path, target: Path) -> int:

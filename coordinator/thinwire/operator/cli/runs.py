@@ -20,7 +20,7 @@ from thinwire.operator.requests import Command, run_path
 from thinwire.operator.sheet import Sheet
 from thinwire.operator.tables import final_measures, kind_table, link_table, measure_table, round_table
 from thinwire.protocol.exit_codes import Exit
-from thinwire.protocol.messages import RunView
+from thinwire.protocol.messages import RunChange, RunView
 
 from .options import Address, AsFormat, Assigned, Format, RunName, fail, operator, print_json, warn, with_options
 from .run_settings import run_settings
@@ -158,6 +158,26 @@ def resume(run: RunName, at: Address) -> None:
 def stop(run: RunName, *, open_: OpenExchange = Open.FINISH, at: Address) -> None:
     """End a run for good; its model stays as it is."""
     _command("stop", run, open_, at)
+
+
+@app.command()
+@with_options
+def extend(
+    run: RunName,
+    *,
+    rounds: Annotated[int | None, typer.Option(min=1, help="in all; more than before")] = None,
+    quorum: Annotated[int | None, typer.Option(min=1, help="answers without which an exchange fails")] = None,
+    deadline_s: Annotated[float | None, typer.Option(help="seconds of an exchange")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=1, help="wire bytes of the run")] = None,
+    at: Address,
+) -> None:
+    """Give a paused run more rounds, another quorum, deadline or budget, in force when it is resumed."""
+    if deadline_s is not None and deadline_s <= 0:
+        fail("--deadline-s is more than 0", Exit.USAGE)
+    wanted = RunChange(rounds=rounds, quorum=quorum, deadline_s=deadline_s, max_bytes=max_bytes)
+    with operator(at) as coordinator:
+        view = coordinator.change(run, wanted)
+    say(f"run {view.name} ({view.id}): {_state(view)}, {view.rounds} rounds")
 
 
 @app.command()
