@@ -13,7 +13,7 @@ from tests.methods.fleet import first_model, learners_of, run_settings, simulate
 from thinwire.edge_client.adapters import ExactLoRA, add_lora
 from thinwire.edge_client.learner import Learner
 from thinwire.methods.simulation import Simulated
-from thinwire.methods.tensors import load_arrays, model_arrays
+from thinwire.methods.tensors import frozen_digests, load_arrays, model_arrays
 
 RANK = 2
 SETTINGS = {
@@ -81,6 +81,17 @@ def test_factors_are_those_of_the_product_that_came(rank: int) -> None:
         adapter.lora_B += 1.0
     load_arrays(model, arrays)
     assert all(torch.equal(one, other) for one, other in zip(first, (adapter.lora_A, adapter.lora_B), strict=True))
+
+
+def test_training_changes_nothing_of_what_clients_are_compared_by() -> None:
+    model = _model()
+    before = frozen_digests(model)
+    assert set(before) == {"0.base.weight", "0.base.bias"}
+    adapter = model.get_submodule("0")
+    assert isinstance(adapter, ExactLoRA)
+    with torch.no_grad():
+        adapter.lora_B += 1.0
+    assert frozen_digests(model) == before
 
 
 def test_a_run_of_it_learns() -> None:

@@ -60,6 +60,11 @@ def _factored(model: nn.Module) -> list[Factored]:
     return [module for module in model.modules() if isinstance(module, Factored)]
 
 
+def _factors(model: nn.Module) -> set[int]:
+    """The ids of what is trained and never travels as it is."""
+    return {id(getattr(module, name)) for module in _factored(model) for name in module.factors}
+
+
 def products(model: nn.Module) -> set[int]:
     """The ids of parameters that travel for others, and get no gradient."""
     return {id(module.product) for module in _factored(model)}
@@ -71,13 +76,12 @@ def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     Frozen parameters, integer buffers and those of modules that rest (`rest_frozen`) stay where they are. A tensor with
     two names travels once.
     """
-    at_home = set[int]()
     for module in _factored(model):
         with torch.no_grad():
             module.gather()
-        at_home |= {id(getattr(module, name)) for name in module.factors}
+    factors = _factors(model)
     found: dict[str, torch.Tensor] = {
-        name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in at_home
+        name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in factors
     }
     kept = model.state_dict(keep_vars=True)
     resting = {id(buffer) for module in model.modules() if _TRAIN in vars(module) for buffer in module.buffers()}
@@ -127,7 +131,7 @@ def frozen_digests(model: nn.Module) -> dict[str, bytes]:
     """Of what stays where it is: frozen parameters and the buffers that `model_tensors` leaves out and a `state_dict`
     holds, but for counters of batches.
     """
-    travelling = {id(tensor) for tensor in model_tensors(model).values()}
+    travelling = {id(tensor) for tensor in model_tensors(model).values()} | _factors(model)
     found: dict[str, bytes] = {}
     seen = set[int]()
     for name, tensor in model.state_dict(keep_vars=True).items():
