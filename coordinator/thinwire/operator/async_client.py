@@ -15,6 +15,7 @@ from thinwire.machine.files import write_atomic
 from thinwire.protocol.encoding import JSON
 from thinwire.protocol.fields import Role
 from thinwire.protocol.messages import (
+    Attendance,
     ClientView,
     ExchangeMetrics,
     Invite,
@@ -85,6 +86,10 @@ class AsyncCoordinator:
     async def metrics(self, key: str) -> list[ExchangeMetrics]:
         """Every closed exchange of a run, in order."""
         return (await self.send(requests.metrics(key))).exchanges
+
+    async def attendance(self, key: str) -> list[Attendance]:
+        """Who was in each of the latest exchanges, by name, and why the others were not."""
+        return (await self.send(requests.attendance(key))).exchanges
 
     async def ledger(self, key: str, sums: Literal["client", "kind"] | None = None) -> Ledger:
         """All bytes of a run, row by row or summed."""

@@ -24,6 +24,7 @@ from thinwire.machine.files import write_atomic
 from thinwire.protocol.encoding import JSON
 from thinwire.protocol.fields import Role
 from thinwire.protocol.messages import (
+    Attendance,
     ClientView,
     ExchangeMetrics,
     Invite,
@@ -94,6 +95,10 @@ class Coordinator:
     def metrics(self, key: str) -> list[ExchangeMetrics]:
         """Every closed exchange of a run, in order."""
         return self.send(requests.metrics(key)).exchanges
+
+    def attendance(self, key: str) -> list[Attendance]:
+        """Who was in each of the latest exchanges, by name, and why the others were not."""
+        return self.send(requests.attendance(key)).exchanges
 
     def ledger(self, key: str, sums: Literal["client", "kind"] | None = None) -> Ledger:
         """All bytes of a run, row by row or summed."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from thinwire.protocol.fields import Role
 from thinwire.protocol.messages import (
+    AttendanceList,
     ClientList,
     Invite,
     InviteList,
@@ -64,6 +65,10 @@ def run(key: str) -> Request[RunView]:
 
 def metrics(key: str) -> Request[RunMetrics]:
     return Request("GET", run_path(key, "/metrics"), RunMetrics)
+
+
+def attendance(key: str) -> Request[AttendanceList]:
+    return Request("GET", run_path(key, "/attendance"), AttendanceList)
 
 
 def ledger(key: str, sums: Literal["client", "kind"] | None) -> Request[Ledger]:

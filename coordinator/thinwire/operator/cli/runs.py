@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -26,6 +26,10 @@ from .options import Address, AsFormat, Assigned, Format, RunName, fail, operato
 from .run_settings import run_settings
 
 app = typer.Typer(help="Start, look at, steer and fetch runs.", no_args_is_help=True)
+
+
+MISSED_ROUNDS: Final = 5
+"""The latest ones in which somebody was missing are told of, with the names."""
 
 
 class ShowFormat(StrEnum):
@@ -87,7 +91,7 @@ def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
     for view in found.runs:
         shown.add_row(
             view.name, view.id, view.method, _state(view), f"{view.round}/{view.rounds}",
-            f"{view.answers}/{view.cohort}", in_time(view.created_at),
+            "" if view.state == "finished" else f"{view.answers}/{view.cohort}", in_time(view.created_at),
         )  # fmt: skip
     console().print(shown)
 
@@ -107,9 +111,10 @@ def show(
         view = coordinator.run(run)
         metrics = coordinator.send(requests.metrics(run))
         ledger = coordinator.ledger(run, None if format_ is ShowFormat.JSON else "client")
+        attendance = coordinator.send(requests.attendance(run))
     learning = learning_warnings(metrics.exchanges)
     if format_ is ShowFormat.JSON:
-        parts = {"run": view, "metrics": metrics, "ledger": ledger}
+        parts = {"run": view, "metrics": metrics, "ledger": ledger, "attendance": attendance}
         print_json({**{name: part.model_dump(mode="json") for name, part in parts.items()}, "learning": learning})
         return
     screen = console()
@@ -120,6 +125,8 @@ def show(
         screen.print(f"waits for {printable(', '.join(view.waits_for))}")
     warn([*(view.warnings or ()), *learning])
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
+    for one in [each for each in attendance.exchanges if each.counted < each.asked][-MISSED_ROUNDS:]:
+        screen.print(f"round {one.round}, {one.kind}: {printable(one.said)}")
     if (measured := measure_table(metrics.exchanges)) is not None:
         screen.print(measured)
     if final := final_measures(metrics.exchanges):
