@@ -80,7 +80,7 @@ def test_the_advice_is_what_was_played(here: Here) -> None:
 
 
 def test_a_rate_that_diverges_is_dropped_and_named(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thinwire.operator.advise_space.RATES", (0.03, 80.0))
+    monkeypatch.setattr("thinwire.operator.advise_space.RATES", ((0.03, {}), (80.0, {})))
     found = advise(here, Goal(rounds=2), 0, 4.0, lambda _name, _spent: None)
     assert "fedavg, lr 80" in found.dropped
     assert found.chosen is not None

@@ -101,9 +101,9 @@ class _Search:
         self._share = 1.0 if place.examples < FEW * place.clients else SHARE
         self._short = max(2, round(goal.rounds * SHARE))
 
-    def rates(self) -> list[float]:
-        """Those of SGD that learn, the best first."""
-        found: list[tuple[float, float, float]] = []
+    def rates(self) -> list[Mapping[str, Any]]:
+        """Settings of those that learn, the best first."""
+        found: list[tuple[float, float, Mapping[str, Any]]] = []
         for candidate in self._while_time(rate_candidates(), STAGES[0]):
             points = self._play(candidate, self._short, self._share)
             if points is None:
@@ -116,10 +116,10 @@ class _Search:
                     f"learns nothing: the loss is {after:.3g} after {rounds} rounds, {before:.3g} before"
                 )
                 continue
-            found.append((self._value(points[-1]), -after, candidate.settings["lr"]))
-        return [lr for *_, lr in sorted(found, reverse=True)]
+            found.append((self._value(points[-1]), -after, candidate.settings))
+        return [settings for *_, settings in sorted(found, key=lambda one: one[:2], reverse=True)]
 
-    def coarse(self, rates: list[float]) -> list[Candidate]:
+    def coarse(self, rates: list[Mapping[str, Any]]) -> list[Candidate]:
         """The front of chains and methods, by bytes and score of short runs."""
         found: list[tuple[Candidate, Point]] = []
         for candidate in self._while_time(coarse_candidates(rates), STAGES[1]):

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from thinwire.methods.registry import find_method
-from thinwire.methods.settings import LocalTraining
 from thinwire.protocol.settings import RunSettings
 
-RATES: Final = (0.01, 0.03, 0.1, 0.003, 0.3)
-"""Of SGD with its usual momentum, the likelier ones first."""
+SGD: Final[Mapping[str, Any]] = {}
+CLIPPED: Final[Mapping[str, Any]] = {"clip-norm": 1.0}
+ADAM: Final[Mapping[str, Any]] = {"local-optimizer": "adam"}
+RATES: Final[tuple[tuple[float, Mapping[str, Any]], ...]] = (
+    (0.02, SGD), (0.003, ADAM), (0.05, CLIPPED), (0.1, CLIPPED), (0.01, ADAM), (0.005, SGD), (0.1, SGD), (0.001, ADAM),
+)  # fmt: skip
+"""Of SGD with its usual momentum, of the same with clipped gradients, and of Adam; the likelier ones first."""
 MASK_RATES: Final = (0.1, 0.03)
 SCALAR_RATES: Final = (0.03, 0.003, 0.3)
 CHAINS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -46,12 +49,12 @@ class Candidate:
 
 def rate_candidates() -> Iterator[Candidate]:
     """Of plain federated averaging: what its rate may be on these data."""
-    for lr in RATES:
-        yield Candidate("fedavg", f"lr {lr:g}", {"lr": lr})
+    for lr, steps in RATES:
+        yield Candidate("fedavg", _rated({"lr": lr, **steps}), {"lr": lr, **steps})
 
 
-def coarse_candidates(rates: list[float]) -> Iterator[Candidate]:
-    """Chains and methods, the likelier ones first. `rates`: those of SGD that held, the best one first."""
+def coarse_candidates(rates: list[Mapping[str, Any]]) -> Iterator[Candidate]:
+    """Chains and methods, the likelier ones first. `rates`: settings of the rates that held, the best one first."""
     best = rates[0]
     for words, chains in CHAINS.items():
         yield _averaging("fedavg", best, words, {}, chains)
@@ -62,7 +65,7 @@ def coarse_candidates(rates: list[float]) -> Iterator[Candidate]:
         yield _averaging("feddlr", best, f"factors {factors.partition(',')[0]}", {"factors": factors}, {})
     for lr in SCALAR_RATES:
         yield Candidate("seed_scalars", f"lr {lr:g}", {"lr": lr, "lr-schedule": "cosine"})
-    for other in [rate for rate in rates[1:2] if rate != best]:
+    for other in rates[1:2]:
         yield _averaging("fedavg", other, "4 bits", {}, CHAINS["4 bits"])
         yield _averaging("fedavg", other, "2 up, 3 down, 4 epochs", {"epochs": 4}, few)
     yield _averaging("progfed", best, "4 bits", {}, CHAINS["4 bits"])
@@ -70,8 +73,14 @@ def coarse_candidates(rates: list[float]) -> Iterator[Candidate]:
     yield Candidate("sparse_masks", f"lr {MASK_RATES[1]:g}", {"lr": MASK_RATES[1]})
 
 
-def _averaging(method: str, lr: float, words: str, settings: Mapping[str, Any], run: Mapping[str, Any]) -> Candidate:
-    """With a rate that falls, which costs nothing, where the method has one."""
-    falls = issubclass(find_method(method).settings, LocalTraining)
-    schedule = {"lr-schedule": "cosine"} if falls else {}
-    return Candidate(method, f"{words}, lr {lr:g}", {"lr": lr, **schedule, **settings}, run)
+def _averaging(
+    method: str, rate: Mapping[str, Any], words: str, settings: Mapping[str, Any], run: Mapping[str, Any]
+) -> Candidate:
+    """With a rate that falls, which costs nothing."""
+    return Candidate(method, f"{words}, {_rated(rate)}", {**rate, "lr-schedule": "cosine", **settings}, run)
+
+
+def _rated(rate: Mapping[str, Any]) -> str:
+    """`adam, lr 0.003`."""
+    steps = "adam, " if "local-optimizer" in rate else "clipped, " if "clip-norm" in rate else ""
+    return f"{steps}lr {rate['lr']:g}"
