@@ -170,7 +170,83 @@ class Overviews:
             seconds_left=None if row.state != "running" else seconds_left(rounds, row.settings.rounds),
         )
 
-    async def forecast(rounds: Sequence[Round], run: RunSettings, spent: int) -> int | None:
+    async def forecast(self, run: str) -> int | None:
+        """Wire bytes of the run at its end, as `Detail` has them. Raises: `run-not-found`."""
+        row = await self._runs.find(run)
+        if row.finished:
+            return None
+        spent = (await self._progress.spent([row.id])).get(row.id, Bytes()).wire
+        return forecast(rounds_of(await self._metrics(row.id)), row.settings, spent)
+
+    async def compare(self, keys: Sequence[str], target: float | None) -> Comparison:
+        """These runs, at most `MOST_COMPARED`, in the order given. Raises: `run-not-found`."""
+        choice = [row.name for row in sorted(await self._runs.all(), key=lambda row: row.created_at, reverse=True)]
+        found = []
+        for key in dict.fromkeys(keys[:MOST_COMPARED]):
+            view = await self._reads.run(key)
+            found.append((view, rounds_of(await self._metrics(view.id)), not find_method(view.method).shared_model))
+        if not found:
+            return Comparison([], target, None, choice)
+        baseline = next((index for index, (_, _, own) in enumerate(found) if not own), 0)
+        if target is None:
+            target = usual_target(found[baseline][1])
+        usual = bytes_until(found[baseline][1], target)
+        compared = [_compared(view, rounds, target, usual, own=own) for view, rounds, own in found]
+        return Comparison(compared, target, found[baseline][0].name, choice)
+
+    async def _metrics(self, run: str) -> list[ExchangeMetrics]:
+        return [one async for block in (await self._reads.metrics(run)).blocks for one in block]
+
+    def _chains(self, row: RunRow) -> list[ChainsOf]:
+        try:
+            definition = self._definitions.of(row)
+        except ProblemError:  # this version does not know its method
+            return []
+        kinds = definition.method.chains(definition.settings)
+        found = {kind: definition.chains(kind) for kind in (*kinds, *([EVALUATE] if row.settings.evaluate else []))}
+        return [ChainsOf(kind, str(c.down), str(c.up), str(c.full), str(c.private)) for kind, c in found.items()]
+
+
+def _glance(row: RunRow, view: RunView, points: Iterable[Point], spent: Bytes, changed_at: float | None) -> Glance:
+    curve = [found for one in points if (found := accuracy_of(one.metrics)) is not None]
+    return Glance(
+        view, curve[-1] if curve else None, max(curve, default=None), curve, spent.uplink, spent.downlink,
+        spent.framing, row.settings.max_bytes, changed_at,
+    )  # fmt: skip
+
+
+def _compared(view: RunView, rounds: Sequence[Round], target: float, usual: int | None, *, own: bool) -> Compared:
+    cost = Bytes.sum(one.cost for one in rounds)
+    measured = [one.accuracy for one in rounds if one.accuracy is not None]
+    reached = bytes_until(rounds, target)
+    return Compared(
+        run=view,
+        rounds=[one.plain() for one in thinned(rounds)],
+        best=max(measured, default=None),
+        accuracy=measured[-1] if measured else None,
+        uplink_bytes=cost.uplink,
+        downlink_bytes=cost.downlink,
+        framing_bytes=cost.framing,
+        seconds=cost.seconds,
+        bytes_to_target=reached,
+        saved_share=None if reached is None or not usual else 1 - reached / usual,
+        own=own,
+    )
+
+
+def thinned(rounds: Sequence[Round]) -> Sequence[Round]:
+    """At most about `MOST_POINTS` of them, evenly, the last one among them."""
+    every = -(-len(rounds) // MOST_POINTS) or 1
+    return [one for index, one in enumerate(rounds) if (len(rounds) - 1 - index) % every == 0]
+
+
+def _last(rounds: Sequence[Round], count: int = 3) -> list[Round]:
+    """The last rounds that cost something; the first one alone also carries the model whole to everybody."""
+    paid = [one for one in rounds if one.round and one.cost.wire]
+    return paid[1:][-count:] or paid
+
+
+def forecast(rounds: Sequence[Round], run: RunSettings, spent: int) -> int | None:
     """Wire bytes of the whole run, if the rounds to come cost what the last three did, and its evaluation their way
     down.
     """
