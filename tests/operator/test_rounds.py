@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thinwire.methods.rounds import bytes_to_accuracy, evaluation_of, rounds_of
+from thinwire.methods.rounds import bytes_to_accuracy, bytes_until, evaluation_of, rounds_of
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.tables import final_measures, measure_table, measures, round_cells
 from thinwire.protocol.messages import ExchangeMetrics
@@ -85,6 +85,16 @@ def test_what_else_is_measured_stands_in_a_table_of_its_own() -> None:
     last.metrics["dice"] = 0.75
     assert measures([first, last]) == (("round", "exchange", "density"), [("1", "train", "0.25")])
     assert final_measures([first, last]) == "dice 0.75"
+
+
+def test_a_score_of_ones_own_takes_the_place_of_accuracy() -> None:
+    exchanges = [_exchange(index, index + 1, 0, "train", 0.9, 100 * index) for index in range(3)]
+    for index, exchange in enumerate(exchanges):
+        exchange.metrics["f1"] = index / 4
+    rounds = rounds_of(exchanges, "f1")
+    assert [one.accuracy for one in rounds] == [0.0, 0.25, 0.5, None]
+    assert bytes_until(rounds, 0.4) == rounds[2].total_bytes
+    assert [one.accuracy for one in rounds_of(exchanges, "no such")] == [None] * 4
 
 
 def test_bits_are_of_payload_for_one_answer_and_parameter() -> None:
