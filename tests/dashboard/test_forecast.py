@@ -1,4 +1,4 @@
-"""What a run will have cost is known after three rounds, within a tenth: over real sockets, counted at the transport."""
+"""What a run will have cost is known after three rounds, within a tenth, as the transport counts it."""
 
 from __future__ import annotations
 
