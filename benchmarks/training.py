@@ -1,7 +1,8 @@
 """What local training costs beside plain PyTorch: `python -m benchmarks.training [--quick]`.
 
-Seconds of one local epoch, by the client half of every method, answer included, evaluation left out; and of a bare loop
-over the same model, examples, batches and optimiser. Inputs are noise: no kernel's speed depends on their values.
+Seconds of one local epoch, and those of the processor in all threads, by the client half of every method, answer
+included, evaluation left out; and of a bare loop over the same model, examples, batches and optimiser. Inputs are
+noise: no kernel's speed depends on their values.
 progfed is measured stage by stage, beside its own whole model; feddkd, which also distils, in its exchange of training.
 
 All contestants take turns in one process, each turn in another order, so that what disturbs one disturbs all; a turn's
@@ -64,12 +65,15 @@ WORKLOADS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contestant: the median seconds of an epoch, and the median of its ratios to the bare loop."""
+    """One contestant: the median seconds of an epoch, and the medians of its ratios to the bare loop: of seconds,
+    and of processor time.
+    """
 
     architecture: str
     contestant: str
     seconds: float
     ratio: float
+    processor: float
 
 
 def learner_of(workload: Workload, examples: int) -> Learner:
@@ -147,19 +151,22 @@ def measure(workload: Workload, methods: Sequence[str], examples: int, turns: in
         for name, settings in stages_of(method, first).items():
             contestants[name] = performed(method, settings, learner, first)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    worked: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(turns + 1):
         names = list(contestants)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             contestants[name]()
             if turn:
                 seconds[name].append(time.perf_counter() - began)
+                worked[name].append(time.process_time() - busy)
     return [
         Row(
             workload.architecture,
             name,
             statistics.median(mine),
             statistics.median(one / bare for one, bare in zip(mine, seconds[BARE], strict=True)),
+            statistics.median(one / bare for one, bare in zip(worked[name], worked[BARE], strict=True)),
         )
         for name, mine in seconds.items()
     ]
@@ -173,13 +180,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    made = Sheet(None, ("model", "method", "s/epoch", "x bare loop"), text=("model", "method"))
+    made = Sheet(None, ("model", "method", "s/epoch", "x bare loop", "x processor time"), text=("model", "method"))
     rows = []
     for workload in WORKLOADS:
         examples = workload.examples // 4 if given.quick else workload.examples
         found = measure(workload, method_ids(), examples, 3 if given.quick else 9)
         for row in found:
-            made.add_row(row.architecture, row.contestant, f"{row.seconds:.3f}", f"{row.ratio:.2f}")
+            made.add_row(
+                row.architecture, row.contestant, f"{row.seconds:.3f}", f"{row.ratio:.2f}", f"{row.processor:.2f}"
+            )
         rows += found
         made.add_section()
     console().print(made)

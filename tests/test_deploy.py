@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -10,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.command_options import check_command
 from thinwire.protocol.exit_codes import Exit
@@ -59,7 +61,7 @@ def test_the_image_installs_its_roles_extra_under_constraints(path: Path) -> Non
     (install,) = (
         arguments for instruction, arguments in _instructions(path) if instruction == "RUN" and "pip" in arguments
     )
-    assert f"'.[{path.stem}]'" in install
+    assert re.search(rf"'\.\[{path.stem}[],]", install)
     assert "-c constraints.txt" in install
 
 
@@ -76,7 +78,8 @@ def test_the_image_does_not_run_as_root_and_starts_a_command_there_is(path: Path
 @EACH_UNIT
 def test_the_unit_starts_a_command_there_is(unit: Path) -> None:
     (line,) = _settings(unit)["ExecStart"]
-    command = shlex.split(line)
+    *command, further = shlex.split(line)
+    assert further == "$THINWIRE_OPTIONS"  # without braces: systemd makes words of it, and none of nothing
     check_command([Path(command[0]).name, *command[1:]])
 
 
@@ -102,6 +105,8 @@ def test_the_clients_unit_gives_no_secret_as_an_argument() -> None:
     settings = _settings(DEPLOY / "systemd" / "thinwire-client.service")
     assert settings["LoadCredential"] == ["invite:/etc/thinwire/invite"]
     assert "%d/invite" in settings["ExecStart"][0]
+    # systemd takes this where the file is gone, and does not start the unit where there is neither.
+    assert settings["SetCredential"] == ["invite:none"]
 
 
 @EACH_UNIT
@@ -117,3 +122,32 @@ def test_systemd_finds_no_fault_in_the_unit_and_little_exposure(unit: Path, tmp_
             [analyze, *arguments, str(here)], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_composed_services_are_those_of_the_images_and_proxies() -> None:
+    """What a running engine would say last: options there are, addresses that agree, nothing that is not defined."""
+    text = (DEPLOY / "compose.yaml").read_text()
+    composed = yaml.safe_load(text)
+    services = composed["services"]
+    assert set(services) == {"coordinator", "database", "proxy"}
+    (entry,) = (
+        rest for step, rest in _instructions(DEPLOY / services["coordinator"]["build"]["dockerfile"].split("/")[1])
+        if step == "ENTRYPOINT"
+    )  # fmt: skip
+    given = [
+        re.sub(r"\$\{THINWIRE_HOST[^}]*\}", "coordinator.example", word) for word in services["coordinator"]["command"]
+    ]
+    command = [*json.loads(entry), *given]
+    check_command([Path(command[0]).name, *command[1:]])
+    address = {name: service["networks"]["inside"].get("ipv4_address") for name, service in services.items()}
+    assert address["proxy"] in given
+    assert services["proxy"]["environment"]["THINWIRE_COORDINATOR"] == f"{address['coordinator']}:8080"
+    for service in services.values():
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert source in composed["volumes"] or (DEPLOY / source).exists(), volume
+    caddy = (DEPLOY / "proxies" / "Caddyfile").read_text()
+    assert set(re.findall(r"\{\$(\w+)", caddy)) == set(services["proxy"]["environment"])
+    # Nothing but the proxy can be reached from outside, and no secret stands in the file.
+    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
+    assert not re.search(r"(PASSWORD|SECRET)\w*: (?!\$\{)", text)

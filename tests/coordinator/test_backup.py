@@ -16,7 +16,8 @@ from safetensors.numpy import load
 from tests.coordinator.numpy_client import NumpyClient, Received, simulate
 from tests.coordinator.served import Served, model
 from thinwire.coordinator.backup import BackupError, back_up, restore
-from thinwire.protocol.messages import DeclineMessage
+from thinwire.protocol.encoding import decode_message
+from thinwire.protocol.messages import AnswerMessage, DeclineMessage, Problem
 
 NAMES = ["client-00", "client-01", "client-02"]
 SETTINGS = {"steps": 1, "delta": True}
@@ -61,12 +62,18 @@ def test_a_run_goes_on_from_a_backup_as_if_the_lost_future_had_not_been(
             await exchange(ann, bob)
             await asyncio.to_thread(back_up, served.data_dir, tmp_path / "copy")
             ann.astray = True
+            lost = await ann.register()
+            assert lost is not None
+            data, examples = ann.perform(await ann.fetch(lost))
             await exchange(ann, bob)
             await without(ann, bob, zoe)
             ann.astray = False
             served.kill()
             await asyncio.to_thread(restore, tmp_path / "copy", again.data_dir)
             again.start()
+            # An answer to the lost future's exchange of the same number, sent again since nobody had acknowledged it.
+            late = await ann.send(f"/v1/tasks/{lost.task}/answer", AnswerMessage(examples=examples, payload=data))
+            assert (late.status_code, decode_message(Problem, late.content).reason) == (404, "task-not-found")
             await exchange(ann, bob)
             await without(ann, bob, zoe)
             for name, arrays in bob.parts.items():

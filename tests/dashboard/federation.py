@@ -10,7 +10,6 @@ import contextlib
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -20,7 +19,7 @@ from tests.coordinator.numpy_client import NumpyClient
 from thinwire.methods.model_file import model_bytes
 from thinwire.operator.lab import Lab
 from thinwire.protocol.encoding import decode_message
-from thinwire.protocol.messages import DeclineMessage, RunView, VerdictMessage
+from thinwire.protocol.messages import AnswerMessage, DeclineMessage, RunView, VerdictMessage
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
@@ -70,8 +69,6 @@ class Ward(NumpyClient):
             "accuracy": min(1.0, learnt + wobble), "loss": 2.3 * (1 - learnt) + 0.08, "examples": 200.0,
             "seconds": self.pace_s,
         }  # fmt: skip
-        from thinwire.protocol.messages import AnswerMessage
-
         message = AnswerMessage(examples=examples, metrics=metrics, payload=data or None)
         while True:
             response = await self.send(f"/v1/tasks/{task}/answer", message)
@@ -118,9 +115,3 @@ async def until(lab: Lab, run: str, exchange: int) -> RunView:
         if view.exchange >= exchange or view.state == "finished":
             return view
         await asyncio.sleep(0.1)
-
-
-def folder_of(path: Path) -> Path:
-    """An empty folder there."""
-    path.mkdir(parents=True, exist_ok=True)
-    return path

@@ -19,9 +19,10 @@ from thinwire.edge_client.memory.runs import RunMemory, StagedOutcome
 from thinwire.edge_client.performer import Limits, Performer
 from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.definition import define
+from thinwire.methods.frozen_parts import marks_of
 from thinwire.methods.payloads import publish
 from thinwire.methods.samples import TensorSamples
-from thinwire.methods.values import Task
+from thinwire.methods.values import State, Task, TaskPassedError, TaskRefusedError
 from thinwire.protocol.encoding import encode_message
 from thinwire.protocol.identity import broadcast_seed, digest_of
 from thinwire.protocol.messages import PartMessage, TaskMessage
@@ -44,7 +45,9 @@ class Plans:
 class Performed:
     """One client that performs the tasks of a run which it is handed, without a network between."""
 
-    def __init__(self, learner: Learner, folder: Path, method: str, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, learner: Learner, folder: Path, method: str, settings: Mapping[str, Any] | None = None, threads: int = 1
+    ) -> None:
         self.learner = learner
         self.said: list[str] = []
         self._plans = Plans()
@@ -54,8 +57,13 @@ class Performed:
         self._count = 0
         self._performer = Performer(
             lambda digest, size, **_: b"", self._plans, learner, say=self.said.append, limits=Limits(),  # type: ignore[arg-type]
-            now_s=lambda: 0.0, own_first=False,
+            now_s=lambda: 0.0, own_first=False, threads=threads,
         )  # fmt: skip
+
+    def remember(self, outcome: StagedOutcome) -> None:
+        """The answer was accepted."""
+        self._memory.stage(outcome)
+        self._memory.decide(outcome.task, "accepted")
 
     def first(self) -> Task:
         """The run's first task, of the learner's own first model."""
@@ -162,6 +170,53 @@ def test_a_model_whose_units_have_died_is_told_of(tmp_path: Path) -> None:
     warnings = [line for line in performed.said if line.startswith("warning")]
     assert any("moves no weight" in line for line in warnings)
     assert len(set(warnings)) == len(warnings), "said when it begins, and not every time"
+
+
+def test_a_client_whose_frozen_parts_are_others_declines_and_names_them(tmp_path: Path) -> None:
+    frozen = learner()
+    assert not frozen.frozen
+    own = {"backbone.weight": bytes(32)}
+    frozen.frozen = own
+    performed = Performed(frozen, tmp_path, "fedavg")
+    task = performed.first()
+    performed.definition = performed.definition.for_model(frozen.first_arrays())
+    assert performed(task).metrics["unchecked"] == 1
+    for wanted in (own, {"backbone.weight": b"1" * 32}):
+        run = performed.run.model_copy(update={"frozen": marks_of(wanted)})
+        performed.definition = define("run001", run).for_model(frozen.first_arrays())
+        if wanted == own:
+            assert "unchecked" not in performed(task).metrics
+        else:
+            with pytest.raises(TaskRefusedError, match=r"model-mismatch.*backbone\.weight.*frozen=any"):
+                performed(task)
+
+
+def test_who_trains_with_more_threads_than_one_says_so(tmp_path: Path) -> None:
+    performed = Performed(learner(), tmp_path, "fedavg", threads=2)
+    assert performed(performed.first()).metrics["threads"] == 2
+
+
+@pytest.mark.parametrize("fewer", [True, False])
+def test_feddkd_asks_no_teacher_about_other_examples_than_it_was_trained_on(fewer: bool, tmp_path: Path) -> None:
+    performed = Performed(learner(), tmp_path, "feddkd", {"distil-samples": "all"})
+    task = performed.first()
+    outcome = performed(task)
+    performed.remember(outcome)
+    state = performed.definition.first_state(performed.learner.first_arrays())
+    distil = performed.definition.server.task(State(1, 1, state.arrays))
+    assert distil is not None
+    assert performed(distil).payload
+    train = performed.learner.train
+    assert isinstance(train, TensorSamples)
+    inputs, labels = train.inputs, train.labels
+    assert isinstance(inputs, torch.Tensor)
+    assert labels is not None
+    cut = slice(0, 30) if fewer else slice(None)
+    performed.learner.train = TensorSamples(inputs[cut] + (0 if fewer else 1), labels[cut])
+    with pytest.raises(TaskPassedError, match="not those that it trained on"):
+        performed(distil)
+    # The next round is trained with what there is now.
+    assert performed(replace(task, round=2)).examples == len(performed.learner.train)
 
 
 def later(performed: Performed, spoil: Callable[[Array], Array]) -> Task:

@@ -19,10 +19,12 @@ from tests.methods.fd_alu_runs import (
     class_answer,
     server_of,
 )
-from tests.methods.fleet import learners
+from tests.methods.fleet import learners, run_settings
 from thinwire.codecs import Arrays, Chain, Spec
 from thinwire.methods.arrays import same_bits, under
+from thinwire.methods.definition import define
 from thinwire.methods.fd_alu.class_means import others_means
+from thinwire.protocol.reasons import ProblemError
 
 
 def test_means_are_weighted_by_counts_and_leave_out_ones_own_part() -> None:
@@ -114,3 +116,13 @@ def test_small_classes_leave_a_client_with_consent_only() -> None:
         outcome = block(learner, server.start(MODEL, 0), server, {}, **{"min-count": least})
         np.testing.assert_array_equal(outcome.answer.arrays["owned"], counts >= expected)
         np.testing.assert_array_equal(outcome.answer.arrays["counts"], counts[counts >= expected])
+
+
+def test_more_classes_than_anybody_would_store_are_refused_with_their_size() -> None:
+    def start(classes: int) -> None:
+        run = run_settings("fd_alu", {"classes": classes})
+        define("run", run).first_state(MODEL)
+
+    with pytest.raises(ProblemError, match=r"run-invalid.*20000 x 20000 numbers, 1.60 GB.*knowledge=proxy"):
+        start(20_000)
+    start(1000)

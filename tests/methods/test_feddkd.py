@@ -166,6 +166,7 @@ def test_clients_may_drop_out_between_the_steps() -> None:
 def test_it_helps_where_each_client_knows_two_classes() -> None:
     fleet = learners(5, examples=500, split="classes:2")
     model = first_model(fleet)
-    found = simulated(run_settings("feddkd", rounds=5, cohort=5, chains="plain"), fleet, model)
-    averaged = simulated(run_settings("fedavg", rounds=5, cohort=5, chains="plain"), fleet, model)
+    settings = {"lr": 0.05}
+    found = simulated(run_settings("feddkd", settings, rounds=5, cohort=5, chains="plain"), fleet, model)
+    averaged = simulated(run_settings("fedavg", settings, rounds=5, cohort=5, chains="plain"), fleet, model)
     assert found.exchanges[-1].mean("accuracy") > averaged.exchanges[-1].mean("accuracy") + 0.1

@@ -11,7 +11,18 @@ from typing import Any
 from pydantic import BaseModel
 
 from thinwire.protocol.encoding import JSON, encode_message
-from thinwire.protocol.messages import ExchangeMetrics, Ledger, LedgerRow, LinkRow, RunList, RunMetrics, RunView
+from thinwire.protocol.messages import (
+    Absence,
+    Attendance,
+    AttendanceList,
+    ExchangeMetrics,
+    Ledger,
+    LedgerRow,
+    LinkRow,
+    RunList,
+    RunMetrics,
+    RunView,
+)
 
 
 @contextmanager
@@ -77,9 +88,15 @@ def coordinator(run: RunView, exchanges: list[ExchangeMetrics], ledger: Ledger) 
         return 200, encode_message(message, JSON)
 
     path = f"/v1/runs/{run.name}"
+    why = run.reason or "declined: out of memory"
+    attendance = Attendance(
+        exchange=0, round=1, step=0, kind="train", counted=1, asked=2, absent=[Absence(client="ward-2", why=why)],
+        said=f"1 of 2; ward-2 {why}",
+    )  # fmt: skip
     return {
         "/v1/runs": told(RunList(runs=[run])),
         path: told(run),
         f"{path}/metrics": told(RunMetrics(exchanges=exchanges)),
         f"{path}/ledger?sums=client": told(ledger),
+        f"{path}/attendance": told(AttendanceList(exchanges=[attendance])),
     }

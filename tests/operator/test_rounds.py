@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thinwire.methods.rounds import bytes_to_accuracy, evaluation_of, rounds_of
+from thinwire.methods.rounds import bytes_to_accuracy, bytes_until, evaluation_of, rounds_of
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.tables import final_measures, measure_table, measures, round_cells
 from thinwire.protocol.messages import ExchangeMetrics
@@ -87,6 +87,16 @@ def test_what_else_is_measured_stands_in_a_table_of_its_own() -> None:
     assert final_measures([first, last]) == "dice 0.75"
 
 
+def test_a_score_of_ones_own_takes_the_place_of_accuracy() -> None:
+    exchanges = [_exchange(index, index + 1, 0, "train", 0.9, 100 * index) for index in range(3)]
+    for index, exchange in enumerate(exchanges):
+        exchange.metrics["f1"] = index / 4
+    rounds = rounds_of(exchanges, "f1")
+    assert [one.accuracy for one in rounds] == [0.0, 0.25, 0.5, None]
+    assert bytes_until(rounds, 0.4) == rounds[2].total_bytes
+    assert [one.accuracy for one in rounds_of(exchanges, "no such")] == [None] * 4
+
+
 def test_bits_are_of_payload_for_one_answer_and_parameter() -> None:
     _, one = rounds_of([_exchange(0, 1, 0, "train", 0.1, 0)])
     assert one.bits_per_parameter(36) == (8 * 90 / (2 * 36), 8 * 180 / (2 * 36))
@@ -106,3 +116,6 @@ def test_a_run_that_learns_nothing_is_told_of() -> None:
     exchanges[2].metrics["accuracy"] = 0.9
     assert len(learning_warnings(exchanges)) == 1
     assert not learning_warnings([])
+    exchanges[2].metrics["diverging"] = 3.0
+    assert "in round 3, at clients: training diverges: the loss is 3 times" in learning_warnings(exchanges)[1]
+    assert "Lower the rate of training (lr)" in learning_warnings(exchanges)[1]

@@ -104,6 +104,7 @@ def test_a_run_is_shown_whole_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> 
     for count in (row.requests, row.uplink_payload_bytes, row.downlink_framing_bytes, row.resumed_bytes,
                   link.sent_bytes, link.downlink_bytes):  # fmt: skip
         assert in_count(count) in done.output
+    assert "round 1, train: 1 of 2; ward-2 declined: out of memory" in done.output
     assert max(map(cell_len, done.output.splitlines())) <= 80
     assert "…" not in done.output
 

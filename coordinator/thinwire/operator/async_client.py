@@ -15,11 +15,13 @@ from thinwire.machine.files import write_atomic
 from thinwire.protocol.encoding import JSON
 from thinwire.protocol.fields import Role
 from thinwire.protocol.messages import (
+    Attendance,
     ClientView,
     ExchangeMetrics,
     Invite,
     InviteView,
     Ledger,
+    RunChange,
     RunView,
     StoredModel,
 )
@@ -85,6 +87,10 @@ class AsyncCoordinator:
         """Every closed exchange of a run, in order."""
         return (await self.send(requests.metrics(key))).exchanges
 
+    async def attendance(self, key: str) -> list[Attendance]:
+        """Who was in each of the latest exchanges, by name, and why the others were not."""
+        return (await self.send(requests.attendance(key))).exchanges
+
     async def ledger(self, key: str, sums: Literal["client", "kind"] | None = None) -> Ledger:
         """All bytes of a run, row by row or summed."""
         return await self.send(requests.ledger(key, sums))
@@ -92,6 +98,10 @@ class AsyncCoordinator:
     async def command(self, key: str, word: Command, open_: Open = "finish") -> RunView:
         """The run after pause, resume or stop. `open_`: what becomes of the open exchange."""
         return await self.send(requests.command(key, word, open_))
+
+    async def change(self, key: str, wanted: RunChange) -> RunView:
+        """A paused run with other settings, in force when it is resumed."""
+        return await self.send(requests.change(key, wanted))
 
     async def pull(self, key: str, file: Path) -> int:
         """Writes a run's model, whole or not at all; how many bytes. Raises also: `OSError`."""

@@ -24,11 +24,13 @@ from thinwire.machine.files import write_atomic
 from thinwire.protocol.encoding import JSON
 from thinwire.protocol.fields import Role
 from thinwire.protocol.messages import (
+    Attendance,
     ClientView,
     ExchangeMetrics,
     Invite,
     InviteView,
     Ledger,
+    RunChange,
     RunView,
     StoredModel,
 )
@@ -94,6 +96,10 @@ class Coordinator:
         """Every closed exchange of a run, in order."""
         return self.send(requests.metrics(key)).exchanges
 
+    def attendance(self, key: str) -> list[Attendance]:
+        """Who was in each of the latest exchanges, by name, and why the others were not."""
+        return self.send(requests.attendance(key)).exchanges
+
     def ledger(self, key: str, sums: Literal["client", "kind"] | None = None) -> Ledger:
         """All bytes of a run, row by row or summed."""
         return self.send(requests.ledger(key, sums))
@@ -101,6 +107,14 @@ class Coordinator:
     def command(self, key: str, word: Command, open_: Open = "finish") -> RunView:
         """The run after pause, resume or stop. `open_`: what becomes of the open exchange."""
         return self.send(requests.command(key, word, open_))
+
+    def change(self, key: str, wanted: RunChange) -> RunView:
+        """A paused run with other settings, in force when it is resumed."""
+        return self.send(requests.change(key, wanted))
+
+    def delete_run(self, key: str) -> None:
+        """A run that is over is gone, its model and figures with it."""
+        self.order(requests.delete_run(key))
 
     def pull(self, key: str, file: Path) -> int:
         """Writes a run's model, whole or not at all; how many bytes. Raises also: `OSError`."""

@@ -10,7 +10,9 @@ from typing import Final
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
+from thinwire.machine.text import printable
 from thinwire.methods.rounds import Round, rounds_of
 from thinwire.protocol.messages import RunView
 
@@ -62,6 +64,13 @@ def watch(operator: Coordinator, run: str, *, live: bool) -> RunView:
         return follow(operator, run, step)
 
 
+def stands(view: RunView) -> str:
+    """Who is missing, or why the run does not go on, in words; "" where it does."""
+    if view.waits_for and view.answers < view.cohort:
+        return f"waits for {printable(', '.join(view.waits_for))}"
+    return "" if view.reason is None else f"{view.state}: {printable(view.reason)}"
+
+
 @contextmanager
 def shown(screen: Console) -> Iterator[Step]:
     """Shows rounds as they come: redrawn in place on a terminal, one line each elsewhere."""
@@ -90,16 +99,17 @@ def _drawn(screen: Console) -> Iterator[Step]:
             state = f"{done}/{view.rounds} rounds, "
             state += f"{view.answers}/{view.cohort} answers" if view.state == "running" else view.state
             bar.update(task, description=view.method, total=view.rounds, completed=done, state=state)
-            live.update(Group(round_table(rounds, view.parameters, last=LIVE_ROUNDS), bar))
+            missing = Text(stands(view), style="dim", overflow="ellipsis", no_wrap=True)
+            live.update(Group(round_table(rounds, view.parameters, last=LIVE_ROUNDS), bar, missing))
 
         yield step
 
 
 def _lines(screen: Console) -> Step:
-    run, told = "", 0
+    run, told, paused = "", 0, ""
 
     def step(view: RunView, rounds: list[Round]) -> None:
-        nonlocal run, told
+        nonlocal run, told, paused
         if view.id != run:
             run, told = view.id, 0
             screen.print(f"run {view.name}: {view.method}")
@@ -109,5 +119,10 @@ def _lines(screen: Console) -> Step:
             cells = zip(ROUND_COLUMNS, round_cells(rounds[told], view.parameters), strict=True)
             screen.print("  ".join(f"{name} {cell}" for name, cell in cells if cell), soft_wrap=True)
             told += 1
+        # Who is missing changes with every answer: a log is told of what stands.
+        now = stands(view) if view.state == "paused" else ""
+        if now and now != paused:
+            screen.print(now, soft_wrap=True)
+        paused = now
 
     return step

@@ -10,12 +10,14 @@ from pydantic import BaseModel
 
 from thinwire.protocol.fields import Role
 from thinwire.protocol.messages import (
+    AttendanceList,
     ClientList,
     Invite,
     InviteList,
     InviteRequest,
     Ledger,
     OperatorToken,
+    RunChange,
     RunCommand,
     RunList,
     RunMetrics,
@@ -65,6 +67,10 @@ def metrics(key: str) -> Request[RunMetrics]:
     return Request("GET", run_path(key, "/metrics"), RunMetrics)
 
 
+def attendance(key: str) -> Request[AttendanceList]:
+    return Request("GET", run_path(key, "/attendance"), AttendanceList)
+
+
 def ledger(key: str, sums: Literal["client", "kind"] | None) -> Request[Ledger]:
     return Request("GET", run_path(key, "/ledger" if sums is None else f"/ledger?sums={sums}"), Ledger)
 
@@ -75,6 +81,14 @@ def create_run(settings: RunSettings, model: bytes) -> Request[RunView]:
 
 def command(key: str, word: Command, open_: Open) -> Request[RunView]:
     return Request("POST", run_path(key, f"/{word}"), RunView, RunCommand(open=open_))
+
+
+def change(key: str, wanted: RunChange) -> Request[RunView]:
+    return Request("POST", run_path(key, "/settings"), RunView, wanted)
+
+
+def delete_run(key: str) -> Order:
+    return Order("DELETE", run_path(key))
 
 
 def invite(role: Role, group: str, uses: int, expires_in_s: float | None) -> Request[Invite]:

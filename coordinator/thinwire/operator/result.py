@@ -15,7 +15,9 @@ from .client import Coordinator
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A run that is over. `kernel`: client -> (sent, received) bytes as its kernel counted, to the last one."""
+    """A run that is over. `kernel`: client -> (sent, received) bytes as its kernel counted, to the last one.
+    `score`: what stands in the place of accuracy, None for that itself.
+    """
 
     view: RunView
     exchanges: list[ExchangeMetrics]
@@ -23,10 +25,11 @@ class Result:
     kernel: Mapping[str, tuple[int, int]]
     model: Path | None
     seconds: float
+    score: str | None = None
 
     @property
     def rounds(self) -> list[Round]:
-        return rounds_of(self.exchanges)
+        return rounds_of(self.exchanges, self.score)
 
 
 def result_of(

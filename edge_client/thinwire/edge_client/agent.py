@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from thinwire.codecs import CodecError
-from thinwire.methods.values import TaskRefusedError
+from thinwire.methods.values import TaskPassedError, TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.messages import TaskMessage
 from thinwire.protocol.reasons import ProblemError
@@ -35,7 +35,9 @@ ResultT = TypeVar("ResultT")
 
 
 class Agent:
-    """One client of one coordinator. `now_s`, `own_first`: as for `Performer`; `process`: as for `Conversation`."""
+    """One client of one coordinator. `now_s`, `own_first`, `threads`: as for `Performer`; `process`: as for
+    `Conversation`.
+    """
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class Agent:
         now_s: Callable[[], float] = time.monotonic,
         own_first: bool = True,
         process: str | None = None,
+        threads: int = 1,
     ) -> None:
         self._transfer = transfer
         self._folder = folder
@@ -64,6 +67,7 @@ class Agent:
             limits=limits or Limits(),
             now_s=now_s,
             own_first=own_first,
+            threads=threads,
         )
         self._forever = False
         self._missed = "", 0
@@ -114,10 +118,10 @@ class Agent:
             self._conversation.hold(sum(part.size or 0 for part in task.parts))
             outcome = self._despite_disk(partial(self._performer.perform, task, memory))
             self._despite_disk(partial(memory.stage, outcome))
-        except (TaskRefusedError, TaskTooLongError, CodecError, BrokenModelError) as error:
+        except (TaskRefusedError, TaskPassedError, TaskTooLongError, CodecError, BrokenModelError) as error:
             self._conversation.decline(task.task, str(error))
             # A model that somebody else has broken is no fault of this client's: the next one may be whole.
-            if not self._forever and not isinstance(error, BrokenModelError):
+            if not self._forever and not isinstance(error, (TaskPassedError, BrokenModelError)):
                 raise
             self._pass_over(task, error)
             return False

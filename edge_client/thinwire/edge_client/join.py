@@ -128,12 +128,16 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
             agent = Agent(
                 transfer, folder, learner,
                 say=say, limits=limits, care=care, own_first=options.own_first, process=process,
+                threads=options.threads,
             )  # fmt: skip
             try:
                 ended = agent.serve(forever=options.forever)
                 break
-            except ProblemError as error:
-                if error.reason != "token-invalid" or not invite:
+            except (ProblemError, TaskRefusedError) as error:
+                if error.reason == "model-mismatch" and (hint := _hint(options)):
+                    said = str(error).removeprefix(f"{error.reason}: ").rstrip(".")
+                    raise TaskRefusedError(error.reason, f"{said}. {hint}") from None
+                if not isinstance(error, ProblemError) or error.reason != "token-invalid" or not invite:
                     raise
                 say(f"{error}; enrolling again with the invite")
                 credentials = enrol_again(transfer, folder, invite, options.name or credentials.client, error)
@@ -163,6 +167,16 @@ def learning_problem(options: ProblemSettings, train: int | None = None, test: i
 def _learner(problem: LearningProblem, options: JoinSettings, name: str, device: str) -> Learner:
     client = ClientInfo(name, *options.part, options.seed, options.split)
     return Learner(problem, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes)
+
+
+def _hint(options: ProblemSettings) -> str:
+    """What of these options often is the cause where a model is not the run's."""
+    if options.classes is not None or not options.task.startswith("npz:"):
+        return ""
+    return (
+        "The number of classes was read off the labels of this file alone; where other sites' files hold more, give "
+        "--classes N, the same at all of them and at `model init`"
+    )
 
 
 def _keep_model(path: Path, ended: FinishedError, transfer: Transfer, folder: Folder, learner: Learner) -> None:

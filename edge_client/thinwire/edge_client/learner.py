@@ -17,7 +17,15 @@ from thinwire.methods.arrays import Model, are_finite, is_buffer, own_name
 from thinwire.methods.inputs import Called, Inputs
 from thinwire.methods.payloads import decoded_answer, encode_answer
 from thinwire.methods.samples import Samples
-from thinwire.methods.tensors import laid_out, load_arrays, model_arrays, model_spec, model_tensors, rest_frozen
+from thinwire.methods.tensors import (
+    frozen_digests,
+    laid_out,
+    load_arrays,
+    model_arrays,
+    model_spec,
+    model_tensors,
+    rest_frozen,
+)
 from thinwire.methods.values import Answer
 
 from .data import ClientInfo
@@ -66,6 +74,7 @@ class Learner:
         torch.manual_seed(client.seed)
         self._problem, self._first_seed = problem, client.seed
         self.model = fresh_model(problem)
+        self.frozen = frozen_digests(self.model)
         self.model.to(self.device)
         for parameter in self.model.parameters():
             parameter.data = laid_out(parameter.data)

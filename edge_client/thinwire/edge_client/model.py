@@ -15,10 +15,11 @@ from thinwire.codecs.decomposition import EXACT
 from thinwire.machine.files import write_atomic
 from thinwire.methods.arrays import Model
 from thinwire.methods.feddlr.compact import compact_model, smallest_energy
+from thinwire.methods.frozen_parts import marks_of
 from thinwire.methods.model_file import model_bytes, read_arrays
 from thinwire.methods.seed_scalars.stored import expand_history, is_history
 from thinwire.methods.sparse_masks.masked_model import expand, is_packed
-from thinwire.methods.tensors import load_arrays, model_arrays
+from thinwire.methods.tensors import frozen_digests, load_arrays, model_arrays
 from thinwire.protocol.reasons import ProblemError
 
 from .data import ClientInfo
@@ -52,7 +53,9 @@ def read_start(path: Path) -> Model:
 def first_model(problem: LearningProblem, seed: int) -> Model:
     """The arrays of a fresh model: a function of the seed, for one version of torch. Raises: `ProblemFileError`."""
     torch.manual_seed(seed)
-    return model_arrays(fresh_model(problem))
+    fresh = fresh_model(problem)
+    arrays = model_arrays(fresh)
+    return Model(arrays, arrays.buffers, marks_of(frozen_digests(fresh)))
 
 
 def task_model(problem: LearningProblem, arrays: Arrays, seed: int) -> nn.Module:

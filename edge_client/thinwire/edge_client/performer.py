@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -16,7 +16,7 @@ from thinwire.machine.quantities import in_bytes
 from thinwire.methods.arrays import check_finite, own_name
 from thinwire.methods.client_half import check_needs
 from thinwire.methods.payloads import PRIVATE, merge_parts, receive
-from thinwire.methods.progress import UNMOVED
+from thinwire.methods.progress import UNCHECKED, UNMOVED
 from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.identity import broadcast_seed, client_seed, digest_of
@@ -58,7 +58,7 @@ class Fetch(Protocol):
 
 class Performer:
     """Turns tasks into outcomes, by one learner. `now_s` gives seconds that only differences are taken of. `own_first`:
-    make the run's first model instead of downloading it, where it is this client's own.
+    make the run's first model instead of downloading it, where it is this client's own. `threads`: of torch.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Performer:
         limits: Limits,
         now_s: Callable[[], float],
         own_first: bool = True,
+        threads: int = 1,
     ) -> None:
         self._fetch = fetch
         self._folder = folder
@@ -79,6 +80,7 @@ class Performer:
         self._limits = limits
         self._now_s = now_s
         self._own_first = own_first
+        self._threads = threads
         self._tried: set[tuple[str, str]] = set()
         self._spec = spec_digest(learner.spec)
         self._plans: dict[bytes, CheckedPlan] = {}
@@ -135,7 +137,13 @@ class Performer:
                 "run-invalid", f"an answer of {len(payload)} bytes; this client sends at most {most}"
             )
         unmoved = plan.kind != EVALUATE and self._progress.unmoved(message, outcome.answer.arrays)
-        metrics = _metrics(outcome, self._now_s() - begun, unmoved=unmoved)
+        own = {UNMOVED: 1.0} if unmoved else {}
+        if message.round == 1 and plan.model is not None and plan.frozen is None and self._learner.frozen:
+            own[UNCHECKED] = 1.0
+            self._say("what does not travel of this model cannot be compared: the run has no marks of it")
+        if self._threads != 1:
+            own["threads"] = float(self._threads)
+        metrics = _metrics(outcome, self._now_s() - begun, own)
         if unknown := sorted(set(outcome.answer.metrics) - set(metrics)):
             self._say(f"{', '.join(unknown)}: not told, since not finite or one too many")
             evaluation = self._learner.evaluation
@@ -171,7 +179,7 @@ class Performer:
                     if error.reason != "digest-mismatch":
                         raise
                     raise TaskRefusedError(error.reason, f"of the plan: {error.detail}") from None
-            checked = check_plan(body, digest, self._spec, self._limits.size_bytes)
+            checked = check_plan(body, digest, self._spec, self._learner.frozen, self._limits.size_bytes)
             check_needs(checked.half, self._learner, checked.message.method)
             self._plans[digest] = checked
             if kept is None:
@@ -259,15 +267,13 @@ def _what(message: TaskMessage, checked: CheckedPlan) -> str:
     return "evaluation" if plan.kind == EVALUATE else f"round {message.round}/{plan.rounds} {plan.kind}"
 
 
-def _metrics(outcome: Outcome, seconds: float, *, unmoved: bool) -> dict[str, float]:
+def _metrics(outcome: Outcome, seconds: float, more: Mapping[str, float]) -> dict[str, float]:
     """At most twelve, finite; `not_finite`: how many were not, so that a round without a loss says why."""
     given = outcome.answer.metrics
     found = {name: float(value) for name, value in given.items() if math.isfinite(value)}
-    own = {"seconds": seconds}
+    own = {"seconds": seconds, **more}
     if len(found) < len(given):
         own["not_finite"] = float(len(given) - len(found))
-    if unmoved:
-        own[UNMOVED] = 1.0
     return {**dict(list(found.items())[: _MAX_METRICS - len(own)]), **own}
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from thinwire.codecs import Chain, CodecError, Spec
 from thinwire.methods.chains import Chains
 from thinwire.methods.client_half import ClientHalf, client_half
+from thinwire.methods.frozen_parts import Digests, first_difference
 from thinwire.methods.registry import find_method
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.encoding import decode_message
@@ -35,8 +36,9 @@ class CheckedPlan:
     chains: Chains
 
 
-def check_plan(body: bytes, digest: bytes, own: bytes, max_task_bytes: int) -> CheckedPlan:
-    """`own`: the digest of this client's model spec; `max_task_bytes`: what parts and answer may hold in all, decoded.
+def check_plan(body: bytes, digest: bytes, own: bytes, frozen: Digests, max_task_bytes: int) -> CheckedPlan:
+    """`own`: the digest of this client's model spec; `frozen`: of what does not travel of the model; `max_task_bytes`:
+    what parts and answer may hold in all, decoded.
 
     Raises: `TaskRefusedError`.
     """
@@ -58,6 +60,12 @@ def check_plan(body: bytes, digest: bytes, own: bytes, max_task_bytes: int) -> C
         raise TaskRefusedError("run-invalid", f"the plan cannot be followed: {error}") from None
     if plan.model is not None and plan.model != own:
         raise TaskRefusedError("model-mismatch", "the run's model is not this client's; use the task file of the run")
+    if plan.frozen is not None and (which := first_difference(frozen, plan.frozen)):
+        raise TaskRefusedError(
+            "model-mismatch",
+            f"what does not travel of the model is not the run's: {which}. Use the same --seed, and the same file or "
+            "version of pretrained weights; a run with frozen=any takes clients that differ",
+        )
     suspect = _suspect(plan.settings)
     if suspect is not None:
         raise TaskRefusedError("run-invalid", f"a setting names {suspect!r}; plans name no paths, code or addresses")

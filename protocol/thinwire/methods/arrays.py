@@ -15,12 +15,14 @@ _STATISTICS: Final = ("running_mean", _VARIANCE)
 
 class Model(dict[str, Array]):
     """The arrays of a model, in its order. `buffers`: the names of those that are kept and not trained: running
-    statistics, masks, what a normalisation remembers.
+    statistics, masks, what a normalisation remembers. `frozen`: marks of what never travels (`frozen_parts`), where the
+    model comes from a problem, or a file that has them.
     """
 
-    def __init__(self, arrays: Arrays, buffers: Iterable[str] = ()) -> None:
+    def __init__(self, arrays: Arrays, buffers: Iterable[str] = (), frozen: Iterable[str] = ()) -> None:
         super().__init__(arrays)
         self.buffers = frozenset(buffers)
+        self.frozen = tuple(frozen)
 
 
 def buffers_of(model: Arrays) -> frozenset[str]:

@@ -34,7 +34,7 @@ class ClientHalf(ABC, Generic[SettingsT]):
         """The answer to one task, and both memories. `memory`: what the last verdict promoted, {} at first.
 
         A task of kind `evaluate` is answered with metrics only: see `evaluate`. Raises: `TaskRefusedError` where this
-        client lacks what the task needs: a consent, say.
+        client lacks what the task needs: a consent, say; `TaskPassedError` where it lacks it for this task alone.
         """
 
     def check(self, task: Task, learner: Learner) -> None:

@@ -15,6 +15,7 @@ from thinwire.protocol.messages import ChainsMessage, Plan
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
+from .arrays import Model
 from .chains import Chains
 from .contraction import loss_of, require_bearable, require_first_delta
 from .method import Method
@@ -65,8 +66,11 @@ class Definition:
 
     def for_model(self, model: Arrays) -> Definition:
         """The same run, of this model."""
+        run = self.run
+        if run.frozen is None and isinstance(model, Model) and model.frozen:
+            run = run.model_copy(update={"frozen": model.frozen})
         spec = spec_digest(Spec.of(model)) if self.method.shared_model else None
-        return replace(self, spec=spec, parameters=sum(array.size for array in model.values()))
+        return replace(self, run=run, spec=spec, parameters=sum(array.size for array in model.values()))
 
     @property
     def builds_on_broadcasts(self) -> bool:
@@ -112,6 +116,7 @@ class Definition:
             ),
             max_examples=self.run.max_examples,
             model=self.spec,
+            frozen=list(self.run.frozen) if self.spec is not None and isinstance(self.run.frozen, tuple) else None,
         )
 
     def first_state(self, model: Arrays) -> State:

@@ -19,6 +19,7 @@ class Method:
     `server.Server` and `client.Client` in the same folder, loaded by those who need them. `shared_model`: whether
     every client must have the model of the run; False where models may differ from client to client. `averages`:
     whether, with these settings, answers are updates of which any robust mean will do (`robust.reducer_of`).
+    `extends`: whether a run may get more rounds while it goes on: no state depends on how many there will be.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Method:
     chains: Callable[[Any], Mapping[str, Chains]]
     shared_model: bool = True
     averages: Callable[[Any], bool] = lambda _: False
+    extends: bool = False
 
     def check(self, settings: Any, robust: Robust) -> None:
         """Raises `ValueError` where the run wants a robust reducer and this method cannot have one."""

@@ -1,7 +1,7 @@
 """Model files: safetensors, with what the format does not keep, and methods need, in the metadata, as JSON.
 
 Under the key `order`: the names in the order of the model's arrays; under `buffers`, where there are any: the names of
-those that are not trained.
+those that are not trained; under `frozen`, where there are any: marks of what does not travel.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from thinwire.protocol.reasons import ProblemError
 
 _ORDER: Final = "order"
 _BUFFERS: Final = "buffers"
+_FROZEN: Final = "frozen"
 
 
 def model_bytes(arrays: Arrays) -> bytes:
@@ -31,6 +32,8 @@ def model_bytes(arrays: Arrays) -> bytes:
     }
     buffers = [name for name in arrays if name in buffers_of(arrays)]
     marks = {_BUFFERS: json.dumps(buffers)} if buffers else {}
+    if isinstance(arrays, Model) and arrays.frozen:
+        marks[_FROZEN] = json.dumps(arrays.frozen)
     return save(laid_out, metadata={_ORDER: json.dumps(list(arrays)), **marks})
 
 
@@ -46,10 +49,10 @@ def read_arrays(path: Path) -> Model:
             names = sorted(file.keys(), key=lambda name: (ranks.get(name, len(ranks)), name))
             arrays: dict[str, Array] = {name: file.get_tensor(name) for name in names}
         Spec.of(arrays)
-        buffers = _names(metadata, _BUFFERS)
+        buffers, frozen = _names(metadata, _BUFFERS), _names(metadata, _FROZEN)
     except (SafetensorError, CodecError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ProblemError("run-invalid", f"not a model file (safetensors): {error}") from None
-    return Model(arrays, [name for name in buffers if name in arrays])
+    return Model(arrays, [name for name in buffers if name in arrays], frozen)
 
 
 def read_model(path: Path) -> Model:

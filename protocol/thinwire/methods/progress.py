@@ -14,6 +14,8 @@ from .arrays import is_buffer
 
 UNMOVED: Final = "unmoved"
 """The metric of an answer whose training has moved no weight: 1, or not there."""
+UNCHECKED: Final = "unchecked"
+"""The metric of a first answer whose client could not compare what does not travel of its model: 1, or not there."""
 NO_MOVE: Final = (
     "training moves no weight of the model: its units have died, or the rate of training (lr) is far too small. Begin "
     "again with a lower rate, or with a higher one where it is tiny"

@@ -58,15 +58,18 @@ class Round:
         }
 
 
-def rounds_of(exchanges: Iterable[ExchangeMetrics]) -> list[Round]:
-    """Round 0 and one per round that has begun to close, in order."""
+def rounds_of(exchanges: Iterable[ExchangeMetrics], score: str | None = None) -> list[Round]:
+    """Round 0 and one per round that has begun to close, in order. `score`: a figure of the clients' own that stands in
+    the place of accuracy.
+    """
     rounds = [Round(0)]
     for exchange in exchanges:
         last = rounds[-1]
         before = exchange.uplink_bytes_before + exchange.downlink_bytes_before
         starts = exchange.kind == EVALUATE or exchange.round != last.round
         if starts:
-            last.accuracy = accuracy_of(exchange.metrics, last.accuracy)
+            found = accuracy_of(exchange.metrics) if score is None else exchange.metrics.get(score)
+            last.accuracy = last.accuracy if found is None else found
             last.loss = exchange.metrics.get("loss", last.loss)
             last.personal_accuracy = exchange.metrics.get("personal_accuracy", last.personal_accuracy)
             last.lost = bool(exchange.answers) and "loss" not in exchange.metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -148,6 +149,18 @@ def elements_of(inputs: Inputs) -> int:
 def held(batch: Batch, device: torch.device) -> TensorSamples:
     """A batch as examples of their own."""
     return TensorSamples(batch.inputs, batch.targets, device)
+
+
+def named(samples: Samples, rows: torch.Tensor) -> bytes:
+    """What these examples hold, in 8 bytes: of inputs and targets, their dtypes and shapes."""
+    found = hashlib.sha256()
+    for batch in samples.read(torch.split(rows, _AT_ONCE)):
+        for part in (*parts_of(batch.inputs).values(), batch.targets):
+            if part is not None:
+                values = part.detach().cpu().contiguous()
+                found.update(f"{values.dtype} {tuple(values.shape)}".encode())
+                found.update(values.reshape(-1).view(torch.uint8).numpy().tobytes() if values.numel() else b"")
+    return found.digest()[:8]
 
 
 def in_order(samples: Samples, size: int = _AT_ONCE) -> Iterator[Batch]:

@@ -90,6 +90,10 @@ class Outcome:
     memory_if_refused: Arrays
 
 
+class TaskPassedError(Exception):
+    """This client cannot do this one task; it may do the next one, of the same plan too."""
+
+
 class TaskRefusedError(Exception):
     """This client will not do such a task. `reason`: of the closed table."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -76,6 +76,11 @@ class RunSettings(Settings):
     over_norm: Literal["clip", "refuse"] | None = Field(
         None, description="an update beyond max-norm is scaled down to it, or refused; default: clip"
     )
+    frozen: Literal["any"] | tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")], ...] | None = Field(
+        None, max_length=16,
+        description="marks of the parts of clients' models that do not travel; any: they may differ; default: as the "
+        "model file has them",
+    )  # fmt: skip
     payloads: Literal["private", "public"] = Field("private", description="public: any holder of a digest may fetch")
 
     @model_validator(mode="after")

@@ -14,16 +14,18 @@ from thinwire.coordinator.serve.commands import Commands
 from thinwire.coordinator.serve.models import FinalModel, Models, Take
 from thinwire.coordinator.serve.reads import Reads, Sums
 from thinwire.coordinator.wire.accounting import account_of
+from thinwire.coordinator.wire.auditing import tell_detail
 from thinwire.coordinator.wire.documentation import BYTES, describe, header
 from thinwire.coordinator.wire.downloads import Downloads
 from thinwire.coordinator.wire.files import serve_copy, serve_file
 from thinwire.coordinator.wire.identity import require_client, require_operator, require_reader
 from thinwire.coordinator.wire.listing import respond_with, respond_with_csv, wants_csv
-from thinwire.coordinator.wire.negotiation import read_message, respond, take_body
+from thinwire.coordinator.wire.negotiation import empty, read_message, respond, take_body
 from thinwire.protocol.messages import (
     AttendanceList,
     Ledger,
     LedgerRow,
+    RunChange,
     RunCommand,
     RunList,
     RunMetrics,
@@ -95,6 +97,21 @@ async def show(request: Request, run: RunKey) -> Response:
     return respond(request, await _reads(request).run(run))
 
 
+@router.delete(
+    "/v1/runs/{run}",
+    **describe(
+        "Delete a run that is over, its model and figures with it",
+        status=204,
+        problems=("not-allowed", "run-not-found", "run-state", "storage-failed", "storage-full"),
+    ),
+)
+async def delete(request: Request, run: RunKey) -> Response:
+    commands = of(request, Commands)
+    require_operator(request)
+    await commands.delete(run)
+    return empty(204)
+
+
 async def _command(request: Request, key: str, finish: Command, drop: Command) -> Response:
     """The one command or the other, by what is said of the open exchange."""
     commands, reads = of(request, Commands), of(request, Reads)
@@ -134,6 +151,24 @@ async def resume(request: Request, run: RunKey) -> Response:
 )
 async def stop(request: Request, run: RunKey) -> Response:
     return await _command(request, run, "stop", "stop-drop")
+
+
+@router.post(
+    "/v1/runs/{run}/settings",
+    **describe(
+        "Give a paused run more rounds, another quorum, deadline or budget, in force when it is resumed",
+        takes=RunChange,
+        gives=RunView,
+        problems=("not-allowed", "run-not-found", "run-state", "run-invalid", "storage-failed"),
+    ),
+)
+async def change(request: Request, run: RunKey) -> Response:
+    commands, reads = of(request, Commands), of(request, Reads)
+    require_operator(request)
+    wanted = await read_message(request, RunChange)
+    row = await commands.change(run, wanted)
+    tell_detail(request, ", ".join(f"{name} {value}" for name, value in wanted.model_dump(exclude_none=True).items()))
+    return respond(request, await reads.view(row))
 
 
 @router.get(

@@ -15,7 +15,7 @@ from thinwire.coordinator.serve.enrolment import Enrolment
 from thinwire.coordinator.serve.people import People
 from thinwire.coordinator.serve.uploads import Uploads
 from thinwire.coordinator.wire.auditing import tell_detail
-from thinwire.coordinator.wire.identity import require_operator, require_token_to_read
+from thinwire.coordinator.wire.identity import TAKE_TASKS, require_operator, require_token_to_read
 from thinwire.protocol.messages import InviteRequest
 from thinwire.protocol.reasons import ProblemError
 
@@ -83,9 +83,9 @@ async def invite(request: Request) -> Response:
         return refusal(request, error)
     tell_detail(request, f"{made.role}, group {made.group}, {made.uses} uses")
     url = str(request.base_url).rstrip("/")
-    command = f"echo {made.invite} > invite.txt && thinwire-client join {url} --invite-file invite.txt"
-    if made.role not in ("client", "evaluator"):
-        command = f"echo {made.invite} > invite.txt && thinwire login {url} --invite-file invite.txt"
+    # Not in the command: what stands there is in the history of the shell, and in the list of processes.
+    program = "thinwire-client join" if made.role in TAKE_TASKS else "thinwire login"
+    command = f"{program} {url} --invite-file invite.txt"
     told = {"invite": made, "command": command, "picture": _picture(f"{url}\n{made.invite}"), "url": url}
     return show(request, "invites.html", await enrolment.invites(), made=told)
 

@@ -69,7 +69,7 @@ def build_leadership(
     closing = Closing(runs, exchanges, Payloads(database), ledger, tally, objects, signals, workers, clock)
     repairing = Repairing(objects)
     restoring = Restoring(exchanges, tasks, answers, definitions, opening, deciding, repairing, workers, clock)
-    moving = Moving(runs, opening, asking, closing, signals, workers, clock)
+    moving = Moving(runs, definitions, opening, asking, closing, signals, workers, clock)
 
     def leader(lease: Lease) -> Leader:
         hearing = Hearing(lease.run, runs, tasks, answers, troubles, tally, deciding, signals, clock)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.coordinator.runs.rows import RunCommand
 from thinwire.coordinator.runs.standing import Move, People, Standing
 from thinwire.coordinator.runs.waiting import why_missed, why_pending, why_waiting
@@ -31,6 +33,7 @@ class Moving:
     def __init__(
         self,
         runs: Runs,
+        definitions: Definitions,
         opening: Opening,
         asking: Asking,
         closing: Closing,
@@ -39,6 +42,7 @@ class Moving:
         clock: Clock,
     ) -> None:
         self._runs = runs
+        self._definitions = definitions
         self._opening = opening
         self._asking = asking
         self._closing = closing
@@ -141,6 +145,7 @@ class Moving:
             await self._closing.finish(led, "stopped", None)
             return
         if what == "resume":
+            await self._take_in_settings(led)
             begun = led.index > 0 or led.current is not None
             await self._set_state(led, "running" if begun else "pending", None, obeyed="resume")
             led.orders.resumed = True
@@ -151,6 +156,15 @@ class Moving:
         if drop and led.current is not None:
             await self._closing.offer_again(led, led.current, drop=True)
         await self._set_state(led, "paused", "by the operator", obeyed="pause-drop" if drop else "pause")
+
+    async def _take_in_settings(self, led: Led) -> None:
+        """What has been set otherwise while the run was paused. Cohort and method stay: the open exchange goes on."""
+        row = await self._runs.get(led.id)
+        led.definition = self._definitions.of(row)
+        if led.current is not None:
+            exchange, said = led.current.exchange, row.settings
+            quorum = min(said.needed, exchange.policy.cohort)
+            exchange.policy = replace(exchange.policy, quorum=quorum, deadline_s=said.deadline_s)
 
     async def _set_state(
         self, led: Led, state: RunState, reason: str | None, *, obeyed: RunCommand | None = None

@@ -9,7 +9,7 @@ from .rows import RunRow
 
 
 class Definitions:
-    """What the rows of runs mean, kept by the run's id: neither settings nor model of a run ever change."""
+    """What the rows of runs mean, kept by the run's id for as long as its settings stay as they are."""
 
     def __init__(self) -> None:
         self._known: dict[str, Definition] = {}
@@ -17,7 +17,7 @@ class Definitions:
     def of(self, row: RunRow) -> Definition:
         """The definition. Raises: `run-invalid` where this version does not know the method or its settings."""
         found = self._known.get(row.id)
-        if found is None:
+        if found is None or found.run != row.settings:
             if row.unreadable is not None:
                 raise ProblemError("run-invalid", row.unreadable)
             found = define(row.id, row.settings, spec=row.spec, parameters=row.parameters)

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from . import backup, clients, codecs, compare, demo, login, methods, new, runs, serve
+from . import backup, bill, bundle, clients, codecs, compare, demo, doctor, login, methods, new, problems, runs, serve
 
 app = typer.Typer(
     name="thinwire",
     help="Federated learning over thin wires: the operator's command.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -21,6 +20,10 @@ app.command()(new.new)
 app.command()(demo.demo)
 app.command()(compare.compare)
 app.command(add_help_option=False, context_settings=serve.PASSED_ON)(serve.serve)
+app.command()(problems.problems)
+app.command()(bill.bill)
+app.command()(doctor.doctor)
+app.command()(bundle.bundle)
 app.command()(login.login)
 app.command()(login.logout)
 app.command()(backup.backup)

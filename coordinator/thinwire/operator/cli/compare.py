@@ -45,7 +45,10 @@ def compare(
     rounds: Annotated[int, typer.Option(min=1, help="of training, in each run")] = 20,
     fleet: Fleet,
     target: Annotated[
-        float | None, typer.Option(min=0, max=1, help="accuracy to reach; default: 0.98 of the baseline's best")
+        float | None, typer.Option(min=0, help="accuracy, or score, to reach; default: 0.98 of the baseline's best")
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option(help="one of the task's own, in the place of accuracy; the higher the better")
     ] = None,
     assigned: Assigned,
     folders: Folders,
@@ -68,7 +71,7 @@ def compare(
             comparison = run_comparison(fleet, runs, folder, lambda line: screen.print(line, style="dim"), step)
         if not comparison.results:
             fail("every run is refused: " + "\n  ".join(one.reason for one in comparison.refused), Exit.REFUSED)
-        _tell(comparison, fleet, target, folders.report, format_)
+        _tell(comparison.by(score), fleet, target, folders.report, format_)
     failed = [one.view.name for one in comparison.results if one.view.outcome != "completed"]
     if failed := [*failed, *(one.settings.name for one in comparison.refused)]:
         fail(f"not completed: {', '.join(failed)}", Exit.FAILED)
@@ -107,9 +110,9 @@ def _tell(comparison: Comparison, fleet: Fleet, target: float | None, folder: Pa
 
 
 def _show(facts: Mapping[str, Any]) -> None:
-    from thinwire.operator.reports.comparison import COLUMNS, NOTES, comparison_cells, is_own, troubles
+    from thinwire.operator.reports.comparison import NOTES, columns, comparison_cells, is_own, troubles
 
-    made = Sheet(None, COLUMNS, text=("run",))
+    made = Sheet(None, columns(facts), text=("run",))
     for cells in comparison_cells(facts):
         made.add_row(*cells)
     screen = console()
@@ -119,6 +122,6 @@ def _show(facts: Mapping[str, Any]) -> None:
             screen.print(line)
     for line in troubles(facts):
         screen.print(line)
-    reached = f"wire bytes until accuracy {in_figure(facts['target_accuracy'])}"
+    reached = f"wire bytes until {facts['score']} {in_figure(facts['target_accuracy'])}"
     screen.print(f"to target: {reached}; saved: of those of {facts['baseline']}")
     screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -20,12 +20,16 @@ from thinwire.operator.requests import Command, run_path
 from thinwire.operator.sheet import Sheet
 from thinwire.operator.tables import final_measures, kind_table, link_table, measure_table, round_table
 from thinwire.protocol.exit_codes import Exit
-from thinwire.protocol.messages import RunView
+from thinwire.protocol.messages import RunChange, RunView
 
 from .options import Address, AsFormat, Assigned, Format, RunName, fail, operator, print_json, warn, with_options
 from .run_settings import run_settings
 
 app = typer.Typer(help="Start, look at, steer and fetch runs.", no_args_is_help=True)
+
+
+MISSED_ROUNDS: Final = 5
+"""The latest ones in which somebody was missing are told of, with the names."""
 
 
 class ShowFormat(StrEnum):
@@ -87,7 +91,7 @@ def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
     for view in found.runs:
         shown.add_row(
             view.name, view.id, view.method, _state(view), f"{view.round}/{view.rounds}",
-            f"{view.answers}/{view.cohort}", in_time(view.created_at),
+            "" if view.state == "finished" else f"{view.answers}/{view.cohort}", in_time(view.created_at),
         )  # fmt: skip
     console().print(shown)
 
@@ -107,9 +111,10 @@ def show(
         view = coordinator.run(run)
         metrics = coordinator.send(requests.metrics(run))
         ledger = coordinator.ledger(run, None if format_ is ShowFormat.JSON else "client")
+        attendance = coordinator.send(requests.attendance(run))
     learning = learning_warnings(metrics.exchanges)
     if format_ is ShowFormat.JSON:
-        parts = {"run": view, "metrics": metrics, "ledger": ledger}
+        parts = {"run": view, "metrics": metrics, "ledger": ledger, "attendance": attendance}
         print_json({**{name: part.model_dump(mode="json") for name, part in parts.items()}, "learning": learning})
         return
     screen = console()
@@ -120,6 +125,8 @@ def show(
         screen.print(f"waits for {printable(', '.join(view.waits_for))}")
     warn([*(view.warnings or ()), *learning])
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
+    for one in [each for each in attendance.exchanges if each.counted < each.asked][-MISSED_ROUNDS:]:
+        screen.print(f"round {one.round}, {one.kind}: {printable(one.said)}")
     if (measured := measure_table(metrics.exchanges)) is not None:
         screen.print(measured)
     if final := final_measures(metrics.exchanges):
@@ -162,6 +169,26 @@ def stop(run: RunName, *, open_: OpenExchange = Open.FINISH, at: Address) -> Non
 
 @app.command()
 @with_options
+def extend(
+    run: RunName,
+    *,
+    rounds: Annotated[int | None, typer.Option(min=1, help="in all; more than before")] = None,
+    quorum: Annotated[int | None, typer.Option(min=1, help="answers without which an exchange fails")] = None,
+    deadline_s: Annotated[float | None, typer.Option(help="seconds of an exchange")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=1, help="wire bytes of the run")] = None,
+    at: Address,
+) -> None:
+    """Give a paused run more rounds, another quorum, deadline or budget, in force when it is resumed."""
+    if deadline_s is not None and deadline_s <= 0:
+        fail("--deadline-s is more than 0", Exit.USAGE)
+    wanted = RunChange(rounds=rounds, quorum=quorum, deadline_s=deadline_s, max_bytes=max_bytes)
+    with operator(at) as coordinator:
+        view = coordinator.change(run, wanted)
+    say(f"run {view.name} ({view.id}): {_state(view)}, {view.rounds} rounds")
+
+
+@app.command()
+@with_options
 def pull(
     run: RunName,
     *,
@@ -173,6 +200,15 @@ def pull(
     with operator(at) as coordinator:
         size = coordinator.pull(run, path)
     say(f"{path}: {in_bytes(size)}")
+
+
+@app.command()
+@with_options
+def delete(run: RunName, at: Address) -> None:
+    """Delete a run that is over, its model and figures with it; its bytes stay in the coordinator's sums."""
+    with operator(at) as coordinator:
+        coordinator.delete_run(run)
+    say(f"the run {run} is deleted")
 
 
 def _command(word: Command, run: str, open_: Open, at: Address) -> None:

@@ -36,9 +36,14 @@ NOTES = (
 )
 
 
+def columns(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The headings, with the score that the runs are compared by in the place of accuracy."""
+    return tuple(facts["score"] if column == "accuracy" else column for column in COLUMNS)
+
+
 def comparison_facts(comparison: Comparison, fleet: Fleet, target: float | None) -> dict[str, Any]:
-    """The figures. `target`: an accuracy; None takes 0.98 of the best one that the baseline reached: the first run with
-    a global model, where there is one.
+    """The figures. `target`: an accuracy, or score; None takes 0.98 of the best one that the baseline reached: the
+    first run with a global model, where there is one.
 
     `bytes_to_target`: wire bytes a run had cost when its model reached the target, None where none did;
     `saved_share`: of the bytes that the baseline needed for it.
@@ -61,6 +66,7 @@ def comparison_facts(comparison: Comparison, fleet: Fleet, target: float | None)
         run["saved_share"] = None if reached is None or usual is None else 1 - reached / usual
     return {
         "thinwire": version("thinwire"),
+        "score": comparison.results[0].score or "accuracy",
         "target_accuracy": target,
         "baseline": runs[baseline]["run"],
         "unaccounted_bytes": comparison.unaccounted_bytes,
@@ -121,7 +127,7 @@ def headlines(facts: dict[str, Any]) -> dict[str, str]:
     cheapest = min(
         (run for run in runs if run["bytes_to_target"] is not None), key=lambda r: r["bytes_to_target"], default=None
     )
-    found = {"target accuracy": in_figure(facts["target_accuracy"])}
+    found = {f"target {facts['score']}": in_figure(facts["target_accuracy"])}
     if cheapest is not None:
         found["fewest bytes to the target"] = f"{cheapest['run']}, {in_bytes(cheapest['bytes_to_target'])}"
     if best is not None and best["accuracy"] is not None:
@@ -149,7 +155,7 @@ def write_comparison(comparison: Comparison, fleet: Fleet, facts: dict[str, Any]
         link=fleet.link,
         picture=base64.b64encode(picture).decode(),
         headline=headlines(facts),
-        columns=COLUMNS,
+        columns=columns(facts),
         notes=NOTES if any(is_own(run) for run in facts["runs"]) else (),
         rows=comparison_cells(facts),
         troubles=troubles(facts),
@@ -168,8 +174,8 @@ def _listed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str) -> bytes:
-    """A PNG: one curve per run, accuracy against wire bytes, log scale; the target as a dashed line. The curves of
-    models that stay on the clients are dotted and named so.
+    """A PNG: one curve per run, accuracy or score against wire bytes, log scale; the target as a dashed line. The
+    curves of models that stay on the clients are dotted and named so.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -198,7 +204,7 @@ def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str
         )  # fmt: skip
         axes.set_xscale("log")
         axes.set_xlabel("wire bytes, all clients, up and down, headers included (log scale)")
-        axes.set_ylabel("test accuracy")
+        axes.set_ylabel(f"test {facts['score']}")
         axes.set_title(title, loc="left", fontsize=11)
         axes.xaxis.set_major_formatter(lambda value, _: in_bytes(value))
         axes.xaxis.set_minor_formatter(lambda value, _: in_bytes(value) if f"{value:.0e}"[0] in "25" else "")

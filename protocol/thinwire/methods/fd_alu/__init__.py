@@ -135,4 +135,5 @@ METHOD = Method(
     settings=FdAluSettings,
     chains=_chains,
     shared_model=False,
+    extends=True,
 )

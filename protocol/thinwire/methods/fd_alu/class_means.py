@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinwire.codecs import Array, Arrays, ArraySpec, CodecError, Open, Spec
+from thinwire.machine.quantities import in_bytes
 from thinwire.methods.fd_alu import FdAluSettings
 from thinwire.methods.fd_alu.knowledge import Knowledge
 from thinwire.methods.reducers import Bounds
@@ -20,6 +21,10 @@ SMALLEST_SHARE: Final = 100
 """The others' part of a class counts where it is at least one in so many examples: subtracting one's own part from a
 mean in 16 bits multiplies its rounding by (all examples) / (theirs).
 """
+
+
+MOST_BYTES: Final = 1 << 28
+"""Of the means of all classes: 8192 of them."""
 
 
 class ClassSum(ExactSum):
@@ -87,7 +92,13 @@ class ClassMeans(Knowledge):
         self.reducer = ClassSum(facts.bounds)
 
     def first(self, classes: int) -> Arrays:
-        """Raises: `bad-spec` (more examples than 32 bits count)."""
+        """Raises: `bad-spec` (more examples than 32 bits count; classes whose means nobody would store)."""
+        if (size := 4 * classes**2) > MOST_BYTES:
+            raise CodecError(
+                "bad-spec",
+                f"class knowledge of {classes} classes is {classes} x {classes} numbers, {in_bytes(size)} for each "
+                "exchange, here and on every client; take knowledge=proxy, or say how many there are: classes=N",
+            )
         if self.facts.bounds.clients * self.facts.bounds.examples >= 1 << 32:
             raise CodecError("bad-spec", "cohort times max-examples must stay below 2**32 for class knowledge")
         return {"means": np.zeros((classes, classes), np.float32), "numbers": np.zeros(classes, np.uint32)}

@@ -54,4 +54,5 @@ METHOD = Method(
     settings=FedavgSettings,
     chains=_chains,
     averages=lambda _: True,
+    extends=True,
 )

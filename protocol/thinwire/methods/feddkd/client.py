@@ -14,16 +14,17 @@ from thinwire.methods.feddkd import FeddkdSettings
 from thinwire.methods.feddkd.divergence import gradient, portions
 from thinwire.methods.learner import Learner
 from thinwire.methods.own_part import OWN, receive
+from thinwire.methods.samples import named
 from thinwire.methods.tensors import model_tensors
 from thinwire.methods.training import OPTIMIZER, change
-from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
+from thinwire.methods.values import EVALUATE, Answer, Outcome, Task, TaskPassedError
 
 
 class Client(ClientHalf[FeddkdSettings]):
-    """Memory during a round: `chosen`, int64 (n,), the examples to distil on, in order; `teacher`, (n, ...), the
-    trained model's outputs on them, computed once; `residual/NAME`, what the uplink chain has lost of gradients. From
-    round to round, with error feedback: `train/NAME`, what it has lost of the training exchange; and that of
-    fedavg's optimiser.
+    """Memory during a round: `chosen`, int64 (n,), the examples to distil on, in order; `data`, uint8 (8,), which names
+    what they hold; `teacher`, (n, ...), the trained model's outputs on them, computed once; `residual/NAME`, what the
+    uplink chain has lost of gradients. From round to round, with error feedback: `train/NAME`, what it has lost of the
+    training exchange; and that of fedavg's optimiser.
     """
 
     def needs(self) -> frozenset[Need]:
@@ -47,11 +48,18 @@ class Client(ClientHalf[FeddkdSettings]):
             blocks = min(len(learner.train) // size, self.settings.distil_steps)
             order = np.random.default_rng(learner.seed).permutation(len(learner.train))
             kept["chosen"] = order[: size * blocks].astype(np.int64)
+            kept["data"] = _named(learner, kept["chosen"])
             if self.settings.distil_target != "labels":
                 kept["teacher"] = _outputs(learner, kept["chosen"], size)
         return Outcome(averaging.answer, kept, memory)
 
     def _distil(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
+        """Raises: `TaskPassedError` where what the model was trained on in this round is not this client's data now."""
+        if "chosen" not in memory or ("data" in memory and not _holds(learner, memory)):
+            raise TaskPassedError(
+                "this client's examples are not those that it trained on in this round, so that it has no teacher for "
+                "them; it takes part again from the next round's training on"
+            )
         receive(learner, self.settings, task.arrays, memory)
         metrics = learner.evaluate()
         learner.model.eval()
@@ -86,6 +94,18 @@ class Client(ClientHalf[FeddkdSettings]):
 def _passed_on(memory: Arrays) -> dict[str, Array]:
     """What fedavg's half remembers beside residuals."""
     return {**headed(OPTIMIZER, under(OPTIMIZER, memory)), **headed(OWN, under(OWN, memory))}
+
+
+def _named(learner: Learner, chosen: Array) -> Array:
+    """What names these examples, as an array."""
+    return np.frombuffer(named(learner.train, torch.from_numpy(chosen.copy())), np.uint8)
+
+
+def _holds(learner: Learner, memory: Arrays) -> bool:
+    """Whether the examples that were chosen are what they were."""
+    chosen = memory["chosen"]
+    there = not len(chosen) or int(chosen.max()) < len(learner.train)
+    return there and bool(np.array_equal(_named(learner, chosen), memory["data"]))
 
 
 def _outputs(learner: Learner, chosen: Array, size: int) -> Array:

@@ -110,4 +110,5 @@ METHOD = Method(
     settings=FeddlrSettings,
     chains=_chains,
     averages=lambda settings: settings.object == "update",
+    extends=True,
 )

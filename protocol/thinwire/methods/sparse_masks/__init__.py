@@ -95,4 +95,5 @@ METHOD = Method(
     source="Mestoukirdi et al. 2023, arXiv 2309.10834; Isik et al., ICLR 2023, arXiv 2209.15328",
     settings=SparseMasksSettings,
     chains=_chains,
+    extends=True,
 )

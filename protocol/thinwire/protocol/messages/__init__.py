@@ -32,7 +32,7 @@ from .exchanges import (
 from .ledger import LEDGER_KINDS, Ledger, LedgerKind, LedgerRow, LinkRow
 from .problem import Problem
 from .problems import ProblemKind, ProblemList, ProblemView, Severity
-from .runs import ExchangeMetrics, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
+from .runs import ExchangeMetrics, RunChange, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
 
 __all__ = [
     "LEDGER_KINDS",
@@ -65,6 +65,7 @@ __all__ = [
     "ProblemList",
     "ProblemView",
     "Registration",
+    "RunChange",
     "RunCommand",
     "RunList",
     "RunMetrics",

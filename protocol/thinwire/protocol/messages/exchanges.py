@@ -78,7 +78,8 @@ class Plan(Message):
     """What is constant for a run and kind of exchange; named by the digest of its msgpack form, fetched once.
 
     `parts` and `reply`: specs (`Spec.to_plain`). `seed`: the run's. `model`: the first 8 bytes of the digest of the
-    run's model spec, None where every client may have a model of its own.
+    run's model spec, None where every client may have a model of its own. `frozen`: marks of what does not travel of
+    it, where the run knows them.
     """
 
     wire: int = WIRE_VERSION
@@ -93,6 +94,7 @@ class Plan(Message):
     chains: ChainsMessage
     max_examples: Count
     model: SpecDigest | None = None
+    frozen: list[str] | None = Field(None, max_length=16)
 
 
 class AnswerMessage(Message):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from thinwire.protocol.fields import Count, Digest, Id, Message, Plain, RunOutcome, RunState
 from thinwire.protocol.settings import RunSettings
 
@@ -59,6 +61,17 @@ class RunCommand(Message):
     """`POST /v1/runs/{run}/pause | resume | stop`. `open`: whether the open exchange is finished first or dropped."""
 
     open: Literal["finish", "drop"] = "finish"
+
+
+class RunChange(Message):
+    """`POST /v1/runs/{run}/settings`, of a paused run: what is to be otherwise when it goes on; what is left out stays.
+    `rounds`: more than before, where the method allows that.
+    """
+
+    rounds: int | None = Field(None, ge=1, le=1_000_000)
+    quorum: int | None = Field(None, ge=1)
+    deadline_s: float | None = Field(None, gt=0)
+    max_bytes: int | None = Field(None, ge=1)
 
 
 class ExchangeMetrics(Message):

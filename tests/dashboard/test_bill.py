@@ -1,0 +1,77 @@
+"""The bill and what has happened are the ledger's bytes; a comparison is the command line's."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from pathlib import Path
+
+from tests.dashboard.house import site
+from tests.dashboard.test_runs import trained
+from thinwire.coordinator.serve.overview import forecast, thinned
+from thinwire.methods.rounds import Round, bytes_until, rounds_of, usual_target
+from thinwire.operator.tables import total
+from thinwire.protocol.bytes import Bytes
+from thinwire.protocol.messages import Ledger, RunMetrics
+
+
+def test_the_bill_is_the_ledger(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            run = await trained(here)
+            for kind, value in (("answer", Bytes(2, 900, 80, 70, 60)), ("payload", Bytes(1, 0, 40, 5000, 30))):
+                here.service.ledger.record((run, "anna", 1, kind), value)
+            await here.service.ledger.flush()
+            asked = await here.http.get(f"/v1/runs/{run}/ledger")
+            ledger = Ledger.model_validate_json(asked.content)
+            mine = total(row for row in ledger.rows if row.run == run)
+            bill = await here.twin("/bill?run=night")
+            assert bill["wire_bytes"] == bill["today_bytes"] == bill["month_bytes"] == mine.wire == 6180
+            assert sum(row["uplink_payload_bytes"] for row in bill["kinds"]) == mine.uplink_payload
+            (of_run,) = bill["runs"]
+            assert (of_run["run"], of_run["wire_bytes"]) == ("night", mine.wire)
+            told = list(csv.DictReader(io.StringIO((await here.http.get("/bill.csv?run=night")).text)))
+            assert sum(int(row["downlink_payload_bytes"]) for row in told) == mine.downlink_payload
+            (over,) = [one for one in (await here.twin("/activity?about=round 2"))["lines"] if one["kind"] == "round"]
+            assert over["said"] == "night: round 2 is over, 2 of 2"
+            assert over["wire_bytes"] == 6180
+            kinds = [one["said"] for one in (await here.twin("/activity?kind=client"))["lines"]]
+            assert sorted(kinds) == ["anna enrolled", "bert enrolled"]
+
+    asyncio.run(work())
+
+
+def test_a_comparison_is_the_command_lines(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            run = await trained(here)
+            for exchange in range(4):
+                here.service.ledger.record(
+                    (run, "anna", exchange, "answer"), Bytes(1, 1000 * (exchange + 1), 50, 10, 5)
+                )
+            await here.service.ledger.flush()
+            metrics = RunMetrics.model_validate_json((await here.http.get(f"/v1/runs/{run}/metrics")).content)
+            rounds = rounds_of(metrics.exchanges)
+            target = usual_target(rounds)
+            told = await here.twin("/compare?run=night")
+            assert told["target_accuracy"] == target
+            assert told["runs"][0]["bytes_to_target"] == bytes_until(rounds, target) == 1065
+            assert told["runs"][0]["saved_share"] == 0.0
+            nowhere = (await here.twin("/compare?run=night&target=0.99"))["runs"][0]
+            assert "bytes_to_target" not in nowhere
+
+    asyncio.run(work())
+
+
+def test_a_forecast_goes_on_as_the_last_rounds_did() -> None:
+    def made(*costs: int) -> list[Round]:
+        return [Round(0), *(Round(number, cost=Bytes(uplink_payload=cost)) for number, cost in enumerate(costs, 1))]
+
+    assert forecast(made(), 10, 0) is None
+    # The first round carries the model whole to everybody; it does not come again.
+    assert forecast(made(900, 100, 100, 100), 10, 1200) == 1200 + 6 * 100
+    assert forecast(made(900), 2, 900) == 1800
+    many = [Round(number) for number in range(1201)]
+    assert len(thinned(many)) <= 500
+    assert thinned(many)[-1].round == 1200
