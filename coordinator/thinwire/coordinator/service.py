@@ -55,7 +55,9 @@ from .settings import ServeSettings
 from .wire.downloads import Downloads
 
 SAVE_S: Final = 2.0
-"""Between two writes of the ledger, of who was heard, and of the time that open exchanges have left."""
+"""Between two writes of who was heard, and of the time that open exchanges have left."""
+FLUSH_S: Final = 0.5
+"""Between two writes of the ledger, where anything has crossed: what a process forgets that dies is what came since."""
 LOOK_S: Final = 5.0
 EVENTS_KEPT_S: Final = 30 * 86_400.0
 SWEEP_S: Final = 3600.0
@@ -156,6 +158,7 @@ class Service:
         await self._leadership.start()
         for name, work in (
             ("save", self._save_regularly()),
+            ("flush", self._flush_regularly()),
             ("follow-signals", self._backing.follow()),
             ("look", self._look()),
             ("follow-access", self.enrolment.follow()),
@@ -196,6 +199,12 @@ class Service:
                     sweep_at = time.monotonic() + SWEEP_S
             except (ProblemError, OSError) as error:
                 _log.error("not saved", error=str(error))
+
+    async def _flush_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            with contextlib.suppress(ProblemError):  # `_save` tries the same, and says so
+                await self.ledger.flush()
 
     async def _look(self) -> None:
         """What other processes have done since, though no hint of it came."""

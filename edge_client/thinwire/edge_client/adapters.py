@@ -19,9 +19,12 @@ from torch.nn import functional
 
 from thinwire.machine.files import write_atomic
 from thinwire.methods.model_file import model_bytes
+from thinwire.methods.tensors import Factored
 
 Layer = nn.Linear | nn.Conv2d
 _SHOWN: Final = 8
+_NUMERICAL_RANK: Final = 1e-5
+_SMALLEST: Final = 1e-30
 _PEFT_PREFIX: Final = "base_model.model."
 
 
@@ -82,6 +85,35 @@ class LoRA(Adapter):
         return found
 
 
+class ExactLoRA(LoRA, Factored):
+    """LoRA whose product travels: the mean of B_k A_k is not the product of the means of B_k and A_k. For `feddlr` with
+    `object = "weights"` and `max-rank = r`: an answer is the factors, r (n + m) numbers as with LoRA; the coordinator
+    adds the products exactly and broadcasts their mean truncated to rank r.
+
+    The factors of a product are balanced; directions that it has not are drawn as at first, beside zeros.
+    """
+
+    factors = ("lora_A", "lora_B")
+
+    def __init__(self, base: Layer, rank: int, alpha: float) -> None:
+        super().__init__(base, rank, alpha)
+        self.product = nn.Parameter(torch.zeros_like(base.weight))
+        self._drawn = self.lora_A.detach().clone()
+
+    def gather(self) -> None:
+        self.product.copy_(self.delta())
+
+    def scatter(self) -> None:
+        matrix = self.product.detach().flatten(1).double() * (self.rank / self.alpha)
+        left, singular, right = torch.linalg.svd(matrix, full_matrices=False)
+        there = singular[: self.rank] > _NUMERICAL_RANK * singular[:1].clamp_min(_SMALLEST)
+        roots = singular[: self.rank][there].sqrt()
+        self.lora_A.copy_(self._drawn)
+        self.lora_B.zero_()
+        self.lora_A.flatten(1)[: len(roots)] = (roots[:, None] * right[: len(roots)]).to(self.lora_A.dtype)
+        self.lora_B.flatten(1)[:, : len(roots)] = (left[:, : len(roots)] * roots).to(self.lora_B.dtype)
+
+
 class CoreAdapter(Adapter):
     """R. Singhal et al., "Fed-SB: A Silver Bullet for Extreme Communication Efficiency and Performance in (Private)
     Federated LoRA Fine-Tuning", arXiv 2502.15436 (2025): W + U R V, of which only the core R, (r, r), is trained and
@@ -116,14 +148,20 @@ class CoreAdapter(Adapter):
 
 
 def add_lora(
-    model: nn.Module, names: Sequence[str], *, rank: int = 8, alpha: float = 16.0, also: Sequence[str] = ()
+    model: nn.Module,
+    names: Sequence[str],
+    *,
+    rank: int = 8,
+    alpha: float = 16.0,
+    also: Sequence[str] = (),
+    exact: bool = False,
 ) -> nn.Module:
-    """The same model, frozen, with `LoRA` on those of its layers whose names are like one of these.
+    """The same model, frozen, with `LoRA`, or `ExactLoRA`, on those of its layers whose names are like one of these.
 
     `names`: of linear layers and convolutions, as `*.query`; `also`: of parameters that are trained as they are, as
     `head.*`. Raises: `ValueError` where nothing is named like that, or a layer cannot be adapted.
     """
-    return _adapted(model, names, also, lambda layer: LoRA(layer, rank, alpha))
+    return _adapted(model, names, also, lambda layer: (ExactLoRA if exact else LoRA)(layer, rank, alpha))
 
 
 def add_cores(model: nn.Module, names: Sequence[str], *, rank: int = 32, also: Sequence[str] = ()) -> nn.Module:

@@ -20,6 +20,7 @@ from thinwire.methods.client_half import check_needs, client_half
 from thinwire.methods.definition import Definition, define
 from thinwire.methods.payloads import encode_answer
 from thinwire.methods.registry import method_ids
+from thinwire.methods.tensors import products
 from thinwire.methods.values import Outcome, Task, TaskRefusedError
 from thinwire.protocol.identity import client_seed
 from thinwire.protocol.reasons import ProblemError
@@ -114,7 +115,12 @@ def _warnings(learner: Learner) -> Iterator[str]:
     model.train()
     outputs = learner.outputs(model, inputs)
     learner.loss(outputs, targets).backward()  # type: ignore[no-untyped-call]
-    silent = [name for name, one in model.named_parameters() if one.requires_grad and one.grad is None]
+    for_others = products(model)
+    silent = [
+        name
+        for name, one in model.named_parameters()
+        if one.requires_grad and one.grad is None and id(one) not in for_others
+    ]
     model.zero_grad()
     if silent:
         names = ", ".join(silent[:3]) + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")

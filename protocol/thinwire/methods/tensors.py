@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from types import MethodType
 from typing import Final
 
@@ -37,13 +38,51 @@ def _rest(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
+class Factored(nn.Module, ABC):
+    """A module that trains factors and whose `product`, a parameter, travels in their place.
+
+    A mean of factors is no mean of products: what is averaged exactly is the product.
+    """
+
+    product: nn.Parameter
+    factors: tuple[str, ...]
+
+    @abstractmethod
+    def gather(self) -> None:
+        """Sets the product to that of the factors."""
+
+    @abstractmethod
+    def scatter(self) -> None:
+        """Sets the factors to those of the product, the same for the same product."""
+
+
+def _factored(model: nn.Module) -> list[Factored]:
+    return [module for module in model.modules() if isinstance(module, Factored)]
+
+
+def _factors(model: nn.Module) -> set[int]:
+    """The ids of what is trained and never travels as it is."""
+    return {id(getattr(module, name)) for module in _factored(model) for name in module.factors}
+
+
+def products(model: nn.Module) -> set[int]:
+    """The ids of parameters that travel for others, and get no gradient."""
+    return {id(module.product) for module in _factored(model)}
+
+
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What travels of a model: parameters with requires_grad, then floating buffers, by name.
+    """What travels of a model: parameters with requires_grad, then floating buffers, by name; of factors their product.
 
     Frozen parameters, integer buffers and those of modules that rest (`rest_frozen`) stay where they are. A tensor with
     two names travels once.
     """
-    found: dict[str, torch.Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for module in _factored(model):
+        with torch.no_grad():
+            module.gather()
+    factors = _factors(model)
+    found: dict[str, torch.Tensor] = {
+        name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in factors
+    }
     kept = model.state_dict(keep_vars=True)
     resting = {id(buffer) for module in model.modules() if _TRAIN in vars(module) for buffer in module.buffers()}
     for name, buffer in model.named_buffers():
@@ -92,7 +131,7 @@ def frozen_digests(model: nn.Module) -> dict[str, bytes]:
     """Of what stays where it is: frozen parameters and the buffers that `model_tensors` leaves out and a `state_dict`
     holds, but for counters of batches.
     """
-    travelling = {id(tensor) for tensor in model_tensors(model).values()}
+    travelling = {id(tensor) for tensor in model_tensors(model).values()} | _factors(model)
     found: dict[str, bytes] = {}
     seen = set[int]()
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -117,6 +156,8 @@ def load_arrays(model: nn.Module, arrays: Arrays) -> None:
                 raise CodecError("does-not-fit", f"the model has no tensor {name!r} of shape {array.shape}")
             tensor.copy_(torch.from_numpy(np.array(array)))
         _find_singular_vectors(model)
+        for module in _factored(model):
+            module.scatter()
 
 
 def _find_singular_vectors(model: nn.Module) -> None:

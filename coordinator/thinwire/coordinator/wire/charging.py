@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .accounting import ACCOUNT, Account
 from .meter import METER, Meter
 
-MEANWHILE_S: Final = 2.0
+MEANWHILE_S: Final = 0.5
 """How often open requests are charged: what a process forgets that dies is what they carried since."""
 
 
