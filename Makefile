@@ -12,6 +12,8 @@ ARGS ?=
 # What `make chaos` disturbs, how often; ARGS are further options, for example ARGS='--seed 1'.
 METHOD ?= fedavg feddkd progfed sparse_masks feddlr fd_alu
 KILLS ?= 100
+# More than one: so many coordinators over one PostgreSQL, killed, frozen and cut off KILLS times.
+REPLICAS ?= 1
 # What the test targets run, for example TESTS=tests/codecs.
 TESTS ?= tests
 # Processes that run the tests, each whole files; auto: as many as there are processors.
@@ -49,7 +51,9 @@ properties: $(VENV)/installed-dev ## the property tests, each with fifty times a
 
 .PHONY: chaos
 chaos: $(VENV)/installed-dev ## kill coordinators and clients at random instants, KILLS times for each METHOD
-	$(BIN)/python -m tests.chaos --method $(METHOD) --kills $(KILLS) $(ARGS)
+	$(if $(filter 1,$(REPLICAS)),\
+		$(BIN)/python -m tests.chaos --method $(METHOD) --kills $(KILLS) $(ARGS),\
+		$(BIN)/python -m tests.chaos.replicas --replicas $(REPLICAS) --disturbances $(KILLS) $(ARGS))
 
 .PHONY: check
 check: $(VENV)/installed-dev ## style, types and import rules

@@ -21,6 +21,7 @@ NAMES = ["client-00", "client-01", "client-02"]
 SETTINGS = {"steps": 2, "delta": True}
 
 
+@pytest.mark.long
 def test_a_run_goes_on_in_the_same_bits(serve: Callable[..., Served], postgres: PostgresServer, tmp_path: Path) -> None:
     pytest.importorskip("obstore", reason="pip install 'thinwire[objects]'")
     served = serve()

@@ -54,11 +54,12 @@ class Spread(httpx.AsyncBaseTransport):
 
 
 @contextlib.contextmanager
-def replicas(postgres: PostgresServer, folder: Path) -> Iterator[list[Served]]:
+def replicas(postgres: PostgresServer, folder: Path, count: int = 2) -> Iterator[list[Served]]:
+    """So many coordinators over one database and one store, each with a folder of its own."""
     pytest.importorskip("obstore", reason="pip install 'thinwire[objects]'")
     options = {"database": postgres.create(), "objects": f"file://{folder / 'store'}"}
     served = []
-    for number in range(2):
+    for number in range(count):
         place = folder / f"replica-{number}"
         place.mkdir()
         served.append(Served(place, free_port(), options))

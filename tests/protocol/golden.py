@@ -40,6 +40,14 @@ def samples() -> list[m.Message]:
         uplink_bytes=1, downlink_bytes=2, uplink_payload_bytes=1, downlink_payload_bytes=2,
         uplink_bytes_before=4, downlink_bytes_before=5,
     )  # fmt: skip
+    absence = m.Absence(client="client-07", why="asked, and gone since")
+    attendance = m.Attendance(
+        exchange=0, round=1, step=0, kind="train", counted=7, asked=8, absent=[absence], said="7 of 8 count",
+    )  # fmt: skip
+    problem = m.ProblemView(
+        kind="disk", severity="error",
+        said="the disk is full", cure="make room", since=1.7e9, run="night", client="client-00", command="df",
+    )  # fmt: skip
     row = m.LedgerRow(
         run="run001", client="client-00", exchange=0, round=1, step=0, kind="answer", requests=2,
         uplink_payload_bytes=1, uplink_framing_bytes=2, downlink_payload_bytes=3, downlink_framing_bytes=4,
@@ -75,6 +83,12 @@ def samples() -> list[m.Message]:
         run,
         m.RunList(runs=[run]),
         m.RunCommand(open="drop"),
+        m.RunChange(rounds=20, quorum=6, deadline_s=60.0, max_bytes=1 << 30),
+        absence,
+        attendance,
+        m.AttendanceList(exchanges=[attendance]),
+        problem,
+        m.ProblemList(problems=[problem]),
         exchange,
         m.RunMetrics(exchanges=[exchange]),
         row,

@@ -28,6 +28,8 @@ _REFUSING: dict[str, list[str]] = {
         "CREATE TRIGGER refusal BEFORE INSERT ON {} EXECUTE FUNCTION refuse()",
     ],
 }
+_ALWAYS = ("test_leases.py", "test_exchanges.py", "test_tasks.py")
+"""Files whose laws are tried over PostgreSQL too each time; all others in the long tests."""
 _MANY_STATEMENTS = ("test_whoever_decides_first", "test_an_answered_task_is_decided_once")
 _REFUSING_NO_MORE = {"sqlite": "DROP TRIGGER refusal", "postgresql": "DROP FUNCTION refuse CASCADE"}
 
@@ -36,7 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Properties are tried over SQLite; over PostgreSQL, where each statement takes its time, in the long tests."""
     for item in items:
         is_property = isinstance(item, pytest.Function) and getattr(item.obj, "is_hypothesis_test", False)
-        if "[postgres" in item.nodeid and (is_property or item.name.startswith(_MANY_STATEMENTS)):
+        is_slow = is_property or item.name.startswith(_MANY_STATEMENTS) or item.path.name not in _ALWAYS
+        if "[postgres" in item.nodeid and is_slow:
             item.add_marker(pytest.mark.long)
 
 

@@ -112,6 +112,10 @@ class Coordinator:
         """A paused run with other settings, in force when it is resumed."""
         return self.send(requests.change(key, wanted))
 
+    def delete_run(self, key: str) -> None:
+        """A run that is over is gone, its model and figures with it."""
+        self.order(requests.delete_run(key))
+
     def pull(self, key: str, file: Path) -> int:
         """Writes a run's model, whole or not at all; how many bytes. Raises also: `OSError`."""
         return self.fetch_file(run_path(key, "/model"), file)

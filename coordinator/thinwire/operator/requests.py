@@ -87,6 +87,10 @@ def change(key: str, wanted: RunChange) -> Request[RunView]:
     return Request("POST", run_path(key, "/settings"), RunView, wanted)
 
 
+def delete_run(key: str) -> Order:
+    return Order("DELETE", run_path(key))
+
+
 def invite(role: Role, group: str, uses: int, expires_in_s: float | None) -> Request[Invite]:
     body = InviteRequest(role=role, group=group, uses=uses, expires_in_s=expires_in_s)
     return Request("POST", "/v1/invites", Invite, body)

@@ -20,7 +20,7 @@ from thinwire.coordinator.wire.downloads import Downloads
 from thinwire.coordinator.wire.files import serve_copy, serve_file
 from thinwire.coordinator.wire.identity import require_client, require_operator, require_reader
 from thinwire.coordinator.wire.listing import respond_with, respond_with_csv, wants_csv
-from thinwire.coordinator.wire.negotiation import read_message, respond, take_body
+from thinwire.coordinator.wire.negotiation import empty, read_message, respond, take_body
 from thinwire.protocol.messages import (
     AttendanceList,
     Ledger,
@@ -95,6 +95,21 @@ def _reads(request: Request) -> Reads:
 @router.get("/v1/runs/{run}", **describe("One run", gives=RunView, problems=("run-not-found",)))
 async def show(request: Request, run: RunKey) -> Response:
     return respond(request, await _reads(request).run(run))
+
+
+@router.delete(
+    "/v1/runs/{run}",
+    **describe(
+        "Delete a run that is over, its model and figures with it",
+        status=204,
+        problems=("not-allowed", "run-not-found", "run-state", "storage-failed", "storage-full"),
+    ),
+)
+async def delete(request: Request, run: RunKey) -> Response:
+    commands = of(request, Commands)
+    require_operator(request)
+    await commands.delete(run)
+    return empty(204)
 
 
 async def _command(request: Request, key: str, finish: Command, drop: Command) -> Response:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import mmap
+import os
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -43,7 +44,9 @@ def store_at(url: str) -> Any:
         if parts.scheme == "file":
             Path(parts.path).mkdir(parents=True, exist_ok=True, mode=0o700)
             return _from_url(url)
-        return _from_url(url, retry_config=_RETRY, client_options=_CLIENT)
+        # Options take the place of what the environment says of them.
+        plain = {"allow_http": True} if os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true") else {}
+        return _from_url(url, retry_config=_RETRY, client_options={**_CLIENT, **plain})
     except (BaseError, ValueError) as error:
         raise ProblemError("storage-failed", f"the store {parts.scheme}://{parts.hostname or ''}: {error}") from None
 

@@ -32,7 +32,7 @@ from .database import Database, upsert
 from .events import add_event
 from .leases import Lease, fence
 from .payloads import NO_EXCHANGE
-from .tables import answers, exchanges, payloads, presence, runs, tasks, uploads
+from .tables import answers, events, exchanges, leases, payloads, presence, runs, tasks, uploads
 from .uploads import delete_uploads
 
 _ONE = select(runs).where(runs.c.id == bindparam("of"))
@@ -169,6 +169,24 @@ class Runs:
             return _get(connection, run)
 
         return await self._database.transaction(work, durable=True)
+
+    async def delete(self, run: str) -> None:
+        """The run and all that was asked and answered in it are gone; its bytes stay in the ledger, since they were
+        spent. Durable. Raises: `run-not-found`, `run-state`: it is not over.
+        """
+
+        def work(connection: Connection) -> None:
+            row = _get(connection, run, lock=True)
+            if not row.finished:
+                raise ProblemError("run-state", f"the run is {row.state}: stop it first")
+            asked = select(tasks.c.id).where(tasks.c.run == run)
+            for by_task in (answers, uploads):
+                connection.execute(delete(by_task).where(by_task.c.task.in_(asked)))
+            for by_run in (tasks, exchanges, payloads, events, leases):
+                connection.execute(delete(by_run).where(by_run.c.run == run))
+            connection.execute(delete(runs).where(runs.c.id == run))
+
+        await self._database.transaction(work, durable=True)
 
     async def begin_anew(self, lineages: Callable[[], str]) -> None:
         """After a restore: every run that is not over goes on from the exchange at which it stood, in a lineage of its

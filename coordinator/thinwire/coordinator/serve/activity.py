@@ -19,7 +19,8 @@ from .attendance import Attendances
 LINES: Final = 100
 _WORDS: Final = {
     ("POST", "pause"): "paused", ("POST", "resume"): "resumed", ("POST", "stop"): "stopped",
-    ("DELETE", "clients"): "revoked client", ("DELETE", "invites"): "voided an invite",
+    ("DELETE", "runs"): "deleted run", ("DELETE", "clients"): "revoked client",
+    ("DELETE", "invites"): "voided an invite",
     ("POST", "revoke"): "revoked client", ("POST", "invites"): "made an invite", ("POST", "models"): "stored a model",
     ("POST", "runs"): "started a run", ("POST", "token"): "replaced a token", ("POST", "void"): "voided an invite",
 }  # fmt: skip

@@ -114,6 +114,21 @@ class Commands:
         self._signals.publish(f"events:{row.id}")
         return changed
 
+    async def delete(self, key: str) -> None:
+        """A run that is over is gone, its model and figures with it; its bytes stay in the ledger.
+
+        Raises: `run-not-found`, `run-state`, `storage-failed`, `storage-full`, OSError.
+        """
+        row = await self._runs.find(key)
+        await self._runs.delete(row.id)
+        _log.info("run deleted", run=row.name, id=row.id)
+        # Files that stay behind by a crash cost disk, nothing else.
+        await self._workers.run(self._delete_objects, row.id)
+
+    def _delete_objects(self, run: str) -> None:
+        for folder in (f"payloads/{run}", f"checkpoints/{run}"):
+            self._objects.delete(list(self._objects.names(folder)))
+
     async def command(self, key: str, command: RunCommand) -> RunRow:
         """The run as it stands when the command has been carried out, if that needs no open exchange to end.
 

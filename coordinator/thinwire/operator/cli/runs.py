@@ -202,6 +202,15 @@ def pull(
     say(f"{path}: {in_bytes(size)}")
 
 
+@app.command()
+@with_options
+def delete(run: RunName, at: Address) -> None:
+    """Delete a run that is over, its model and figures with it; its bytes stay in the coordinator's sums."""
+    with operator(at) as coordinator:
+        coordinator.delete_run(run)
+    say(f"the run {run} is deleted")
+
+
 def _command(word: Command, run: str, open_: Open, at: Address) -> None:
     with operator(at) as coordinator:
         view = coordinator.command(run, word, open_.value)

@@ -1,0 +1,35 @@
+"""A run that is over can be deleted: nothing of it is left but the bytes that it has cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+
+from tests.coordinator.served import Served
+from tests.coordinator.test_endpoints import problem_of
+from tests.coordinator.test_runs import whole_run
+
+
+def test_a_deleted_run_leaves_its_bytes_and_nothing_else(serve: Callable[..., Served]) -> None:
+    served = serve()
+    run = served.run(name="gone")
+    url = f"{served.url}/v1/runs/gone"
+    assert problem_of(httpx.delete(url, headers=served.operator)).reason == "run-state"
+    asyncio.run(whole_run(served))
+    before = served.get("/metrics").text.partition('thinwire_payload_bytes_total{direction="uplink",kind="answer"} ')[2]
+    assert float(before.split()[0]) > 0
+    reader = httpx.post(f"{served.url}/v1/clients", json={"invite": served.invite(role="reader")}).json()["token"]
+    refused = httpx.delete(url, headers={"authorization": f"Bearer {reader}"})
+    assert problem_of(refused).reason == "not-allowed"
+    assert httpx.delete(url, headers=served.operator).status_code == 204
+    assert problem_of(httpx.delete(url, headers=served.operator)).reason == "run-not-found"
+    assert problem_of(served.get("/v1/runs/gone/model")).reason == "run-not-found"
+    assert not [path for path in served.data_dir.rglob("*") if run["id"] in path.as_posix() and path.is_file()]
+    again = served.run(name="gone")
+    served.kill()
+    served.start()
+    assert [one["id"] for one in served.get("/v1/runs").json()["runs"]] == [again["id"]]
+    after = served.get("/metrics").text.partition('thinwire_payload_bytes_total{direction="uplink",kind="answer"} ')[2]
+    assert after.split()[0] == before.split()[0]
