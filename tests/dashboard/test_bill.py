@@ -14,6 +14,7 @@ from thinwire.methods.rounds import Round, bytes_until, rounds_of, usual_target
 from thinwire.operator.tables import total
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import Ledger, RunMetrics
+from thinwire.protocol.settings import RunSettings
 
 
 def test_the_bill_is_the_ledger(tmp_path: Path) -> None:
@@ -68,10 +69,15 @@ def test_a_forecast_goes_on_as_the_last_rounds_did() -> None:
     def made(*costs: int) -> list[Round]:
         return [Round(0), *(Round(number, cost=Bytes(uplink_payload=cost)) for number, cost in enumerate(costs, 1))]
 
-    assert forecast(made(), 10, 0) is None
+    def run(rounds: int, *, evaluate: bool = False) -> RunSettings:
+        return RunSettings(rounds=rounds, evaluate=evaluate)
+
+    assert forecast(made(), run(10), 0) is None
     # The first round carries the model whole to everybody; it does not come again.
-    assert forecast(made(900, 100, 100, 100), 10, 1200) == 1200 + 6 * 100
-    assert forecast(made(900), 2, 900) == 1800
+    assert forecast(made(900, 100, 100, 100), run(10), 1200) == 1200 + 6 * 100
+    assert forecast(made(900), run(2), 900) == 1800
+    down = [Round(0), Round(1, cost=Bytes(uplink_payload=30, downlink_payload=70))]
+    assert forecast(down, run(3, evaluate=True), 100) == 100 + 2 * 100 + 70
     many = [Round(number) for number in range(1201)]
     assert len(thinned(many)) <= 500
     assert thinned(many)[-1].round == 1200

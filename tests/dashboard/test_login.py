@@ -46,7 +46,8 @@ def test_no_other_page_can_use_it(tmp_path: Path) -> None:
                 {},
             ):
                 answer = await here.http.post("/runs/night/pause", headers={**headers, **HTML})
-                assert answer.status_code in (401, 403), headers
+                assert answer.status_code in (303, 403), headers
+                assert answer.headers.get("location", "/login").startswith("/login")
             rebound = await here.http.get("/", headers={"host": "evil.example", **HTML})
             assert rebound.status_code == 400
             assert await state(here) == "pending"
@@ -70,6 +71,9 @@ def test_far_away_nothing_is_seen_without_a_token(tmp_path: Path) -> None:
             assert away.headers["location"] == "/"
             assert "night" in await here.page("/")
             await here.send("/logout")
+            late = await here.http.post("/runs/night/pause", headers={**HTML, "referer": "http://localhost/runs/night"})
+            assert (late.status_code, late.headers["location"]) == (303, "/login?next=/runs/night")
+            assert (await here.http.post("/runs/night/pause")).json()["reason"] == "token-missing"
             assert (await here.http.get("/", headers=HTML)).status_code == 303
 
     asyncio.run(work())

@@ -59,7 +59,7 @@ def test_who_is_missing_is_named_with_the_reason(tmp_path: Path) -> None:
             await anna.answer(first.task, *anna.perform(received))
             path = f"/v1/runs/{run}/attendance"
             while not (told := (await here.http.get(path)).json()["exchanges"])[0]["counted"]:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.02)
             (open_,) = told[:1]
             assert (open_["counted"], open_["asked"]) == (1, 3)
             why = {one["client"]: one["why"] for one in open_["absent"]}
@@ -115,7 +115,7 @@ def test_what_clients_say_is_never_markup(tmp_path: Path) -> None:
             assert task is not None
             await anna.send(f"/v1/tasks/{task.task}/decline", DeclineMessage(detail="<script>alert(1)</script>"))
             while (await here.http.get("/v1/runs/night")).json()["state"] != "paused":
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.02)
             text = await here.page("/runs/night")
             assert "<script>alert" not in text
             assert "&lt;script&gt;alert(1)" in text
@@ -144,6 +144,9 @@ def test_a_cut_loses_no_event(tmp_path: Path) -> None:
     async def work() -> None:
         async with site(tmp_path) as here:
             run = await trained(here)
+            over = await here.http.get(f"/v1/runs/{run}/events")
+            assert over.headers["content-type"].startswith("text/event-stream")
+            assert over.headers["x-accel-buffering"] == "no"
             before = await next_events(here, 0, 6)
             assert [number for number, _, _ in before] == list(range(1, 7))
             # Whoever is cut off here hears all that follows, and nothing twice.

@@ -5,15 +5,15 @@ form where a token is shown.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from thinwire.coordinator.wire.identity import require_reader
 from thinwire.coordinator.wire.negotiation import read_body
-from thinwire.coordinator.wire.problems import GUESSES
 from thinwire.protocol.reasons import REASONS, ProblemError
 
 from .rendering import TWIN, show, wants_json
@@ -35,8 +35,6 @@ def page(router: APIRouter, path: str, twin: str | None = None) -> Callable[[Han
 
 
 def _guarded(handler: Handler) -> Handler:
-    from functools import wraps
-
     @wraps(handler)
     async def guarded(request: Request, **given: Any) -> Response:
         try:
@@ -49,23 +47,24 @@ def _guarded(handler: Handler) -> Handler:
 
 
 def refusal(request: Request, error: ProblemError) -> Response:
-    """What is told of a problem: a page to people, a `Problem` to programs. Raises it where it is a program's, or a
-    guess, which is counted.
-    """
-    if wants_json(request) or (error.reason in GUESSES and request.method == "POST"):
+    """What is told of a problem: to people a page, or the form where they log in. Raises it where a program asks."""
+    if wants_json(request) or "text/html" not in request.headers.get("accept", ""):
         raise error
-    if error.reason in ("token-missing", "token-invalid") and request.method == "GET":
-        query = f"?{request.url.query}" if request.url.query else ""
-        return RedirectResponse(f"/login?next={quote(request.url.path + query)}", 303)
+    if error.reason in ("token-missing", "token-invalid"):
+        return RedirectResponse(f"/login?next={quote(_came_from(request))}", 303)
     return show(request, "problem.html", error, error.status, meaning=REASONS[error.reason].meaning)
+
+
+def _came_from(request: Request) -> str:
+    """The page that was asked for, or the one whose form was sent."""
+    url = request.url if request.method == "GET" else urlsplit(request.headers.get("referer", "/"))
+    return f"{url.path}?{url.query}" if url.query else url.path
 
 
 async def form_of(request: Request) -> dict[str, str]:
     """The fields of a form that was sent, each once. Raises: `unsupported-media-type`, `message-too-large`,
     `bad-request`.
     """
-    from urllib.parse import parse_qsl
-
     given = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if given != "application/x-www-form-urlencoded":
         raise ProblemError("unsupported-media-type", "forms are sent as application/x-www-form-urlencoded")

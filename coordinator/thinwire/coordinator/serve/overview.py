@@ -17,6 +17,7 @@ from thinwire.methods.values import EVALUATE
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import AttendanceList, ExchangeMetrics, LedgerRow, RunView
 from thinwire.protocol.reasons import ProblemError
+from thinwire.protocol.settings import RunSettings
 
 from .attendance import LATEST, Attendances, Timeline
 from .reads import Reads
@@ -164,7 +165,7 @@ class Overviews:
             kinds=kinds,
             chains=self._chains(row),
             spent_bytes=spent,
-            forecast_bytes=None if row.finished else forecast(rounds, row.settings.rounds, spent),
+            forecast_bytes=None if row.finished else forecast(rounds, row.settings, spent),
             max_bytes=row.settings.max_bytes,
             seconds_left=None if row.state != "running" else seconds_left(rounds, row.settings.rounds),
         )
@@ -175,7 +176,7 @@ class Overviews:
         if row.finished:
             return None
         spent = (await self._progress.spent([row.id])).get(row.id, Bytes()).wire
-        return forecast(rounds_of(await self._metrics(row.id)), row.settings.rounds, spent)
+        return forecast(rounds_of(await self._metrics(row.id)), row.settings, spent)
 
     async def compare(self, keys: Sequence[str], target: float | None) -> Comparison:
         """These runs, at most `MOST_COMPARED`, in the order given. Raises: `run-not-found`."""
@@ -245,13 +246,16 @@ def _last(rounds: Sequence[Round], count: int = 3) -> list[Round]:
     return paid[1:][-count:] or paid
 
 
-def forecast(rounds: Sequence[Round], wanted: int, spent: int) -> int | None:
-    """Wire bytes of the whole run, if the rounds to come cost what the last three did."""
+def forecast(rounds: Sequence[Round], run: RunSettings, spent: int) -> int | None:
+    """Wire bytes of the whole run, if the rounds to come cost what the last three did, and its evaluation their way
+    down.
+    """
     last = _last(rounds)
     if not last:
         return None
-    left = max(0, wanted - rounds[-1].round)
-    return spent + round(left * sum(one.cost.wire for one in last) / len(last))
+    left = max(0, run.rounds - rounds[-1].round) * sum(one.cost.wire for one in last)
+    final = sum(one.cost.downlink for one in last) if run.evaluate else 0
+    return spent + round((left + final) / len(last))
 
 
 def seconds_left(rounds: Sequence[Round], wanted: int) -> float | None:
