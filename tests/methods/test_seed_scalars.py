@@ -77,6 +77,9 @@ def test_a_client_that_missed_rounds_ends_in_the_bits_of_one_that_missed_none(se
         def __init__(self, learner: Learner) -> None:
             self.learner = learner
 
+        def needs(self) -> Any:
+            return half.needs()
+
         def check(self, task: Task, _: Any) -> None: ...
 
         def perform(self, task: Task, memory: Arrays, learner: Any) -> Any:

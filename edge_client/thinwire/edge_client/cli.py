@@ -15,7 +15,7 @@ import typer
 from thinwire.protocol.command_options import fail, with_options
 from thinwire.protocol.exit_codes import Exit
 
-from .settings import JoinSettings, PartSettings, PlaceSettings, ProblemSettings, UsageError
+from .settings import JoinSettings, PartSettings, PlaceSettings, ProblemSettings, SimulateSettings, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,6 +89,18 @@ def join(
     if message:
         print(f"{PROGRAM}: {message}", file=sys.stderr)
     raise typer.Exit(int(code))
+
+
+@_command(app)
+def simulate(options: SimulateSettings) -> None:
+    """Play whole runs in this process: settings of runs as lines of JSON in, what came of each as lines of JSON out.
+
+    No coordinator, no network: `thinwire advise` asks this way. The lines are those of `thinwire.protocol.trials`.
+    """
+    with _told():
+        from .trials import serve_trials
+
+        serve_trials(options, sys.stdin, sys.stdout)
 
 
 @_command(app)

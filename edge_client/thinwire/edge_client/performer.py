@@ -13,9 +13,9 @@ from typing import Any, Final, Protocol
 from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.quantities import in_bytes
-from thinwire.methods.arrays import check_finite, own_name
+from thinwire.methods.arrays import check_finite
 from thinwire.methods.client_half import check_needs
-from thinwire.methods.payloads import PRIVATE, merge_parts, receive
+from thinwire.methods.payloads import PRIVATE, first_payload, merge_parts, receive
 from thinwire.methods.progress import UNCHECKED, UNMOVED
 from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
@@ -232,14 +232,13 @@ class Performer:
         """The payload of a part that holds arrays of this client's own first model, which then need not travel: what
         their encoding gives is what was announced, to the digest. Tried once, since later ones are of trained models.
         """
-        run, spec, own = checked.message.run, checked.parts[name], self._learner.spec
+        run = checked.message.run
         if not self._own_first or part.digest is None or (run, name) in self._tried:
             return None
         self._tried.add((run, name))
-        if any(own.get(own_name(array)) != item for array, item in spec.items()):
+        payload = first_payload(self._learner, checked.parts[name], checked.chains, seed)
+        if payload is None:
             return None
-        first = self._learner.first_arrays()
-        payload = checked.chains.whole.encode({array: first[own_name(array)] for array in spec}, spec, seed=seed)
         if digest_of(payload) != part.digest:
             return None
         self._say(f"{name}: as this client's own first model has it; {in_bytes(len(payload))} need not travel")

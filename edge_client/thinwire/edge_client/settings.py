@@ -129,6 +129,24 @@ class PlaceSettings(Settings):
         return self.data_dir or _of_user("XDG_DATA_HOME", ".local/share") / "thinwire-client" / (self.name or "client")
 
 
+class SimulateSettings(ProblemSettings):
+    """The options of `simulate`: all clients of a run in one process."""
+
+    clients: int = Field(8, ge=1, le=1000, description="of each run")
+    split: Split = Field("iid", description="iid, dirichlet:ALPHA, classes:K or natural")
+    seed: int = Field(0, ge=0, description="of split and first model")
+    limit: Sizes = Field("", description="use only so many examples: TRAIN or TRAIN/TEST")
+    threads: int = Field(1, ge=1, description="of torch")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
+    allow: Permissions = Field((), description="consent, for example sample-knowledge")
+    link: Link = Field(None, description="say how fast this link is: 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS")
+
+    @property
+    def sizes(self) -> tuple[int | None, int | None]:
+        """How many examples to use, for training and tests."""
+        return _sizes(self.limit)
+
+
 class PartSettings(Settings):
     """Which of the data are this client's."""
 

@@ -9,16 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
 
-from .arrays import are_finite
+from .arrays import are_finite, own_name
 from .chains import Chains
 from .contraction import contractive
 from .values import Answer
 
 PRIVATE = "private"
 """The name of the part that only one client receives."""
+
+
+class HasFirstModel(Protocol):
+    """What a learner is here: see `thinwire.methods.learner.Learner`."""
+
+    @property
+    def spec(self) -> Spec: ...
+    def first_arrays(self) -> Arrays: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,17 @@ def since(arrays: Arrays, spec: Spec, chains: Chains, rows: Mapping[str, int]) -
     """
     held = {name: array[: rows[name]] if name in rows else array for name, array in arrays.items()}
     return chains.down.encode(arrays, spec, reference=held)
+
+
+def first_payload(owner: HasFirstModel, spec: Spec, chains: Chains, seed: int) -> bytes | None:
+    """What a part of this spec is in full if it holds arrays of the owner's first model, which then need not
+    travel; None where the owner's model has no such arrays.
+    """
+    own = owner.spec
+    if any(own.get(own_name(array)) != item for array, item in spec.items()):
+        return None
+    first = owner.first_arrays()
+    return chains.whole.encode({array: first[own_name(array)] for array in spec}, spec, seed=seed)
 
 
 def receive(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from thinwire.codecs import Arrays, Chain, Spec, grows
+from thinwire.protocol.fields import MAX_INLINE_BYTES
 from thinwire.protocol.identity import broadcast_seed, client_seed, cohort_order
 from thinwire.protocol.settings import RunSettings
 
@@ -18,7 +19,7 @@ from .chains import Chains
 from .client_half import ClientHalf, check_needs
 from .definition import define
 from .learner import Learner
-from .payloads import PRIVATE, Part, decode_answer, merge_parts, publish, receive, since
+from .payloads import PRIVATE, Part, decode_answer, first_payload, merge_parts, publish, receive, since
 from .values import EVALUATE, Contribution, State, Task
 
 
@@ -40,7 +41,7 @@ class PreparedLearner(Learner, Protocol):
 @dataclass(slots=True)
 class Participant:
     """A client: its half, its learner, its memory, and the parts of the last exchange it took part in, `held_forms`: as
-    they travel in full.
+    they travel in full. `own_first`: a large part of the run's first model that is this client's own does not travel.
     """
 
     half: ClientHalf[Any]
@@ -49,6 +50,7 @@ class Participant:
     held: Mapping[str, Arrays] = field(default_factory=dict)
     held_exchange: int = -1
     held_forms: Mapping[str, bytes] = field(default_factory=dict)
+    own_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Exchanged:
     """One exchange that is over. `contributors`: sorted. Bytes are those of payloads alone, without any framing.
 
     `metrics`: client -> what came with its answer. `given_up`: the quorum was missed and the method went on without.
+    `fetched`, `uploaded`: payloads that the service sends in requests of their own, since no message has room for them.
     """
 
     round: int
@@ -66,6 +69,8 @@ class Exchanged:
     downlink_bytes: int
     metrics: Mapping[str, Mapping[str, float]]
     given_up: bool = False
+    fetched: int = 0
+    uploaded: int = 0
 
     def mean(self, name: str) -> float:
         """Of a metric, weighted by the examples that were evaluated."""
@@ -136,13 +141,14 @@ class _Simulation:
             for name, arrays in task.parts.items()
         }
         total = self.server.reducer.zero()
-        up = down = 0
+        up = down = fetched = uploaded = 0
         metrics: dict[str, Mapping[str, float]] = {}
         for slot, name in enumerate(cohort):
-            received, size = self._receive(name, parts, chains, seed)
+            received, size, apart = self._receive(name, parts, chains, seed)
             private, private_size = self._private(state, task, name, chains)
             contribution, answer_size = self._ask(slot, name, task, {**received, **private}, chains)
-            up, down = up + answer_size, down + size + private_size
+            up, down, fetched = up + answer_size, down + size + private_size, fetched + apart
+            uploaded += answer_size > MAX_INLINE_BYTES
             metrics[name] = contribution.metrics
             if task.kind != EVALUATE:
                 total = self.server.reducer.add(total, self.server.reducer.check(contribution))
@@ -159,18 +165,21 @@ class _Simulation:
             after = self.server.advance(state, total)
         if after is None:
             raise ValueError(f"round {task.round}, step {task.step}: {len(cohort)} of {needed} answers")
-        exchanged = Exchanged(task.round, task.step, task.kind, sorted(cohort), up, down, metrics, given_up)
+        exchanged = Exchanged(
+            task.round, task.step, task.kind, sorted(cohort), up, down, metrics, given_up, fetched, uploaded
+        )
         self.exchanges.append(exchanged)
         return after, exchanged.contributors
 
     def _receive(
         self, name: str, parts: Mapping[str, Part], chains: Chains, seed: int
-    ) -> tuple[dict[str, Arrays], int]:
-        """The parts as this client decodes them, and the bytes it needed."""
+    ) -> tuple[dict[str, Arrays], int, int]:
+        """The parts as this client decodes them, the bytes it needed, and how many of them it fetched apart."""
         client, index = self.participants[name], len(self.exchanges)
         is_previous = client.held_exchange == index - 1
         received: dict[str, Arrays] = {}
-        size = 0
+        size = apart = 0
+        room = MAX_INLINE_BYTES
         for part_name, part in parts.items():
             base = client.held.get(part_name)
             if base is not None and client.held_forms[part_name] == part.full:
@@ -182,12 +191,16 @@ class _Simulation:
                 delta = since(part.arrays, part.spec, chains, rows) if rows else delta
                 delta = None if delta is None or len(delta) > len(part.full) else delta
             payload = part.full if delta is None else delta
-            size += len(payload)
+            if len(payload) <= room:
+                room -= len(payload)
+                size += len(payload)
+            elif index or not client.own_first or first_payload(client.learner, part.spec, chains, seed) != payload:
+                apart, size = apart + 1, size + len(payload)
             known = None if delta is None else base
             received[part_name] = receive(payload, part.spec, chains, base=known, seed=seed)
         client.held, client.held_exchange = received, index
         client.held_forms = {part_name: part.full for part_name, part in parts.items()}
-        return received, size
+        return received, size, apart
 
     def _private(self, state: State, task: Task, name: str, chains: Chains) -> tuple[dict[str, Arrays], int]:
         arrays = self.server.private(state, task, name)

@@ -7,7 +7,23 @@ from typing import Annotated
 
 import typer
 
-from . import backup, bill, bundle, clients, codecs, compare, demo, doctor, login, methods, new, problems, runs, serve
+from . import (
+    advise,
+    backup,
+    bill,
+    bundle,
+    clients,
+    codecs,
+    compare,
+    demo,
+    doctor,
+    login,
+    methods,
+    new,
+    problems,
+    runs,
+    serve,
+)
 
 app = typer.Typer(
     name="thinwire",
@@ -19,6 +35,7 @@ app = typer.Typer(
 app.command()(new.new)
 app.command()(demo.demo)
 app.command()(compare.compare)
+app.command("advise")(advise.advise_command)
 app.command(add_help_option=False, context_settings=serve.PASSED_ON)(serve.serve)
 app.command()(problems.problems)
 app.command()(bill.bill)

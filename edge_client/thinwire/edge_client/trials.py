@@ -1,0 +1,160 @@
+"""`thinwire-client simulate`: whole runs in this process, without a coordinator and without a network."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TextIO
+
+import torch
+from pydantic import ValidationError
+from torch.utils.data import Dataset, Subset
+
+from thinwire.codecs import Arrays, CodecError, Spec
+from thinwire.methods.client_half import client_half
+from thinwire.methods.definition import Definition, define
+from thinwire.methods.payloads import publish
+from thinwire.methods.registry import find_method
+from thinwire.methods.simulation import Exchanged, Participant, simulate
+from thinwire.methods.values import State, Task, TaskRefusedError
+from thinwire.protocol.encoding import encode_message
+from thinwire.protocol.reasons import ProblemError
+from thinwire.protocol.settings import RunSettings
+from thinwire.protocol.trials import TrialExchange, TrialPlace, TrialRequest, TrialResult
+
+from .data import ClientInfo, Data
+from .join import learning_problem
+from .learner import Learner
+from .link.emulated import parse_link
+from .problems.problem_file import LearningProblem
+from .rehearsal import rehearse
+from .settings import SimulateSettings
+
+
+def serve_trials(options: SimulateSettings, requests: TextIO, replies: TextIO) -> None:
+    """Says what the task is, then answers each line of `requests` with one. Raises: `ProblemFileError`, `UsageError`,
+    `ValueError` (a line that is no request).
+    """
+    torch.set_num_threads(options.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_deterministic_debug_mode("warn")
+    trials = Trials(options)
+    print(trials.place().model_dump_json(), file=replies, flush=True)
+    for line in requests:
+        try:
+            request = TrialRequest.model_validate_json(line)
+        except ValidationError as error:
+            raise ValueError(f"not a request: {error}") from None
+        print(trials.play(request).model_dump_json(), file=replies, flush=True)
+
+
+class Trials:
+    """Runs of one task by the same clients, each from the clients' first model. Raises: `ProblemFileError`."""
+
+    def __init__(self, options: SimulateSettings) -> None:
+        self._options = options
+        self._problem = learning_problem(options, *options.sizes)
+        self._learners: dict[float, dict[str, Learner]] = {}
+        first = next(iter(self._of_share(1.0).values()))
+        rehearse(first, self._problem.file)
+        self._first = first.first_arrays()
+
+    def place(self) -> TrialPlace:
+        learners = self._of_share(1.0).values()
+        rates = None if self._options.link is None else parse_link(self._options.link)
+        return TrialPlace(
+            clients=len(learners),
+            examples=sum(len(learner.train) for learner in learners),
+            parameters=sum(array.size for array in self._first.values()),
+            link=None if rates is None else (rates.up_bps, rates.down_bps, rates.rtt_s),
+        )
+
+    def play(self, request: TrialRequest) -> TrialResult:
+        """The run, whatever comes of it."""
+        began = time.monotonic()
+        try:
+            found = self._played(request.run, self._of_share(request.share))
+        except (ProblemError, TaskRefusedError) as error:
+            found = TrialResult(outcome="refused", reason=str(error))
+        except CodecError as error:
+            outcome = "diverged" if error.reason == "out-of-range" else "refused"
+            found = TrialResult(outcome=outcome, reason=str(error))
+        return found.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
+
+    def _played(self, run: RunSettings, learners: Mapping[str, Learner]) -> TrialResult:
+        half = client_half(run.method)(find_method(run.method).settings.model_validate(run.settings))
+        participants = {name: Participant(half, learner, own_first=True) for name, learner in learners.items()}
+        done = simulate(run, self._first, participants)
+        plans = _plans(define("0" * 8, run).for_model(self._first), self._first, done.state)
+        return TrialResult(
+            outcome="completed",
+            exchanges=[_told(one) for one in done.exchanges],
+            plans=len(plans),
+            plan_bytes=sum(map(len, plans)),
+        )
+
+    def _of_share(self, share: float) -> dict[str, Learner]:
+        """The clients' learners, by name."""
+        if share not in self._learners:
+            options, problem = self._options, _shared(self._problem, share)
+            infos = [
+                ClientInfo(f"client-{index:02d}", index, options.clients, options.seed, options.split)
+                for index in range(options.clients)
+            ]
+            self._learners[share] = {
+                info.name: Learner(problem, info, device=options.device, allow=options.allow) for info in infos
+            }
+        return self._learners[share]
+
+
+def _told(one: Exchanged) -> TrialExchange:
+    names = {name for metrics in one.metrics.values() for name in metrics} - {"examples", "seconds"}
+    examples = any("examples" in metrics for metrics in one.metrics.values())
+    means = {name: one.mean(name) for name in sorted(names)} if examples else {}
+    return TrialExchange(
+        round=one.round, kind=one.kind, clients=len(one.contributors), uplink_bytes=one.uplink_bytes,
+        downlink_bytes=one.downlink_bytes, fetched=one.fetched, uploaded=one.uploaded,
+        metrics={name: value for name, value in means.items() if value == value},
+    )  # fmt: skip
+
+
+def _plans(definition: Definition, first: Arrays, last: State) -> list[bytes]:
+    """Of the first exchange and of the evaluation, as clients fetch them."""
+    server = definition.server
+    tasks: list[Task | None] = [server.task(server.start(first, definition.run.seed))]
+    tasks += [server.evaluation(last)] if definition.run.evaluate else []
+    return [encode_message(definition.plan(task, _specs(definition, task))) for task in tasks if task is not None]
+
+
+def _specs(definition: Definition, task: Task) -> dict[str, Spec]:
+    chains = definition.chains(task.kind)
+    return {name: publish(arrays, chains, spec=task.spec(name)).spec for name, arrays in task.parts.items()}
+
+
+def _shared(problem: LearningProblem, share: float) -> LearningProblem:
+    """The same problem with so much of each client's training examples, evenly spaced."""
+
+    def data(client: ClientInfo) -> Data:
+        found = problem.data(client)
+        return found if share == 1 else replace(found, train=_part(found.train, share))
+
+    return replace(problem, data=data)
+
+
+def _part(train: Any, share: float) -> Any:
+    if isinstance(train, tuple):
+        return tuple(_part(one, share) for one in train)
+    if isinstance(train, dict):
+        return {name: _part(one, share) for name, one in train.items()}
+    if isinstance(train, torch.Tensor):
+        return train[list(_rows(len(train), share))]
+    if isinstance(train, Dataset) and hasattr(train, "__len__"):
+        return Subset(train, list(_rows(len(train), share)))
+    return train
+
+
+def _rows(count: int, share: float) -> Iterable[int]:
+    wanted = max(1, round(count * share))
+    return (index * count // wanted for index in range(wanted))

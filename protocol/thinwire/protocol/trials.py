@@ -1,0 +1,62 @@
+"""What `thinwire-client simulate` reads and writes: a line of JSON for each run, in and out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .settings import RunSettings
+
+
+class TrialValue(BaseModel):
+    """Base: unknown keys are errors, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrialRequest(TrialValue):
+    """A run to play. `share`: of each client's training examples."""
+
+    run: RunSettings
+    share: float = Field(1.0, gt=0, le=1)
+
+
+class TrialExchange(TrialValue):
+    """One exchange of it. Bytes are those of payloads; `fetched` and `uploaded`: how many of them travel in requests of
+    their own, since they do not fit into a message. `metrics`: example-weighted means, of the arrays it broadcast.
+    """
+
+    round: int
+    kind: str
+    clients: int
+    uplink_bytes: int
+    downlink_bytes: int
+    fetched: int
+    uploaded: int
+    metrics: dict[str, float]
+
+
+class TrialResult(TrialValue):
+    """What came of it. `outcome`: diverged, training or answers went out of range; refused, the settings do not go
+    with this task; `reason` says why. `plan_bytes`: of the plans of all kinds of exchange together, as each client
+    fetches them once; `plans`: how many. `seconds`: it took.
+    """
+
+    outcome: Literal["completed", "diverged", "refused"]
+    reason: str = ""
+    exchanges: list[TrialExchange] = []
+    plans: int = 0
+    plan_bytes: int = 0
+    seconds: float = 0.0
+
+
+class TrialPlace(TrialValue):
+    """What is said before the first run: the task as all of them see it. `link`: bits per second up and down, and the
+    seconds of a round trip, of the link that was asked about.
+    """
+
+    clients: int
+    examples: int
+    parameters: int
+    link: tuple[float, float, float] | None = None
