@@ -161,7 +161,7 @@ def measure(folder: Path, rounds: int, slow_s: float, forgets_s: float | None) -
             with (folder / f"{name}.log").open("wb") as log:
                 clients.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log))
         try:
-            lab.wait(lambda: lab.metrics(run.id).exchanges != [], lab.coordinator, "the first round")
+            lab.wait(lambda: lab.metrics(run.id).exchanges != [], lab.coordinator, "the first round", 3600)
             begun, carried = time.monotonic(), tunnel.bytes
             lab.wait(lambda: lab.view(run.id).state == "finished", lab.coordinator, "the run", 3600)
             rate = (tunnel.bytes - carried) / (time.monotonic() - begun)

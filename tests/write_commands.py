@@ -10,6 +10,8 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 
 from tests.command_options import COMMANDS, click_command, parameters, sub_commands
+from thinwire.methods.registry import find_method, method_ids
+from thinwire.operator.cli.run_settings import setting_name
 from thinwire.protocol.settings import RunSettings, kebab
 
 TEXT: Final = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
@@ -54,14 +56,29 @@ def settings() -> str:
     return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
 
 
+def settings_of_methods() -> str:
+    """A table for each method."""
+    parts = []
+    for method_id in method_ids():
+        rows = [
+            f"| `{setting_name(name, field)}` | {_default(field)} | {_escape(field.description or '')} |"
+            for name, field in find_method(method_id).settings.model_fields.items()
+        ]
+        parts.append("\n".join([f"### `{method_id}`", "", "| setting | default | meaning |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
     value = field.get_default(call_default_factory=True)
     return "" if value is None or value == {} else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def filled(text: str) -> str:
     """The text, with the lists as the commands have them now."""
-    for name, block in (("settings", settings()), ("commands", generated())):
+    blocks = {"settings": settings(), "methods": settings_of_methods(), "commands": generated()}
+    for name, block in blocks.items():
         begins = f"<!-- generated: {name} -->"
         whole = f"{begins}\n\n{block}\n\n<!-- end -->"
         text = re.sub(begins + r".*?<!-- end -->", lambda _, whole=whole: whole, text, flags=re.DOTALL)  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,10 @@ def test_what_is_written_is_what_is_read(name: str, tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(as_toml(settings.model_dump(mode="json")))
     assert run_settings(path, []) == settings
+
+
+def test_the_file_in_the_documentation_is_one(root: Path, tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```", (root / "docs" / "commands.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "run.toml").write_text(text)
+    settings = run_settings(tmp_path / "run.toml", [])
+    assert (settings.name, settings.settings) == ("night", {"epochs": 2, "lr": 0.05})

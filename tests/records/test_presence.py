@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from hypothesis import given, settings
@@ -27,6 +27,7 @@ times = st.integers(0, 20).map(float)
 steps = st.lists(
     st.tuples(st.just("arrive"), names, st.sampled_from(SPECS), st.dictionaries(st.sampled_from("xy"), st.just(1)))
     | st.tuples(st.just("leave"), names, st.booleans())
+    | st.tuples(st.just("close"), names)
     | st.tuples(st.just("touch"), st.lists(names, max_size=3))
     | st.tuples(st.just("hold"), names, st.sampled_from("xy"), st.integers(0, 9))
     | st.tuples(st.just("revoke"), st.sampled_from(list(CLIENTS)))
@@ -50,6 +51,8 @@ class Model:
                 one = self.seen[name]
                 at = one.seen_at if gone else max(one.seen_at, now)
                 self.seen[name] = Seen(name, one.spec, one.holds, at, False, bool(gone))
+            case "close", str(name) if name in self.seen and not self.seen[name].parked:
+                self.seen[name] = replace(self.seen[name], gone=True)
             case "touch", [*touched]:
                 for name in touched:
                     one = self.seen.get(name, Seen(name, None, {}, now, False, False))
@@ -125,6 +128,8 @@ def test_who_is_there_is_who_the_model_says(
                 opened.run(rows.reset())
             case "leave":
                 opened.run(rows.leave({said[0]: said[1]}, now))
+            case "close":
+                opened.run(rows.leave({}, now, closed=[said[0]]))
             case "hold":
                 opened.run(opened.database.transaction(partial(_hold, *said, now)))
             case _:

@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import * as msgpack from "./msgpack.mjs";
 import { decode, encode } from "./payload.mjs";
 import { Learner } from "./learner.mjs";
-import { METHODS } from "./methods.mjs";
+import { METHODS, check } from "./methods.mjs";
 
 const WIRE = 1, MSGPACK = "application/msgpack", MAX_INLINE = 65536, TUS = { "tus-resumable": "1.0.0" };
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest();
@@ -97,6 +97,7 @@ class Client {
     }
     const method = METHODS[plan.method];
     if (!method) throw new Error(`this client does not know the method ${plan.method}`);
+    check(plan.settings);
     const { reply, metrics } = method({ settings: plan.settings, options: task.options ?? {}, round: task.round, parts }, this.learner);
     const payload = encode(reply, plan.reply, up);
     this.recorded.push({ method: plan.method, arrays: plain(reply), payload: payload.toString("hex"), reply: plan.reply, up });

@@ -1,11 +1,21 @@
 // What two methods ask of a client (protocol/README.md, "What methods send"): task in, arrays of the reply out.
 import { softmax } from "./learner.mjs";
 
+// What this client cannot do, and how these settings are where nobody asks for it.
+const AT_REST = {
+  "local-optimizer": "sgd", "clip-norm": 0, precision: "float32", steps: null, accumulate: 1, "proximal-mu": 0,
+  "error-feedback": false, "warmup-steps": 0, "local-state": "fresh", share: "",
+};
+
+export function check(settings) {
+  for (const [name, rest] of Object.entries(AT_REST))
+    if (name in settings && settings[name] !== rest) throw new Error(`this client does not know ${name} = ${settings[name]}`);
+}
+
 // The change of the model: trained less received, by the names it came under.
 function fedavg({ settings, options, parts }, learner) {
   learner.load(parts.model);
   const metrics = learner.metrics();
-  for (const other of ["proximal-mu", "error-feedback"]) if (settings[other]) throw new Error(`this client does not know ${other}`);
   learner.train(settings.epochs, settings, options.lr ?? settings.lr);
   const trained = learner.arrays(), reply = {};
   for (const [name, { shape, data }] of Object.entries(trained))

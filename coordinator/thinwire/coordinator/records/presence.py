@@ -48,6 +48,7 @@ _LEFT: Final = (
     .values(parked=False, gone=False, seen_at=_later(bindparam("now")))
 )
 _GONE: Final = update(presence).where(presence.c.client == bindparam("of"), _HERE).values(parked=False, gone=True)
+_CLOSED: Final = update(presence).where(presence.c.client == bindparam("of"), ~presence.c.parked).values(gone=True)
 _HOLDS: Final = select(presence.c.holds).where(presence.c.client == bindparam("of")).with_for_update()
 _HELD: Final = (
     update(presence)
@@ -98,17 +99,19 @@ class Presence:
         seen = Seen(client, spec, holds, now, parked=True, gone=False)
         await self._database.transaction(lambda connection: self._put(connection, seen))
 
-    async def leave(self, left: Mapping[str, bool], now: float) -> None:
-        """The polls of these clients wait no more: since their connection died, or else they were heard now."""
+    async def leave(self, left: Mapping[str, bool], now: float, closed: Collection[str] = ()) -> None:
+        """The polls of these clients wait no more: since their connection died, or else they were heard now. `closed`:
+        these have no connection any more to this process: gone, unless a poll of theirs waits at another.
+        """
         dead = [{"of": client, "here": self._holder} for client, gone in left.items() if gone]
         heard = [{"of": client, "here": self._holder, "now": now} for client, gone in left.items() if not gone]
 
         def work(connection: Connection) -> None:
-            for statement, some in ((_GONE, dead), (_LEFT, heard)):
+            for statement, some in ((_GONE, dead), (_LEFT, heard), (_CLOSED, [{"of": client} for client in closed])):
                 if some:
                     connection.execute(statement, some)
 
-        if left:
+        if left or closed:
             await self._database.transaction(work)
 
     async def touch(self, names: Collection[str], now: float) -> None:

@@ -59,6 +59,7 @@ class Presence:
         self._processes: dict[str, list[str]] = {}
         self._touched: set[str] = set()
         self._left: dict[str, bool] = {}
+        self._closed: set[str] = set()
         self._client_of: dict[Line, str] = {}
         self._lines = Counter[str]()
         self._saving: asyncio.Task[None] | None = None
@@ -75,6 +76,7 @@ class Presence:
     def touch(self, client: str, line: Line | None = None) -> None:
         """The client has made a request, over this connection. With the last one of its connections it is gone."""
         self._touched.add(client)
+        self._closed.discard(client)
         if client in self._left:
             self._left[client] = False
         if line is not None and (before := self._client_of.get(line)) != client:
@@ -92,7 +94,10 @@ class Presence:
         del self._lines[client]
         if client not in self._parked:  # else its poll hears of it
             self._touched.discard(client)
-            self._left[client] = True
+            if client in self._left:
+                self._left[client] = True
+            else:
+                self._closed.add(client)
             if self._saving is None or self._saving.done():
                 self._saving = asyncio.create_task(self._save_soon(), name="save-presence")
 
@@ -133,6 +138,7 @@ class Presence:
     async def arrive(self, client: str, said: Registration) -> None:
         """The client is there and waits. Raises: `storage-failed`, `storage-full`."""
         self._touched.discard(client)
+        self._closed.discard(client)
         self._left.pop(client, None)
         await self._rows.arrive(client, said.spec, said.holds or {}, self._clock())
 
@@ -149,13 +155,15 @@ class Presence:
         """Writes who was heard and who has left. Raises: `storage-failed`, `storage-full`; then nothing is lost."""
         touched, self._touched = self._touched, set()
         left, self._left = self._left, {}
+        closed, self._closed = self._closed, set()
         now = self._clock()
         try:
             if touched:
                 await self._rows.touch(sorted(touched), now)
-            await self._rows.leave(left, now)
+            await self._rows.leave(left, now, closed)
         except ProblemError:
             self._touched |= touched
+            self._closed |= closed - self._parked.keys() - self._touched
             for client, gone in left.items():
                 if client not in self._parked:
                     self._left.setdefault(client, gone)

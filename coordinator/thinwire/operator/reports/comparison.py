@@ -202,7 +202,9 @@ def plot_comparison(results: Sequence[Result], facts: dict[str, Any], title: str
             f"target {target:.3f}", (0, target), (4, 3), xycoords=("axes fraction", "data"),
             textcoords="offset points", fontsize=9, color="#5b6675",
         )  # fmt: skip
-        axes.set_xscale("log")
+        if any(one.total_bytes for result in results for one in result.rounds):
+            # There is no such scale of nothing, where no run got so far.
+            axes.set_xscale("log")
         axes.set_xlabel("wire bytes, all clients, up and down, headers included (log scale)")
         axes.set_ylabel(f"test {facts['score']}")
         axes.set_title(title, loc="left", fontsize=11)
