@@ -48,7 +48,9 @@ def plan_command(
     rates = None if link is None else _rates(link)
     arrays = _model(model)
     one_run = config is not None or bool(assigned.set_)
-    methods: list[str | None] = list(method or ([None] if one_run else method_ids()))
+    methods: list[str | None] = [None] if one_run else [*method_ids()]
+    if method:
+        methods = [*method]
     found: list[Planned] = []
     refused: dict[str, str] = {}
     for name in methods:
