@@ -35,7 +35,7 @@ RANGES: dict[str, dict[str, Any]] = {
     "fedavg": {},
     "few bits": {"uplink": "quantise(2), entropy", "downlink": "delta, quantise(3), entropy"},
     "feddlr": {"method": "feddlr"},
-    "progfed": {"method": "progfed"},
+    "progfed": {"method": "progfed", "rounds": 6},
     "sparse_masks": {"method": "sparse_masks"},
     "fd_alu": {"method": "fd_alu"},
 }
@@ -53,7 +53,7 @@ def trials() -> Trials:
 
 
 def _run(given: dict[str, Any]) -> RunSettings:
-    return RunSettings(rounds=3, cohort=CLIENTS, **given)
+    return RunSettings.model_validate({"rounds": 3, "cohort": CLIENTS, **given})
 
 
 @pytest.mark.parametrize("name", [*FIXED, *RANGES, pytest.param("feddkd", marks=pytest.mark.long)])

@@ -81,7 +81,7 @@ class ServerHalf(ABC, Generic[SettingsT]):
 
 _LENGTH: Final = 0.01
 """Of a usual element of an update."""
-_ONES: Final = 0.01
+_ONES: Final = 0.001
 """Of a sparse mask."""
 
 
