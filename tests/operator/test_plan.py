@@ -19,6 +19,7 @@ from thinwire.machine.link_rates import parse_link
 from thinwire.methods.arrays import Model
 from thinwire.methods.foretold import foretell
 from thinwire.methods.model_file import model_bytes
+from thinwire.methods.registry import method_ids
 from thinwire.operator.cli.app import app
 from thinwire.operator.plan import plan
 from thinwire.protocol.reasons import ProblemError
@@ -111,8 +112,9 @@ def test_the_command_shows_every_method_a_run_and_its_budget(first: Arrays, tmp_
     everything = CliRunner().invoke(app, [*words, "--clients", "2", "--link", "nb-iot", "--format", "json"])
     assert everything.exit_code == 0, everything.output
     runs = {one["method"]: one["total"] for one in json.loads(everything.output)["runs"]}
-    assert len(runs) == 7
-    assert {name for name, one in runs.items() if one["wire"][0] == one["wire"][1]} == {"seed_scalars"}
+    assert runs.keys() == set(method_ids())
+    (low, high), (least, most) = runs["seed_scalars"]["wire"], runs["fedavg"]["wire"]
+    assert low == high < least < most
     one = CliRunner().invoke(app, [*words, "--config", str(config)])
     assert one.exit_code == 0, one.output
     assert "does not fit within max-bytes, 200 kB" in one.output

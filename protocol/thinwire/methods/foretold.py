@@ -31,7 +31,7 @@ EASIER: Final = 0.9
 """Times the easier payload: the least that is taken for possible."""
 _CLIENT: Final = "client"
 _CONTENTS: Final = 3
-"""Of which the size is found out for arrays of the same shapes."""
+"""Of which the size is found out for arrays of the same shapes; from then on all weigh what the lighter one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,10 @@ class _Play:
         if content not in sizes and len(sizes) < _CONTENTS:
             size = len(chain.encode(arrays, spec, reference=reference, seed=seed))
             sizes[content] = _Payload(size, max(size, chain.bound(spec).max_payload_bytes))
-        return sizes.get(content) or list(sizes.values())[-1]
+        if len(sizes) < _CONTENTS:
+            return sizes[content]
+        # The first may be of what is known before anything is trained.
+        return min(list(sizes.values())[1:], key=lambda one: one.size)
 
     def _is_own(self, spec: Spec, arrays: Arrays) -> bool:
         """Whether a part holds arrays of the run's first model as they are."""
