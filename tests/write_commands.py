@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 
 from tests.command_options import COMMANDS, click_command, parameters, sub_commands
-from thinwire.methods.registry import find_method, method_ids
+from thinwire.methods import registry
+from thinwire.methods.registry import find_method
 from thinwire.operator.cli.run_settings import setting_name
 from thinwire.protocol.settings import RunSettings, kebab
 
@@ -57,9 +59,10 @@ def settings() -> str:
 
 
 def settings_of_methods() -> str:
-    """A table for each method."""
+    """A table for each method of the package. Not `method_ids()`: other tests put toys on the same path."""
     parts = []
-    for method_id in method_ids():
+    folders = pkgutil.iter_modules([str(Path(registry.__file__).parent)])
+    for method_id in sorted(folder.name for folder in folders if folder.ispkg):
         rows = [
             f"| `{setting_name(name, field)}` | {_default(field)} | {_escape(field.description or '')} |"
             for name, field in find_method(method_id).settings.model_fields.items()

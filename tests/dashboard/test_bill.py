@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.dashboard.house import site
 from tests.dashboard.test_runs import trained
-from thinwire.coordinator.serve.overview import forecast, thinned
+from thinwire.coordinator.serve.overview import drawn, forecast
 from thinwire.methods.rounds import Round, bytes_until, rounds_of, usual_target
 from thinwire.operator.tables import total
 from thinwire.protocol.bytes import Bytes
@@ -78,6 +78,6 @@ def test_a_forecast_goes_on_as_the_last_rounds_did() -> None:
     assert forecast(made(900), run(2), 900) == 1800
     down = [Round(0), Round(1, cost=Bytes(uplink_payload=30, downlink_payload=70))]
     assert forecast(down, run(3, evaluate=True), 100) == 100 + 2 * 100 + 70
-    many = [Round(number) for number in range(1201)]
-    assert len(thinned(many)) <= 500
-    assert thinned(many)[-1].round == 1200
+    many = drawn([Round(number, cost=Bytes(seconds=2.0)) for number in range(1201)])
+    assert len(many) <= 120
+    assert (many[-1]["round"], many[-1]["total_seconds"]) == (1200, 2402.0)

@@ -110,8 +110,8 @@ def test_what_is_out_of_range_says_whether_it_is_the_chain_or_the_rate(value: fl
 def test_answers_that_are_mostly_noise_are_warned_of() -> None:
     """One unbiased bit: the square of its error is eleven times that of a normal array, twice in the mean of five."""
     one, two = "quantise(1), entropy", "quantise(2), entropy"
-    assert "quantise(bits=1)" in define("run", RunSettings(uplink=one, cohort=5)).warnings()[0]
-    assert define("run", RunSettings(uplink=one, cohort=50)).warnings() == []
-    assert define("run", RunSettings(uplink=two, cohort=5)).warnings() == []
-    assert define("run", RunSettings(uplink=one, cohort=5, settings={"error-feedback": True})).warnings() == []
-    assert define("run", RunSettings(method="sparse_masks", cohort=5, uplink="entropy")).warnings() == []
+    assert "quantise(bits=1)" in define("run", RunSettings(uplink=one, cohort=5)).warnings[0]
+    assert define("run", RunSettings(uplink=one, cohort=50)).warnings == []
+    assert define("run", RunSettings(uplink=two, cohort=5)).warnings == []
+    assert define("run", RunSettings(uplink=one, cohort=5, settings={"error-feedback": True})).warnings == []
+    assert define("run", RunSettings(method="sparse_masks", cohort=5, uplink="entropy")).warnings == []

@@ -221,7 +221,7 @@ def test_a_guard_that_guards_nothing_is_refused_when_the_run_is_made(wanted: dic
         return
     with pytest.raises(ProblemError, match=f"run-invalid.*{said}") as refused:
         definition.first_state(model)
-    assert "guards nothing" in " ".join(definition.warnings()) or run.reducer is None
+    assert "guards nothing" in " ".join(definition.warnings) or run.reducer is None
     suggested = re.search(r"trim=(0\.\d+) ", refused.value.detail)
     if suggested is not None:
         cured = run.model_copy(update={"trim": float(suggested[1])})
@@ -245,7 +245,7 @@ def test_a_guard_that_guards_nothing_is_refused_when_the_run_is_made(wanted: dic
 def test_a_guard_that_guards_less_than_it_seems_is_told_of(
     method: str, settings: dict[str, Any], wanted: dict[str, Any], said: str | None
 ) -> None:
-    warnings = define("run", run_settings(method, settings, **wanted)).warnings()
+    warnings = define("run", run_settings(method, settings, **wanted)).warnings
     assert len(warnings) == (said is not None)
     assert re.search(said or "", " ".join(warnings))
 

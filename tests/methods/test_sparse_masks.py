@@ -91,7 +91,7 @@ def test_beta_counts_over_the_rounds_since_its_reset() -> None:
     ],
 )
 def test_a_run_that_will_drift_is_told_so(rounds: int, settings: Mapping[str, Any], warned: bool) -> None:
-    said = define("run", run_settings("sparse_masks", settings, rounds=rounds)).warnings()
+    said = define("run", run_settings("sparse_masks", settings, rounds=rounds)).warnings
     assert len(said) == warned
     assert all("3 x cohort" in sentence for sentence in said)
 

@@ -46,6 +46,8 @@ def test_the_nearest_word_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / OPERATOR_TOKEN).write_text("of-the-folder\n")
     assert found() == ("http://of-the-folder", "of-the-folder")
     assert found("http://second") == ("http://second", "of-second")
+    assert found("http://127.0.0.1:8080") == ("http://127.0.0.1:8080", "of-the-folder")
+    assert found("http://elsewhere") == ("http://elsewhere", None)
     monkeypatch.setenv(URL_VARIABLE, "http://of-the-environment/")
     monkeypatch.setenv(TOKEN_VARIABLE, "of-the-environment")
     assert found() == ("http://of-the-environment", "of-the-environment")

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests import forked
 from thinwire.methods import registry
-from thinwire.operator.client import TOKEN_VARIABLE, URL_VARIABLE
+from thinwire.operator.access import TOKEN_VARIABLE, URL_VARIABLE
 from thinwire.protocol.exit_codes import Exit
 
 from .conftest import DEADLINE_S, ENVIRONMENT, Service, until

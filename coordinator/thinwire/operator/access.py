@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from thinwire.machine.files import write_atomic
 from thinwire.protocol.fields import Role
-from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN
+from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN, on_this_machine
 
 URL_VARIABLE: Final = "THINWIRE_URL"
 TOKEN_VARIABLE: Final = "THINWIRE_TOKEN"  # noqa: S105 (a variable's name)
@@ -108,8 +109,9 @@ def find_login(
     url: str | None, token_file: Path | None, data_dir: Path, ca_file: Path | None, logins: Logins
 ) -> tuple[str, str | None, Path | None]:
     """Address, token and certificates. Address: given, of the environment, of the coordinator that serves this folder,
-    of the newest login. Token: of the file, of the environment, of the login at this address, of the folder; None where
-    there is none, which is enough on the coordinator's own machine. Raises: `NoAddressError`, `OSError`.
+    of the newest login. Token: of the file, of the environment, of the login at this address, of the folder, which is
+    sent to its own coordinator or to this machine and nowhere else; None where there is none, which is enough on the
+    coordinator's own machine. Raises: `NoAddressError`, `OSError`.
     """
     found = url or os.environ.get(URL_VARIABLE) or served_at(data_dir)
     if found is None:
@@ -128,7 +130,10 @@ def find_login(
         return found, read_token(token_file), ca_file
     if TOKEN_VARIABLE in os.environ:
         return found, os.environ[TOKEN_VARIABLE].strip(), ca_file
-    return found, find_token(data_dir) if login is None else login.token, ca_file
+    if login is not None:
+        return found, login.token, ca_file
+    is_its_own = found == served_at(data_dir) or on_this_machine(urlsplit(found).hostname or "")
+    return found, find_token(data_dir) if is_its_own else None, ca_file
 
 
 def served_at(data_dir: Path) -> str | None:

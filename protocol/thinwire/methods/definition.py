@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -28,7 +29,7 @@ from .values import EVALUATE, State, Task
 _EVALUATION: Final = Chains.parse("byte_shuffle, zstd")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Definition:
     """A run's constant side. `id`: what plans call the run. `spec`: the digest of the spec that all clients' models
     must have, None: any; `parameters`: how many numbers the run's model has.
@@ -41,11 +42,18 @@ class Definition:
     server: ServerHalf[Any]
     spec: bytes | None
     parameters: int
+    # Asked for by everybody who looks at a run, and as constant as all of it.
+    _chains: dict[str, Chains] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def chains(self, kind: str) -> Chains:
         """The chains in force for a kind of exchange: the method's defaults, or raw ones, with what the run says put
         over them. Raises: `CodecError`.
         """
+        if kind not in self._chains:
+            self._chains[kind] = self._made_chains(kind)
+        return self._chains[kind]
+
+    def _made_chains(self, kind: str) -> Chains:
         run, plain, defaults = self.run, self.run.chains == "plain", self.method.chains(self.settings)
         written = run.chains if isinstance(run.chains, dict) else {}
         unknown = [name for name in written if name not in {"*", EVALUATE, *defaults}]
@@ -78,6 +86,7 @@ class Definition:
         kinds = self.method.chains(self.settings)
         return any(self.chains(kind).down.needs_reference for kind in (*kinds, EVALUATE))
 
+    @cached_property
     def warnings(self) -> list[str]:
         """What a person should know before this run begins, and when they look at it, one sentence each."""
         weighting = self.settings.weighting if isinstance(self.settings, LocalTraining) else None

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import alembic.command
 from alembic.config import Config
-from sqlalchemy import ColumnElement, Connection, Engine, Float, RootTransaction, Table, literal_column
+from sqlalchemy import Connection, Engine, RootTransaction, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -65,6 +65,7 @@ class Database:
         self._lookers = self.kind.engine.execution_options(**{BEGIN: ""})
         self._looking: Connection | None = None
         self._connection: Connection | None = None
+        self._in_doubt = False
         self.commits = 0
 
     @property
@@ -207,22 +208,32 @@ class Database:
                 transaction.error = error
 
     def _commit_group(self, group: list[Transaction[Any]]) -> None:
-        durable = any(transaction.durable for transaction in group)
         try:
-            connection, whole = self._begin(durable)
+            self._try(group)
         except self.kind.errors:
-            if not self._drop_lost():
+            if self._connection is not None or self._in_doubt:
                 raise
-            connection, whole = self._begin(durable)  # the one before was cut while nobody used it
-        token = self.kind.token(connection)
+            # Cut before the commit: nothing is written, and all of it can be done again.
+            for transaction in group:
+                transaction.result = transaction.error = None
+            self._try(group)
+
+    def _try(self, group: list[Transaction[Any]]) -> None:
+        self._in_doubt = False
         try:
-            driver = connection.connection.driver_connection
+            connection, whole = self._begin(any(transaction.durable for transaction in group))
+        except self.kind.errors:
+            self._drop_lost()
+            raise
+        try:
+            token, driver = self.kind.token(connection), connection.connection.driver_connection
             for transaction in group:
                 self._run(connection, driver, transaction)
         except BaseException:
             self._undo(whole)
             raise
         try:
+            self._in_doubt = True
             whole.commit()
         except self.kind.errors:
             self._undo(whole)
@@ -278,14 +289,6 @@ def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
 def upsert_in(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """The same for statements that are built once for each dialect: to build one takes longer than to execute it."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-
-
-def database_time(connection: Connection) -> ColumnElement[float]:
-    """Unix seconds by the database's clock, which all who share it agree on."""
-    seconds = "extract(epoch from clock_timestamp())"
-    if connection.dialect.name == "sqlite":
-        seconds = "(julianday('now') - 2440587.5) * 86400.0"
-    return literal_column(seconds, Float)
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:

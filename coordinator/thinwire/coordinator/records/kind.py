@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, Protocol
 
 import structlog
-from sqlalchemy import Connection, Engine
+from sqlalchemy import ColumnElement, Connection, Engine, Float, literal_column
 from sqlalchemy.exc import DBAPIError
 
 from thinwire.protocol.reasons import ProblemError
@@ -70,3 +70,11 @@ def problem_of(kind: Kind, error: Exception) -> ProblemError:
     reason = kind.reason(error)
     _log.error("database", reason=reason, error=text)
     return ProblemError(reason, retry_after_s=5)
+
+
+def database_time(connection: Connection) -> ColumnElement[float]:
+    """Unix seconds by the database's clock, which all who share it agree on."""
+    seconds = "extract(epoch from clock_timestamp())"
+    if connection.dialect.name == "sqlite":
+        seconds = "(julianday('now') - 2440587.5) * 86400.0"
+    return literal_column(seconds, Float)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, or_, select, update
 
-from .database import Database, database_time, upsert
+from .database import Database, upsert
+from .kind import database_time
 from .tables import leases, presence, replicas, runs
 
 _EPOCH = select(leases.c.epoch).where(leases.c.run == bindparam("lease_run")).with_for_update(read=True)

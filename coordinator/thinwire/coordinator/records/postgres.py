@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import psycopg
@@ -19,6 +20,8 @@ LOCK_TIMEOUT_MS: Final = 5000
 FROZEN_MS: Final = 2000
 """A process that says nothing for so long while it holds the lock is taken for frozen: its transaction is undone."""
 MIGRATION_MS: Final = 600_000
+SETTLED_S: Final = 5.0
+"""A server that has lost its client ends what that was doing within this time."""
 _CONNECT: Final = {
     "connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
     "tcp_user_timeout": 10_000, "application_name": "thinwire", "prepare_threshold": None,
@@ -83,7 +86,11 @@ class Postgres:
         return str(connection.exec_driver_sql("SELECT pg_current_xact_id()::text").scalar_one())
 
     def committed(self, connection: Connection, token: str) -> bool:
-        status = connection.exec_driver_sql("SELECT pg_xact_status(%s::text::xid8)", (token,)).scalar_one()
+        ask, until = "SELECT pg_xact_status(%s::text::xid8)", time.monotonic() + SETTLED_S
+        while (status := connection.exec_driver_sql(ask, (token,)).scalar_one()) == "in progress":
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
         return bool(status == "committed")
 
     def is_lost(self, driver: psycopg.Connection[Any]) -> bool:

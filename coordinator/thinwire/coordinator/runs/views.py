@@ -18,7 +18,7 @@ def run_view(
     it from going on.
     """
     settings = row.settings
-    warnings = None if definition is None else definition.warnings()
+    warnings = None if definition is None else definition.warnings
     return RunView(
         id=row.id,
         name=row.name,

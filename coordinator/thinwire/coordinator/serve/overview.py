@@ -25,7 +25,7 @@ from .reads import Reads
 RUNS_A_PAGE: Final = 50
 POINTS: Final = 60
 """Of a small curve."""
-MOST_POINTS: Final = 500
+MOST_POINTS: Final = 120
 """Of a large one."""
 CLIENTS_SHOWN: Final = 40
 MOST_COMPARED: Final = 12
@@ -158,7 +158,7 @@ class Overviews:
         spent = (await self._progress.spent([row.id])).get(row.id, Bytes()).wire
         return Detail(
             run=view,
-            rounds=[one.plain() for one in thinned(rounds)],
+            rounds=drawn(rounds),
             exchanges=metrics[-LATEST:],
             attendance=await self._attendances.of(row.id),
             timeline=await self._attendances.timeline(row.id, exchange, CLIENTS_SHOWN),
@@ -221,7 +221,7 @@ def _compared(view: RunView, rounds: Sequence[Round], target: float, usual: int 
     reached = bytes_until(rounds, target)
     return Compared(
         run=view,
-        rounds=[one.plain() for one in thinned(rounds)],
+        rounds=drawn(rounds),
         best=max(measured, default=None),
         accuracy=measured[-1] if measured else None,
         uplink_bytes=cost.uplink,
@@ -234,10 +234,15 @@ def _compared(view: RunView, rounds: Sequence[Round], target: float, usual: int 
     )
 
 
-def thinned(rounds: Sequence[Round]) -> Sequence[Round]:
-    """At most about `MOST_POINTS` of them, evenly, the last one among them."""
+def drawn(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    """At most `MOST_POINTS` of them, evenly, the last one among them; `total_seconds`: up to the end of the round."""
     every = -(-len(rounds) // MOST_POINTS) or 1
-    return [one for index, one in enumerate(rounds) if (len(rounds) - 1 - index) % every == 0]
+    found, seconds = [], 0.0
+    for index, one in enumerate(rounds):
+        seconds += one.cost.seconds
+        if (len(rounds) - 1 - index) % every == 0:
+            found.append({**one.plain(), "total_seconds": seconds})
+    return found
 
 
 def _last(rounds: Sequence[Round], count: int = 3) -> list[Round]:

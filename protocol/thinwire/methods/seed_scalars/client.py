@@ -39,7 +39,7 @@ class Client(ClientHalf[SeedScalarsSettings]):
         if task.kind == EVALUATE:
             return Outcome(Answer({}, len(learner.train), metrics), memory, memory)
         scalars = self._measured(task, learner, _Place(learner, trained_names(task.parts[START])), weights)
-        return Outcome(Answer({"g": scalars}, len(learner.train), metrics), kept, kept)
+        return Outcome(Answer({"g": scalars}, len(learner.train), metrics), kept, memory)
 
     evaluate = perform
 

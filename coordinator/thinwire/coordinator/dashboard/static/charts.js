@@ -20,11 +20,8 @@
   }
 
   function points(rounds, x) {
-    let seconds = 0;
-    return rounds.map(one => {
-      seconds += one.seconds;
-      return { x: x === "round" ? one.round : x === "bytes" ? one.total_bytes : seconds, y: one[shown] ?? null };
-    }).filter(one => one.y !== null);
+    const name = { round: "round", bytes: "total_bytes", seconds: "total_seconds" }[x];
+    return rounds.map(one => ({ x: one[name], y: one[shown] ?? null })).filter(one => one.y !== null);
   }
 
   function put(id, options, values) {
