@@ -1,4 +1,4 @@
-"""What `thinwire advise` says a run will cost is what the ledger of the real run shows."""
+"""What `thinwire advise` and `thinwire plan` say a run will cost is what the ledger of the real run shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 
 from thinwire.edge_client.settings import SimulateSettings
 from thinwire.edge_client.trials import Trials
+from thinwire.methods.model_file import read_model
 from thinwire.operator.advise_bytes import points_of
+from thinwire.operator.plan import plan
 from thinwire.protocol.settings import RunSettings
 from thinwire.protocol.trials import TrialRequest
 
@@ -31,5 +33,14 @@ def test_bytes_are_within_two_percent_of_the_ledger(service: Service, digits_mod
     until(service.clients_have_ended, service.children)
     foretold = points_of(trials.play(TrialRequest(run=settings)), trials.place())[-1]
     exchanges = service.metrics(run).exchanges
-    assert foretold.up == pytest.approx(sum(one.uplink_bytes for one in exchanges), rel=0.02)
-    assert foretold.down == pytest.approx(sum(one.downlink_bytes for one in exchanges), rel=0.02)
+    up, down = sum(one.uplink_bytes for one in exchanges), sum(one.downlink_bytes for one in exchanges)
+    assert foretold.up == pytest.approx(up, rel=0.02)
+    assert foretold.down == pytest.approx(down, rel=0.02)
+    planned = plan(settings, read_model(digits_model), CLIENTS, None).total
+    if name == "scalars":
+        assert planned.least == planned.most
+        assert planned.least.up == pytest.approx(up, rel=0.02)
+        assert planned.least.down == pytest.approx(down, rel=0.02)
+    else:
+        assert planned.least.up <= up <= planned.most.up
+        assert planned.least.down <= down <= planned.most.down

@@ -52,16 +52,15 @@ class Point:
 def points_of(result: TrialResult, place: TrialPlace) -> list[Point]:
     """After each round, the last one with the evaluation and everything else that the run costs."""
     found: list[Point] = []
-    up = down = 0
     seconds = 0.0
     clients = max((one.clients for one in result.exchanges), default=0)
-    up += clients * (BEGIN.up + result.plans * PLAN.up)
-    down += clients * (BEGIN.down + result.plans * PLAN.down) + clients * result.plan_bytes
+    start = beginning(result)
+    up, down = clients * start.up, clients * start.down
     for one in result.exchanges:
-        cost = _cost(one)
+        cost = cost_of(one)
         before = Point(one.round - 1, one.metrics, up, down + cost.down, seconds)
         up, down = up + cost.up, down + cost.down
-        seconds += _seconds(one, cost, place)
+        seconds += seconds_of(one, cost, place)
         if one.kind == EVALUATE:
             found.append(Point(one.round - 1, one.metrics, up, down, seconds))
         elif one.metrics and (not found or found[-1].rounds < before.rounds):
@@ -75,7 +74,13 @@ def total(result: TrialResult, place: TrialPlace) -> int:
     return points[-1].wire if points else 0
 
 
-def _cost(one: TrialExchange) -> Overhead:
+def beginning(result: TrialResult) -> Overhead:
+    """What one client costs before its first task: its registration, and the plans with what they take."""
+    return Overhead(BEGIN.up + result.plans * PLAN.up, BEGIN.down + result.plans * PLAN.down + result.plan_bytes)
+
+
+def cost_of(one: TrialExchange) -> Overhead:
+    """Wire bytes of an exchange, of all its clients."""
     each = EVALUATION if one.kind == EVALUATE else EXCHANGE
     apart: Sequence[tuple[int, Overhead]] = ((one.clients, each), (one.fetched, FETCHED), (one.uploaded, UPLOADED))
     return Overhead(
@@ -84,7 +89,7 @@ def _cost(one: TrialExchange) -> Overhead:
     )
 
 
-def _seconds(one: TrialExchange, cost: Overhead, place: TrialPlace) -> float:
+def seconds_of(one: TrialExchange, cost: Overhead, place: TrialPlace) -> float:
     """Of the exchange on the link, whose clients send and receive at the same time; 0 where no link is asked about."""
     if place.link is None or not one.clients:
         return 0.0

@@ -9,12 +9,13 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
+from thinwire.machine.link_rates import LinkRates, parse_link
 from thinwire.machine.quantities import parse_bytes, parse_rate
 from thinwire.protocol.command_options import Written
 from thinwire.protocol.settings import Settings
 
 from .link.care import METERED_BYTES_PER_DAY, QuietHours, parse_quiet_hours
-from .link.emulated import LinkRates, limited, parse_link
+from .link.emulated import limited
 
 PERMISSIONS: Final = ("sample-knowledge",)
 """What a person may allow their client to reveal, with `--allow`."""

@@ -12,14 +12,13 @@ import torch
 from pydantic import ValidationError
 from torch.utils.data import Dataset, Subset
 
-from thinwire.codecs import Arrays, CodecError, Spec
+from thinwire.codecs import CodecError
+from thinwire.machine.link_rates import parse_link
 from thinwire.methods.client_half import client_half
-from thinwire.methods.definition import Definition, define
-from thinwire.methods.payloads import publish
+from thinwire.methods.definition import define
 from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Exchanged, Participant, simulate
-from thinwire.methods.values import State, Task, TaskRefusedError
-from thinwire.protocol.encoding import encode_message
+from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 from thinwire.protocol.trials import TrialExchange, TrialPlace, TrialRequest, TrialResult
@@ -27,7 +26,6 @@ from thinwire.protocol.trials import TrialExchange, TrialPlace, TrialRequest, Tr
 from .data import ClientInfo, Data
 from .join import learning_problem
 from .learner import Learner
-from .link.emulated import parse_link
 from .problems.problem_file import LearningProblem
 from .rehearsal import rehearse
 from .settings import SimulateSettings
@@ -87,7 +85,7 @@ class Trials:
         half = client_half(run.method)(find_method(run.method).settings.model_validate(run.settings))
         participants = {name: Participant(half, learner, own_first=True) for name, learner in learners.items()}
         done = simulate(run, self._first, participants)
-        plans = _plans(define("0" * 8, run).for_model(self._first), self._first, done.state)
+        plans = define("0" * 8, run).for_model(self._first).plan_messages(self._first, done.state)
         return TrialResult(
             outcome="completed",
             exchanges=[_told(one) for one in done.exchanges],
@@ -118,19 +116,6 @@ def _told(one: Exchanged) -> TrialExchange:
         downlink_bytes=one.downlink_bytes, fetched=one.fetched, uploaded=one.uploaded,
         metrics={name: value for name, value in means.items() if value == value},
     )  # fmt: skip
-
-
-def _plans(definition: Definition, first: Arrays, last: State) -> list[bytes]:
-    """Of the first exchange and of the evaluation, as clients fetch them."""
-    server = definition.server
-    tasks: list[Task | None] = [server.task(server.start(first, definition.run.seed))]
-    tasks += [server.evaluation(last)] if definition.run.evaluate else []
-    return [encode_message(definition.plan(task, _specs(definition, task))) for task in tasks if task is not None]
-
-
-def _specs(definition: Definition, task: Task) -> dict[str, Spec]:
-    chains = definition.chains(task.kind)
-    return {name: publish(arrays, chains, spec=task.spec(name)).spec for name, arrays in task.parts.items()}
 
 
 def _shared(problem: LearningProblem, share: float) -> LearningProblem:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Final, Generic
 
-from thinwire.codecs import Arrays, Spec
+import numpy as np
+
+from thinwire.codecs import Array, Arrays, ArraySpec, Spec
 
 from .arrays import travelling
 from .reducers import Bounds, Reducer, Robust
@@ -60,6 +62,12 @@ class ServerHalf(ABC, Generic[SettingsT]):
     def model(self, state: State) -> Arrays | None:
         """The global model as named arrays; None for a method that has none."""
 
+    def specimen(self, task: Task, rng: np.random.Generator, *, dense: bool) -> Arrays | None:
+        """An answer as it may look, for counting bytes before a run; None: it depends on what each client has. `dense`:
+        nothing in it is more likely than anything else; otherwise it is as easy to write as a real one gets.
+        """
+        return {name: _dense(item, rng) if dense else _sparse(item, rng) for name, item in task.reply.items()}
+
     def warnings(self) -> list[str]:
         """What this method has to say of a run with these settings and facts, one sentence each."""
         return []
@@ -69,3 +77,28 @@ class ServerHalf(ABC, Generic[SettingsT]):
         model = self.model(state)
         parts = {} if model is None else {"model": travelling(model)}
         return Task(state.round, state.step, EVALUATE, parts, Spec())
+
+
+_LENGTH: Final = 0.01
+"""Of a usual element of an update."""
+_ONES: Final = 0.001
+"""Of a sparse mask."""
+
+
+def _dense(item: ArraySpec, rng: np.random.Generator) -> Array:
+    if item.dtype == "bool":
+        return np.asarray(rng.random(item.max_shape) < 0.5)
+    scale = _LENGTH if item.is_floating else 1
+    return np.asarray(scale * rng.standard_normal(item.max_shape)).astype(item.numpy_dtype)
+
+
+def _sparse(item: ArraySpec, rng: np.random.Generator) -> Array:
+    """Of rank one, heavy tails, half of its rows zero."""
+    shape = item.max_shape
+    if item.dtype == "bool":
+        return np.asarray(rng.random(shape) < _ONES)
+    if not item.is_floating:
+        return np.zeros(shape, item.numpy_dtype)
+    rows = rng.standard_normal(shape[:1]) ** 3 * (rng.random(shape[:1]) < 0.5)
+    rest = rng.standard_normal(shape[1:]) ** 3
+    return np.asarray(_LENGTH * np.multiply.outer(rows, rest)).astype(item.numpy_dtype).reshape(shape)

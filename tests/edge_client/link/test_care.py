@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import CuttingServer
 from thinwire.edge_client.link.care import Day, LinkCare, OverBudgetError, QuietHours, parse_quiet_hours
-from thinwire.edge_client.link.emulated import LinkRates, Pacer, limited
+from thinwire.edge_client.link.emulated import Pacer, limited
 from thinwire.edge_client.link.resumable import download, upload
 from thinwire.edge_client.link.sockets import CountingBackend
+from thinwire.machine.link_rates import LinkRates
 from thinwire.protocol.identity import digest_of
 
 NOON = datetime(2026, 3, 10, 12, 0, 0, 250_000)

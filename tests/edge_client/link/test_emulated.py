@@ -10,9 +10,10 @@ import pytest
 
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import CuttingServer
-from thinwire.edge_client.link.emulated import PRESETS, LinkRates, Pacer, parse_link
+from thinwire.edge_client.link.emulated import Pacer
 from thinwire.edge_client.link.resumable import download, upload
 from thinwire.edge_client.link.sockets import CountingBackend
+from thinwire.machine.link_rates import PRESETS, LinkRates, parse_link
 from thinwire.protocol.identity import digest_of
 
 PAYLOAD = random.Random(1).randbytes(50_000)

@@ -20,6 +20,7 @@ from . import (
     login,
     methods,
     new,
+    plan,
     problems,
     runs,
     serve,
@@ -36,6 +37,7 @@ app.command()(new.new)
 app.command()(demo.demo)
 app.command()(compare.compare)
 app.command("advise")(advise.advise_command)
+app.command("plan")(plan.plan_command)
 app.command(add_help_option=False, context_settings=serve.PASSED_ON)(serve.serve)
 app.command()(problems.problems)
 app.command()(bill.bill)

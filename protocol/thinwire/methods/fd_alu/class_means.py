@@ -15,7 +15,7 @@ from thinwire.methods.fd_alu.knowledge import Knowledge
 from thinwire.methods.reducers import Bounds
 from thinwire.methods.server_half import RunFacts
 from thinwire.methods.sums import ExactSum, Total
-from thinwire.methods.values import Contribution
+from thinwire.methods.values import Contribution, Task
 
 SMALLEST_SHARE: Final = 100
 """The others' part of a class counts where it is at least one in so many examples: subtracting one's own part from a
@@ -115,6 +115,13 @@ class ClassMeans(Knowledge):
                 "rows": ArraySpec("f32", (Open(classes), classes)),
             }
         )
+
+    def specimen(self, task: Task, rng: np.random.Generator, *, dense: bool) -> Arrays:
+        """Of one class, or of all."""
+        classes = len(task.parts["knowledge"]["numbers"])
+        owned = np.arange(classes) < (classes if dense else 1)
+        rows = rng.standard_normal((int(owned.sum()), classes)).astype(np.float32)
+        return {"owned": owned, "counts": np.full(len(rows), self.settings.min_count, np.uint32), "rows": rows}
 
     def after(self, arrays: Arrays, total: Total) -> Arrays:
         numbers = total.sums["counts"]

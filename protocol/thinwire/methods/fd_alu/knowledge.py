@@ -6,10 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from thinwire.codecs import Arrays, Spec
 from thinwire.methods.fd_alu import FdAluSettings
 from thinwire.methods.reducers import Reducer
 from thinwire.methods.server_half import RunFacts
+from thinwire.methods.values import Task
 
 
 class Knowledge(ABC):
@@ -36,6 +39,10 @@ class Knowledge(ABC):
     @abstractmethod
     def after(self, arrays: Arrays, total: Any) -> Arrays:
         """The arrays when the answers of an exchange have been summed."""
+
+    def specimen(self, task: Task, rng: np.random.Generator, *, dense: bool) -> Arrays | None:
+        """As `ServerHalf.specimen`."""
+        return None
 
     def private(self, arrays: Arrays, client: str) -> Arrays | None:
         """What one client alone is sent."""

@@ -14,11 +14,13 @@ from thinwire.methods.fd_alu.knowledge import Knowledge
 from thinwire.methods.reducers import Bounds
 from thinwire.methods.server_half import RunFacts
 from thinwire.methods.sums import ExactSum, Total
-from thinwire.methods.values import Contribution
+from thinwire.methods.values import Contribution, Task
 
 Totals = dict[bytes, Total]
 """By the digest that the answers named, b"" for none."""
 _GRID = 1 << 24
+_SURE = 4.0
+"""Times the scores of a model that knows little: those of one that is sure."""
 
 
 def digest_of(inputs: Array) -> NDArray[np.uint64]:
@@ -130,6 +132,17 @@ class ProxyLabels(Knowledge):
                 "set": ArraySpec("u64", (4,), optional=True),
             }
         )
+
+    def specimen(self, task: Task, rng: np.random.Generator, *, dense: bool) -> Arrays:
+        """Labels of a model that is sure, or knows little; the first ones say of which set they are."""
+        shape = task.reply["labels"].max_shape
+        odds = np.exp((1 if dense else _SURE) * rng.standard_normal(shape))
+        found: dict[str, Array] = {"labels": (odds / odds.sum(1, keepdims=True)).astype(np.float32)}
+        if self.settings.sends_some:
+            found["sent"] = rng.permutation(self.settings.proxy_samples) < shape[0]
+        if not task.parts["proxy"]["proxy_set"].any():
+            found["set"] = np.ones(4, np.uint64)
+        return found
 
     def after(self, arrays: Arrays, total: Totals) -> Arrays:
         """Answers of another proxy set than the run's are left out; the first exchange decides which that is."""

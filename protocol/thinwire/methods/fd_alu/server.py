@@ -40,6 +40,9 @@ class Server(ServerHalf[FdAluSettings]):
         parts, reply = self._knowledge.parts(state.arrays), self._knowledge.reply(state.arrays)
         return Task(state.round, 0, TRAIN, parts, reply, options={"seed": self.facts.seed})
 
+    def specimen(self, task: Task, rng: np.random.Generator, *, dense: bool) -> Arrays | None:
+        return self._knowledge.specimen(task, rng, dense=dense)
+
     def private(self, state: State, task: Task, client: str) -> Arrays | None:
         return self._knowledge.private(state.arrays, client) if task.kind == TRAIN else None
 
