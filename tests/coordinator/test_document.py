@@ -32,7 +32,7 @@ CHECKS: list[Any] = [
     response_schema_conformance,
 ]
 OF_CLIENTS = ("/v1/registrations", "/v1/tasks", "/v1/uploads", "/v1/plans", "/v1/payloads")
-ENDLESS = ("/v1/runs/{run}/events",)
+ENDLESS = ("/v1/runs/{run}/events", "/v1/events")
 METHODS = {"get", "head", "post", "patch", "delete", "options"}
 
 
@@ -77,11 +77,11 @@ def operations(standing: Served) -> dict[tuple[str, str], Any]:
 
 
 def _documented() -> list[tuple[str, str]]:
-    from thinwire.coordinator.api import enrolment, exchanges, health, payloads, runs, uploads
+    from thinwire.coordinator.api import enrolment, events, exchanges, health, payloads, problems, runs, uploads
 
     return [
         (method.lower(), route.path)
-        for router in (enrolment, exchanges, payloads, uploads, runs, health)
+        for router in (enrolment, exchanges, payloads, uploads, runs, events, problems, health)
         for route in router.router.routes
         for method in sorted(route.methods)  # type: ignore[attr-defined]
         if route.path not in ENDLESS  # type: ignore[attr-defined]

@@ -139,7 +139,7 @@ def test_any_plan_is_followed_or_refused(plan: Plan, method: str, data: Any) -> 
         at = data.draw(st.integers(0, len(body) - 1))
         body = body[:at] + bytes([data.draw(st.integers(0, 255))]) + body[at + 1 :]
     with pytest.raises(TaskRefusedError):
-        check_plan(body, digest_of(body), b"\x01" * 8, 1 << 20)
+        check_plan(body, digest_of(body), b"\x01" * 8, {}, 1 << 20)
 
 
 HARMLESS = (bool, int, float, type(None))

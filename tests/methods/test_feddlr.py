@@ -104,7 +104,7 @@ def test_one_sided_leaves_the_other_direction_dense(what: str) -> None:
 
 def test_truncated_weights_ratchet_down_to_a_few_ranks() -> None:
     """A property of the literal reading at energy 0.9: the ranks fall and stay low."""
-    run = run_settings("feddlr", {"object": "weights"}, rounds=12, evaluate=False)
+    run = run_settings("feddlr", {"object": "weights", "lr": 0.05}, rounds=12, evaluate=False)
     result = simulated(run, FLEET, MODEL)
     assert result.model is not None
     for name in LOW_RANK:
@@ -270,7 +270,7 @@ def test_accuracy_survives_a_quarter_of_the_bytes() -> None:
     fleet = learners(4, examples=600)
     model = first_model(fleet)
     run: dict[str, Any] = {"rounds": 10, "cohort": 4}
-    small = simulated(run_settings("feddlr", **run), fleet, model).exchanges
-    dense = simulated(run_settings("fedavg", chains="plain", **run), fleet, model).exchanges
+    small = simulated(run_settings("feddlr", {"lr": 0.05}, **run), fleet, model).exchanges
+    dense = simulated(run_settings("fedavg", {"lr": 0.05}, chains="plain", **run), fleet, model).exchanges
     assert small[-1].mean("accuracy") > dense[-1].mean("accuracy") - 0.08  # five of sixty
     assert sum(e.uplink_bytes for e in small) < 0.25 * sum(e.uplink_bytes for e in dense)

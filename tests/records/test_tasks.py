@@ -84,6 +84,8 @@ class Model:
             case "renew":
                 self.state = "late" if is_open else self.state
             case "drop":
+                if self.state == "accepted":
+                    self.why = "dropped"
                 self.state = "late" if self.state in ("open", "accepted") else self.state
                 self.answered = False
         return None

@@ -35,7 +35,7 @@ def test_a_client_dies_between_the_steps(service: Service, digits_model: Path, q
     child.process.kill()
     child.process.wait()
     service.children.forget(child)
-    service.operator.delete(f"/v1/clients/{victim}")
+    service.operator.revoke(victim)
     until(service.clients_have_ended, service.children)
     assert service.view(run).outcome == "completed"
 

@@ -40,8 +40,8 @@ def test_it_stops_although_a_client_and_an_operator_wait(service: Service, digit
     client = service.join_digits(0, 2, "--forever")
     until(lambda: "thinwire_parked_clients 1.0" in service.operator.text("/metrics", "text/plain"), service.children)
     watcher, assistant = service.connect(), ThreadPoolExecutor(1)
-    events = watcher.events(f"/v1/runs/{run}/events")
-    assert next(events)[0] == "run"
+    events = watcher.events(run)
+    assert next(events).kind == "run"
     rest = assistant.submit(list, events)
     assert interrupt(service.coordinator, number) == Exit.INTERRUPTED
     rest.exception(timeout=30)  # the stream has ended, one way or the other

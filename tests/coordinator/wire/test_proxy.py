@@ -43,7 +43,7 @@ def _installed(name: str) -> str:
 def _proxy(folder: Path, site: str, upstream: int) -> Iterator[str]:
     """The proxy of this site, without TLS, at a free port of the loopback; the site's port 8080 is `upstream`."""
     port, config, log = free_port(), folder / "proxy.conf", folder / "proxy.log"
-    site = site.replace(":8080", f":{upstream}")
+    site = re.sub(r"\{\$\w+:([^}]*)\}", r"\1", site).replace(":8080", f":{upstream}")
     if "reverse_proxy" in site:
         command = [_installed("caddy"), "run", "--adapter", "caddyfile", "--config", str(config)]
         config.write_text("{\n\tadmin off\n}\n" + site.replace(f"{NAME} {{", f"http://{NAME}:{port} {{"))
