@@ -30,7 +30,10 @@ def plan_command(
     model: Annotated[Path, typer.Option("--model", help="safetensors file to start from")],
     *,
     config: Annotated[Path | None, typer.Option("--config", help="run.toml")] = None,
-    method: Annotated[list[str] | None, typer.Option("--method", help="once or more; default: every method")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="once or more; default: that of --config or --set, else every one"),
+    ] = None,
     clients: Annotated[int | None, typer.Option(min=1, help="of the fleet; default: the run's cohort")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="instead of the run's")] = None,
     link: Annotated[str | None, typer.Option(help="4g, 3g, nb-iot, satellite, or RATE,RTT,LOSS; for times")] = None,
@@ -80,7 +83,7 @@ def _rates(link: str) -> LinkRates:
     try:
         return parse_link(link)
     except ValueError as error:
-        fail(f"--link {error}", Exit.USAGE)
+        fail(f"--link: {error}", Exit.USAGE)
 
 
 def _model(path: Path) -> Arrays:
