@@ -16,8 +16,8 @@ KILLS ?= 100
 REPLICAS ?= 1
 # What the test targets run, for example TESTS=tests/codecs.
 TESTS ?= tests
-# Processes that run the tests, each whole files; auto: as many as there are processors.
-JOBS ?= auto
+# Processes that run the tests, each whole files: one more than there are processors, since many tests wait.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # How long `make fuzz` goes on.
 FUZZ_SECONDS ?= 600
 

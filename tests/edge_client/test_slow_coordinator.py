@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from random import Random
 
+import pytest
 import torch
 from torch import nn
 
@@ -38,6 +39,7 @@ class Stopping(Bias):
         return super().forward(inputs)
 
 
+@pytest.mark.long  # each question waits for its answer; in process the law is one of tests/serve
 def test_no_payload_crosses_twice_while_the_coordinator_stands_still(coordinator: Served, tmp_path: Path) -> None:
     assert coordinator.process is not None
     process, waited = coordinator.process.pid, []
