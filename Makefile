@@ -35,7 +35,7 @@ demo: $(VENV)/installed-demo ## one coordinator and eight clients train a model 
 
 .PHONY: test
 test: $(VENV)/installed-dev ## the tests
-	$(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 .PHONY: test-long
 test-long: $(VENV)/installed-dev ## the tests that take minutes

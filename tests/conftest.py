@@ -21,6 +21,13 @@ hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile("thinwire")
 
 ROOT = Path(__file__).resolve().parent.parent
+# Folders whose tests start processes and wait for them.
+_LONGEST_FILES = ("service", "coordinator", "chaos")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: the last ones of a run on several processors would keep one of them alone."""
+    items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in _LONGEST_FILES)
 
 
 @pytest.fixture(scope="session")
