@@ -22,12 +22,20 @@ hypothesis.settings.load_profile("thinwire")
 
 ROOT = Path(__file__).resolve().parent.parent
 # Folders whose tests start processes and wait for them.
-_LONGEST_FILES = ("service", "coordinator", "chaos")
+_WAITING = ("service", "coordinator", "chaos")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: the last ones of a run on several processors would keep one of them alone."""
-    items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in _LONGEST_FILES)
+    """Files that wait among those that compute, evenly: whole files go to a free process in this order, and one that
+    waits leaves its processor to the others.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    waiting = [path for path in files if path.relative_to(ROOT / "tests").parts[0] in _WAITING]
+    computing = [path for path in files if path not in waiting]
+    place = {path: index / len(group) for group in (waiting, computing) for index, path in enumerate(group)}
+    items[:] = [item for path in sorted(files, key=lambda path: place[path]) for item in files[path]]
 
 
 @pytest.fixture(scope="session")
