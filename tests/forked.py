@@ -59,6 +59,20 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+class _Descriptor:
+    """Handed over with the process: made to be so only while one is started (`DupFd`)."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _handed_over, (DupFd(self._number),)
+
+
+def _handed_over(given: Any) -> Any:
+    return given
+
+
 def start(
     words: Sequence[str], output: int, errors: int | None = None, *, environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
@@ -83,7 +97,7 @@ def start(
         )
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    pipes = (DupFd(output), DupFd(errors))
+    pipes = (_Descriptor(output), _Descriptor(errors))
     # A daemon is ended with the process that started it, however that ends.
     process = context.Process(
         target=_become, args=(list(words), pipes, variables, str(folder or Path.cwd())), daemon=True
