@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -28,7 +29,7 @@ _SMALLEST: Final = 1e-30
 _PEFT_PREFIX: Final = "base_model.model."
 
 
-class Adapter(nn.Module):
+class Adapter(nn.Module, ABC):
     """A frozen layer, and what is added to its weight. `weight` and `bias` are those of the layer that it stands for,
     for code that reads them instead of calling it, as attention does.
     """
@@ -37,9 +38,9 @@ class Adapter(nn.Module):
         super().__init__()
         self.base = base
 
+    @abstractmethod
     def delta(self) -> torch.Tensor:
         """What is added, in the shape of the layer's weight."""
-        raise NotImplementedError
 
     @property
     def weight(self) -> torch.Tensor:

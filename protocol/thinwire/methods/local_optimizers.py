@@ -5,6 +5,7 @@ Making an object of torch's own loads a compiler, which costs every client a sec
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal, Protocol
@@ -31,7 +32,7 @@ class Optimizer(Protocol):
     def step(self) -> Any: ...
 
 
-class LocalOptimizer:
+class LocalOptimizer(ABC):
     """The base of ours: parameters by name, of which those without a gradient stay as they are in a step.
 
     `lr` may change between steps. `state`: what is remembered from step to step, by name and parameter.
@@ -56,8 +57,9 @@ class LocalOptimizer:
                 trained: list[torch.Tensor] = [self.named[name] for name in used]
                 self._step(used, trained, [one.grad for one in self.named.values() if one.grad is not None])
 
+    @abstractmethod
     def _step(self, used: Sequence[str], trained: list[torch.Tensor], gradients: list[torch.Tensor]) -> None:
-        raise NotImplementedError
+        """Changes the parameters of these names in place."""
 
     def arrays(self) -> dict[str, Array]:
         """The state as arrays, `KIND/NAME`."""
