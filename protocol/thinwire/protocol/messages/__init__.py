@@ -33,6 +33,7 @@ from .ledger import LEDGER_KINDS, Ledger, LedgerKind, LedgerRow, LinkRow
 from .problem import Problem
 from .problems import ProblemKind, ProblemList, ProblemView, Severity
 from .runs import ExchangeMetrics, RunChange, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
+from .webhooks import Webhook, WebhookList, WebhookRequest, WebhookTested, WebhookView
 
 __all__ = [
     "LEDGER_KINDS",
@@ -76,4 +77,9 @@ __all__ = [
     "TaskMessage",
     "TokenRequest",
     "VerdictMessage",
+    "Webhook",
+    "WebhookList",
+    "WebhookRequest",
+    "WebhookTested",
+    "WebhookView",
 ]
