@@ -43,6 +43,7 @@ from .runs import (
     RunView,
     StoredModel,
 )
+from .webhooks import Webhook, WebhookList, WebhookRequest, WebhookTested, WebhookView
 
 __all__ = [
     "LEDGER_KINDS",
@@ -87,4 +88,9 @@ __all__ = [
     "TaskMessage",
     "TokenRequest",
     "VerdictMessage",
+    "Webhook",
+    "WebhookList",
+    "WebhookRequest",
+    "WebhookTested",
+    "WebhookView",
 ]
