@@ -88,7 +88,7 @@ class Trials:
         plans = define("0" * 8, run).for_model(self._first).plan_messages(self._first, done.state)
         return TrialResult(
             outcome="completed",
-            exchanges=[_told(one) for one in done.exchanges],
+            exchanges=[told(one) for one in done.exchanges],
             plans=len(plans),
             plan_bytes=sum(map(len, plans)),
         )
@@ -107,7 +107,8 @@ class Trials:
         return self._learners[share]
 
 
-def _told(one: Exchanged) -> TrialExchange:
+def told(one: Exchanged) -> TrialExchange:
+    """An exchange that was played, as a trial tells of it."""
     names = {name for metrics in one.metrics.values() for name in metrics} - {"examples", "seconds"}
     examples = any("examples" in metrics for metrics in one.metrics.values())
     means = {name: one.mean(name) for name in sorted(names)} if examples else {}

@@ -1,0 +1,214 @@
+"""The chains of the fewest bytes on unlike data: `python -m benchmarks.fewest [--seeds 3]`.
+
+Images of clothes (ConvNet, Dirichlet .3, 10 clients), letters of plays (next character, each client its own speakers,
+8 clients), and questions to a bank (a linear head over hashed words, 10 of 77 intents, 8 clients). Clients make the
+first model themselves. The runs are played in one process: payloads are those of the codecs, framing is what a test
+compares with the ledger of real runs. Kinds of chains at the same training: eight bits; what was the thinnest before
+symbols adapted; and `adaptive` ones. For each the bytes to an aim: on clothes .80 and .842, elsewhere the best that
+eight bits reach under the same seed less a point. A run that the file holds is not played again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from benchmarks.cells import RESULTS
+from benchmarks.eight_tasks import TASKS, SmallTask, built_in
+from benchmarks.outcomes import Mean, Outcome
+from benchmarks.pictures import fronts
+from thinwire.edge_client.trials import told
+from thinwire.machine.files import write_atomic
+from thinwire.machine.quantities import in_bytes
+from thinwire.methods.client_half import client_half
+from thinwire.methods.definition import define
+from thinwire.methods.registry import find_method
+from thinwire.methods.simulation import Participant, simulate
+from thinwire.operator.advise_bytes import beginning, cost_of
+from thinwire.operator.console import console
+from thinwire.operator.sheet import Sheet
+from thinwire.protocol.settings import RunSettings
+from thinwire.protocol.trials import TrialResult
+
+OUT: Final = RESULTS / "fewest.json"
+IMAGES: Final = Path("docs/images/results")
+Chains = tuple[str, str]
+
+
+def _adaptive(up: float, down: float) -> Chains:
+    return (
+        f"quantise(8, per=bundle, spread={up:g}), entropy(adaptive, sampling=True)",
+        f"delta, quantise(8, per=bundle, rounding=deadzone, spread={down:g}), entropy(adaptive)",
+    )
+
+
+EIGHT: Final = "8 bits"
+CHAINS: Final[Mapping[str, Chains]] = {
+    EIGHT: ("quantise(8), entropy", "delta, quantise(8), entropy"),
+    "spread 8 up, 3 down": (
+        "quantise(8, per=bundle, spread=8), entropy",
+        "delta, quantise(8, per=bundle, rounding=nearest, spread=3), entropy",
+    ),
+    "adaptive, spread 8 up, 3 down": _adaptive(8, 3),
+    "adaptive, spread 8 up, 4 down": _adaptive(8, 4),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A task, and how it is trained: the same for all chains."""
+
+    task: SmallTask
+    rounds: int
+    settings: Mapping[str, Any]
+    title: str
+    aims: tuple[float, ...] = ()
+
+
+PROBLEMS: Final[Mapping[str, Problem]] = {
+    "fashion_mnist": Problem(
+        SmallTask(
+            "fashion_mnist",
+            built_in("fashion_mnist", "fashion_mnist.npz", 10_000, 3000, "cifar_convnet"),
+            10,
+            file="fashion_mnist.npz",
+        ),
+        8,
+        {"epochs": 4, "batch-size": 32, "lr": 0.05, "lr-schedule": "cosine"},
+        "Fashion-MNIST, Dirichlet 0.3, 10 clients",
+        (0.80, 0.842),
+    ),
+    "shakespeare": Problem(
+        SmallTask(
+            "shakespeare",
+            built_in("text_npz", "shakespeare.npz", 4000, 1000),
+            8,
+            "natural",
+            file="shakespeare.npz",
+        ),
+        10,
+        {"epochs": 2, "batch-size": 16, "lr": 0.1, "lr-schedule": "cosine", "clip-norm": 1.0},
+        "Shakespeare's speakers, next character, 8 clients",
+    ),
+    "banking77": Problem(
+        TASKS["banking77"],
+        10,
+        {"epochs": 4, "batch-size": 8, "lr": 0.1, "lr-schedule": "cosine"},
+        "ten intents of banking77, linear head, 8 clients",
+    ),
+}
+
+
+def played(problem: Problem, chains: Chains, seed: int) -> dict[str, Any]:
+    """One run as `Outcome` reads it."""
+    began = time.monotonic()
+    learners = problem.task.learners(seed)
+    down = chains[1]
+    run = RunSettings(
+        method="fedavg", settings=dict(problem.settings), rounds=problem.rounds, cohort=problem.task.clients, seed=seed,
+        uplink=chains[0], downlink=down, chains={"evaluate": {"down": down}},
+    )  # fmt: skip
+    half = client_half("fedavg")(find_method("fedavg").settings.model_validate(run.settings))
+    first = next(iter(learners.values())).first_arrays()
+    done = simulate(
+        run, first, {name: Participant(half, learner, own_first=True) for name, learner in learners.items()}
+    )
+    plans = define("0" * 8, run).for_model(first).plan_messages(first, done.state)
+    found = TrialResult(
+        outcome="completed", exchanges=[told(one) for one in done.exchanges], plans=len(plans),
+        plan_bytes=sum(map(len, plans)),
+    )  # fmt: skip
+    start = beginning(found)
+    up, down_ = problem.task.clients * start.up, problem.task.clients * start.down
+    exchanges = []
+    for index, one in enumerate(found.exchanges):
+        cost = cost_of(one)
+        down_ += cost.down
+        exchanges.append(
+            {
+                "exchange": index, "round": one.round, "step": 0, "kind": one.kind, "answers": one.clients, "offers": 1,
+                "metrics": {name: round(value, 6) for name, value in one.metrics.items()}, "seconds": 0.0,
+                "uplink_bytes": cost.up, "downlink_bytes": cost.down, "uplink_payload_bytes": one.uplink_bytes,
+                "downlink_payload_bytes": one.downlink_bytes, "uplink_bytes_before": up, "downlink_bytes_before": down_,
+            }
+        )  # fmt: skip
+        up += cost.up
+    return {
+        "settings": run.model_dump(mode="json", exclude_unset=True, by_alias=True),
+        "parameters": sum(array.size for array in first.values()),
+        "seconds": round(time.monotonic() - began, 1),
+        "exchanges": exchanges,
+    }
+
+
+def table(problem: Problem, groups: Mapping[str, Sequence[Outcome]]) -> Sheet:
+    """A row for each kind of chains: what it comes to, and for how much; to how many seeds' aims where not to all."""
+    wanted = [f"to {aim:g}" for aim in problem.aims] or ["to the aim"]
+    made = Sheet(problem.title, ("chains", "seeds", "final", "wire", *wanted), text=("chains",))
+    relative = [one.best - 0.01 for one in groups.get(EIGHT, ())]
+    for words, found in groups.items():
+        aims = [[aim] * len(found) for aim in problem.aims] or [relative]
+        made.add_row(
+            words, str(len(found)), str(Mean.of([one.accuracy for one in found])),
+            in_bytes(round(Mean.of([one.wire for one in found]).value)), *(_reached(found, each) for each in aims),
+        )  # fmt: skip
+    return made
+
+
+def _reached(found: Sequence[Outcome], aims: Sequence[float]) -> str:
+    costs = [one.bytes_to(aim) for one, aim in zip(found, aims, strict=False)]
+    reached = [cost for cost in costs if cost is not None]
+    if not reached:
+        return "never"
+    few = "" if len(reached) == len(costs) else f" ({len(reached)} of {len(costs)})"
+    return f"{in_bytes(round(sum(reached) / len(reached)))}{few}"
+
+
+def groups_of(held: Mapping[str, Any], name: str) -> dict[str, list[Outcome]]:
+    """The outcomes of a task, by chains."""
+    return {
+        words: found
+        for words in CHAINS
+        if (found := [Outcome(held[key]) for key in sorted(held) if key.startswith(f"{name} / {words} / ")])
+    }
+
+
+def main() -> None:
+    """Plays what is missing, prints, draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default=",".join(PROBLEMS))
+    parser.add_argument("--only", default="", help="runs whose 'task / chains / seed n' matches this expression")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    screen = console()
+    held: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
+    wanted: list[tuple[str, Callable[[], dict[str, Any]]]] = [
+        (f"{name} / {words} / seed {seed}", lambda n=name, c=chains, s=seed: played(PROBLEMS[n], c, s))  # type: ignore[misc]
+        for seed in range(given.seeds)
+        for name in given.tasks.split(",")
+        for words, chains in CHAINS.items()
+    ]
+    for key, play in wanted:
+        if key not in held and re.search(given.only, key):
+            held[key] = play()
+            one = Outcome(held[key])
+            screen.print(f"{key}: {one.accuracy:.4f}, {in_bytes(one.wire)}, {held[key]['seconds']} s", style="dim")
+            write_atomic(given.out, (json.dumps(dict(sorted(held.items())), indent=1) + "\n").encode(), fsync=False)
+    for name in PROBLEMS:
+        if groups := groups_of(held, name):
+            screen.print(table(PROBLEMS[name], groups))
+            fronts(groups, PROBLEMS[name].title, IMAGES / f"fewest-{name}.png")
+
+
+if __name__ == "__main__":
+    main()
