@@ -16,7 +16,7 @@ from thinwire.protocol.messages import ChainsMessage, Plan
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
-from .arrays import Model
+from .arrays import Model, buffers_of
 from .chains import Chains
 from .contraction import loss_of, require_bearable, require_first_delta
 from .method import Method
@@ -127,6 +127,15 @@ class Definition:
             model=self.spec,
             frozen=list(self.run.frozen) if self.spec is not None and isinstance(self.run.frozen, tuple) else None,
         )
+
+    def final_model(self, state: State) -> Model | None:
+        """What the run gives when it ends at this state, with the marks of what travels apart and what does not at all;
+        None of a method without a global model.
+        """
+        arrays = self.server.model(state)
+        if arrays is None:
+            return None
+        return Model(arrays, buffers_of(arrays), self.run.frozen if isinstance(self.run.frozen, tuple) else ())
 
     def plan_messages(self, model: Arrays, last: State) -> list[bytes]:
         """The plans of the first exchange and of the evaluation, as clients fetch them. `last`: the final state."""

@@ -21,7 +21,6 @@ from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.workers import Workers
-from thinwire.methods.arrays import Model, buffers_of
 from thinwire.methods.model_file import model_bytes
 from thinwire.methods.values import State
 from thinwire.protocol.fields import RunOutcome
@@ -129,12 +128,10 @@ class Closing:
     async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
         """The run is over; its final model is a payload. Raises as `close`."""
         current, model = led.current, None
-        arrays = await self._workers.run(led.definition.server.model, led.method_state)
+        arrays = await self._workers.run(led.definition.final_model, led.method_state)
         await self._workers.run(give_back_freed_memory)
         if arrays is not None:
-            frozen = led.definition.run.frozen
-            marked = Model(arrays, buffers_of(arrays), frozen if isinstance(frozen, tuple) else ())
-            model = await self._workers.run(self._put_model, led, marked)
+            model = await self._workers.run(self._put_model, led, arrays)
         await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall())
         _log.info("run finished", run=led.definition.run.name, id=led.id, outcome=outcome, reason=reason)
         led.state, led.orders.command = "finished", None
