@@ -15,9 +15,9 @@ from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
 from .conversation import ENDS_TALK, Conversation
-from .learner import BrokenModelError, Learner
+from .learner import BrokenModelError, Turns
 from .limits import Limits, TaskTooLargeError, TaskTooLongError, within_memory
-from .link.care import LinkCare
+from .link.care import Care
 from .link.polling import SHORTEST_POLL_S
 from .link.replies import FinishedError
 from .link.transfer import Transfer
@@ -25,7 +25,8 @@ from .memory.disk import despite_disk
 from .memory.folder import Folder
 from .memory.records import TornRecordError
 from .memory.runs import RunMemory
-from .performer import PartsLostError, Performer
+from .performer import Performer
+from .receiving import PartsLostError
 from .standing import Standing
 
 _LONGEST_PAUSE_S: Final = 300.0
@@ -46,11 +47,11 @@ class Agent:
         self,
         transfer: Transfer,
         folder: Folder,
-        learner: Learner,
+        learner: Turns,
         *,
         say: Say,
         limits: Limits | None = None,
-        care: LinkCare | None = None,
+        care: Care | None = None,
         now_s: Callable[[], float] = time.monotonic,
         own_first: bool = True,
         process: str | None = None,

@@ -107,9 +107,7 @@ def test_an_unknown_certificate_is_not_trusted(secure: CuttingServer, tmp_path: 
     transfer.close()
 
 
-def test_a_certificate_that_is_not_valid_yet_is_waited_for(
-    secure: CuttingServer, slept: list[float]
-) -> None:
+def test_a_certificate_that_is_not_valid_yet_is_waited_for(secure: CuttingServer, slept: list[float]) -> None:
     """A device without a clock of its own starts years ago: nobody has to come to it."""
     error = ssl.SSLCertVerificationError()
     errors = []
