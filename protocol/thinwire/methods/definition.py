@@ -128,14 +128,14 @@ class Definition:
             frozen=list(self.run.frozen) if self.spec is not None and isinstance(self.run.frozen, tuple) else None,
         )
 
-    def final_model(self, state: State) -> Model | None:
-        """What the run gives when it ends at this state, with the marks of what travels apart and what does not at all;
-        None of a method without a global model.
-        """
-        arrays = self.server.model(state)
-        if arrays is None:
-            return None
+    def marked(self, arrays: Arrays) -> Model:
+        """These arrays with the marks of what travels apart, and of what does not at all: as model files have them."""
         return Model(arrays, buffers_of(arrays), self.run.frozen if isinstance(self.run.frozen, tuple) else ())
+
+    def final_model(self, state: State) -> Model | None:
+        """What the run gives when it ends at this state; None of a method without a global model."""
+        arrays = self.server.model(state)
+        return None if arrays is None else self.marked(arrays)
 
     def plan_messages(self, model: Arrays, last: State) -> list[bytes]:
         """The plans of the first exchange and of the evaluation, as clients fetch them. `last`: the final state."""
