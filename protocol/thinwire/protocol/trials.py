@@ -53,8 +53,8 @@ class TrialExchange(TrialValue):
 
 class TrialResult(TrialValue):
     """What came of it. `outcome`: diverged, training or answers went out of range; refused, the settings do not go
-    with this task; `reason` says why. `plan_bytes`: of the plans of all kinds of exchange together, as each client
-    fetches them once; `plans`: how many. `seconds`: it took.
+    with this task; `reason` says why. `plans`, `plan_bytes`: of a run that was foretold and not played, what each client
+    fetches once. `seconds`: it took.
     """
 
     outcome: Literal["completed", "diverged", "refused"]
