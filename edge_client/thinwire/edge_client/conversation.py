@@ -82,6 +82,8 @@ class Conversation:
         self._inline = True
         self._short, self._proven = True, False
         self._link_before = folder.link()
+        found = folder.credentials()
+        self._link_at_first = (0, 0) if found is None else found.link
 
     def hold(self, size: int = 0) -> None:
         """Waits until the user lets so many bytes cross. Raises: `OverBudgetError`."""
@@ -113,9 +115,7 @@ class Conversation:
         """
         payload = outcome.payload
         self.hold(len(payload or b""))
-        link = self._link()
-        self._folder.keep_link(*link)
-        bare = AnswerMessage(examples=outcome.examples, metrics=dict(outcome.metrics), link=link)
+        bare = AnswerMessage(examples=outcome.examples, metrics=dict(outcome.metrics))
         named = bare if payload is None else bare.model_copy(update={"received": digest_of(payload)})
         shared = None if plan is None else {"run": memory.run, "plan": plan}
         known = memory.state.upload if memory.state.staged == outcome.task else None
@@ -128,8 +128,12 @@ class Conversation:
                 message = bare.model_copy(update={"upload": known})
             else:
                 message = named if asks else bare.model_copy(update={"payload": payload})
+            # What was sent of it before has been counted by both.
+            link = {"link": self._told_link()}
             try:
-                return self._verdict(outcome.task, message, named, shared)
+                return self._verdict(
+                    outcome.task, message.model_copy(update=link), named.model_copy(update=link), shared
+                )
             except BrokenError as error:
                 broken += 1
                 asks = payload is not None
@@ -272,7 +276,11 @@ class Conversation:
         asked = query if self._inline else {**query, "inline": 0}
         return f"{path}?{urlencode(asked)}" if asked else path
 
-    def _link(self) -> tuple[int, int]:
-        """Cumulative bytes sent and received as the kernel counts them, over all processes of this client's folder."""
+    def _told_link(self) -> tuple[int, int]:
+        """Cumulative bytes sent and received as the kernel counts them, over all processes of this client's folder,
+        since it has its credentials; what the folder has in all is kept in it.
+        """
         counts = self._transfer.backend.kernel()
-        return self._link_before[0] + counts.sent, self._link_before[1] + counts.received
+        sent, received = self._link_before[0] + counts.sent, self._link_before[1] + counts.received
+        self._folder.keep_link(sent, received)
+        return sent - self._link_at_first[0], received - self._link_at_first[1]

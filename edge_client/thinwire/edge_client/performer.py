@@ -115,7 +115,7 @@ class Performer:
         try:
             with _at_most(self._limits.seconds):
                 if message.plan not in self._proved:
-                    checked.half.check(task, self._learner)
+                    self._prove(checked, task)
                     self._proved.add(message.plan)
                 perform = checked.half.evaluate if plan.kind == EVALUATE else checked.half.perform
                 outcome = perform(task, memory.memory(), self._learner)
@@ -243,6 +243,13 @@ class Performer:
             return None
         self._say(f"{name}: as this client's own first model has it; {in_bytes(len(payload))} need not travel")
         return payload
+
+    def _prove(self, checked: CheckedPlan, task: Task) -> None:
+        """A model that the method cannot work with is none of one task alone: the plan is refused."""
+        try:
+            checked.half.check(task, self._learner)
+        except CodecError as error:
+            raise TaskRefusedError("run-invalid", error.detail) from None
 
     def _payload(self, part: PartMessage, most: int) -> bytes:
         if part.inline is not None:

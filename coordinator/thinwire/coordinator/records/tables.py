@@ -224,12 +224,15 @@ ledger: Final = Table(
     Index("ledger_client", "client"),
 )
 
+# What the client's kernel has counted, as far as it has said so, and the sums of all its rows of the ledger.
 links: Final = Table(
     "links",
     metadata,
     Column("client", String(64), primary_key=True),
     Column("sent_bytes", BigInteger, nullable=False),
     Column("received_bytes", BigInteger, nullable=False),
+    Column("uplink_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("downlink_bytes", BigInteger, nullable=False, server_default="0"),
 )
 
 # `kind`: run, answer, exchange. What it tells is read from the rows when it is told; `answers`: the count of an answer.

@@ -38,11 +38,14 @@ class FolderInUseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`coordinator`: the address they are for; they are never sent elsewhere."""
+    """`coordinator`: the address they are for; they are never sent elsewhere. `link`: bytes sent and received before
+    they were asked for: what was spent on another coordinator, or as another client, is none of this one's.
+    """
 
     coordinator: str
     client: str
     token: str
+    link: tuple[int, int] = (0, 0)
 
 
 class Folder:
@@ -62,6 +65,8 @@ class Folder:
             os.close(self._lock)
             raise FolderInUseError(f"another client works in {path}") from None
         drop_unfinished(path)
+        facts = self._facts("link")
+        self._link = (0, 0) if facts is None else (facts["sent"], facts["received"])
         self._runs: dict[str, RunMemory] = {}
 
     def close(self) -> None:
@@ -121,10 +126,14 @@ class Folder:
             facts = read_record(path).facts
         except FileNotFoundError:
             return None
-        return Credentials(facts["coordinator"], facts["client"], facts["token"])
+        sent, received = facts.get("link", (0, 0))
+        return Credentials(facts["coordinator"], facts["client"], facts["token"], (sent, received))
 
     def keep_credentials(self, credentials: Credentials) -> None:
-        facts = {"coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token}
+        facts = {
+            "coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token,
+            "link": list(credentials.link),
+        }  # fmt: skip
         write_record(self.path / "credentials", Record(facts))
         (self.path / "enrolment").unlink(missing_ok=True)
 
@@ -143,8 +152,7 @@ class Folder:
 
     def link(self) -> tuple[int, int]:
         """Bytes sent and received by processes before this one."""
-        facts = self._facts("link")
-        return (0, 0) if facts is None else (facts["sent"], facts["received"])
+        return self._link
 
     def keep_link(self, sent: int, received: int) -> None:
         write_record(self.path / "link", Record({"sent": sent, "received": received}))
