@@ -55,7 +55,8 @@ class _TooLongError(BrokenError):
 class Conversation:
     """One client's with one coordinator. Whatever it says is repeated by one policy, `Transfer.persist`.
 
-    `spec`: the digest of the client's model spec. `process`: what this process calls itself, None for nothing.
+    `spec`: the digest of the client's model spec. `process`: what this process calls itself, None for nothing; `start`:
+    which one of its folder's it is, None where nobody knows.
     `now_s`: seconds that only differences are taken of. Raises, from every call: what `Transfer` raises;
     `OverBudgetError`.
     """
@@ -70,11 +71,12 @@ class Conversation:
         care: Care | None,
         now_s: Callable[[], float],
         process: str | None = None,
+        start: int | None = None,
     ) -> None:
         self._transfer = transfer
         self._folder = folder
         self._spec = spec
-        self._process = process
+        self._process, self._start = process, start
         self._say = say
         self._care = care
         self._now_s = now_s
@@ -94,12 +96,16 @@ class Conversation:
         """The next task; None where the wait for one ended without it."""
         held = {memory.run: memory.state.held for memory in self._folder.runs() if memory.state.held is not None}
         holds = dict(list(held.items())[-_MOST_HELD:]) or None
-        message = Registration(spec=self._spec, holds=holds, process=self._process)
+        message = Registration(spec=self._spec, holds=holds, process=self._process, start=self._start)
         while True:
             try:
-                return self._transfer.persist(lambda: self._poll(message), breaks=_BREAKS if self._inline else None)
+                task = self._transfer.persist(lambda: self._poll(message), breaks=_BREAKS if self._inline else None)
             except BrokenError as error:
                 self._payloads_apart(str(error))
+            else:
+                # A poll that somebody on the way has ended may never have arrived.
+                self._start = self._start if task is None else None
+                return task
 
     def fetch(self, digest: bytes, size: int | None, *, most: int = 1 << 36, kind: str = "payloads") -> bytes:
         """As `download`."""

@@ -102,7 +102,7 @@ class Clients:
                 _forget(connection, name)
                 connection.execute(delete(links).where(links.c.client == name))
             client = Client(name, invite.group, invite.role, token_hash, code_hash, seen=False)
-            _put(connection, before, client, enrolled_at=now)
+            _put(connection, before, client, enrolled_at=now, starts=0, process=None)
             return client
 
         return await self._database.transaction(work, durable=True)
@@ -163,7 +163,7 @@ def _client(
     return Client(name, group, role, token_hash, invite_hash, seen, replaced_hash, revoked_at is not None)
 
 
-def _put(connection: Connection, before: Client | None, client: Client, **also: float) -> None:
+def _put(connection: Connection, before: Client | None, client: Client, **also: float | None) -> None:
     """One client's row in the place of the one there was before. Raises: `name-taken`: another came in between."""
     values = {
         "group": client.group, "role": client.role, "token_hash": client.token_hash, "seen": client.seen,

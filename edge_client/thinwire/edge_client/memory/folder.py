@@ -5,6 +5,7 @@
     enrolment              what an enrolment that has no answer yet is asked for with
     lock                   held while a process works in this folder
     status.json            what the client does now; see `standing`
+    starts                 how many processes have begun to work in it
     link                   what the kernel counted over all connections so far
     day                    what it had counted when the present day began
     plans/DIGEST           plans, as received
@@ -152,6 +153,24 @@ class Folder:
 
     def keep_plan(self, digest: bytes, plan: bytes) -> None:
         write_record(self.path / "plans" / digest.hex(), Record(blobs={"plan": plan}))
+
+    def begin(self) -> int | None:
+        """How many processes have begun to work in this folder, this one included: kept before anybody hears of it.
+        None where that cannot be known or kept.
+        """
+        try:
+            count = int(read_record(self.path / "starts").facts["count"])
+        except FileNotFoundError:
+            count = 0
+        except TornRecordError as error:
+            self.say(f"{error}: a copy of this folder would not be noticed")
+            return None
+        try:
+            write_record(self.path / "starts", Record({"count": count + 1}))
+        except OSError as error:
+            self.say(f"this client's disk: {error}: a copy of this folder would not be noticed")
+            return None
+        return count + 1
 
     def link(self) -> tuple[int, int]:
         """Bytes sent and received by processes before this one."""
