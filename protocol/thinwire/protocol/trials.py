@@ -53,7 +53,7 @@ class TrialExchange(TrialValue):
 
 class TrialResult(TrialValue):
     """What came of it. `outcome`: diverged, training or answers went out of range; refused, the settings do not go
-    with this task; `reason` says why. `plans`, `plan_bytes`: of a run that was foretold and not played, what each client
+    with this task; `reason` says why. `plans`, `plan_bytes`: of a run that was foretold, not played, what each client
     fetches once. `seconds`: it took.
     """
 
