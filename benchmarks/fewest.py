@@ -30,17 +30,16 @@ from benchmarks.outcomes import Mean, Outcome
 from benchmarks.pictures import fronts
 from benchmarks.store import written
 from benchmarks.tables import Table
-from thinwire.edge_client.trials import told
+from thinwire.edge_client.trials import exchange_told
 from thinwire.machine.files import write_atomic
 from thinwire.machine.quantities import in_bytes
 from thinwire.methods.client_half import client_half
-from thinwire.methods.definition import define
 from thinwire.methods.registry import find_method
-from thinwire.methods.simulation import Participant, simulate
-from thinwire.operator.advise_bytes import beginning, cost_of
+from thinwire.methods.simulation import Exchanged, Participant, simulate
 from thinwire.operator.console import console
+from thinwire.operator.simulated import exchanges_of
 from thinwire.protocol.settings import RunSettings
-from thinwire.protocol.trials import TrialResult
+from thinwire.protocol.trials import TrialExchange, TrialPlace
 
 OUT: Final = RESULTS / "fewest.json"
 IMAGES: Final = Path("docs/images/results")
@@ -135,34 +134,22 @@ def played(problem: Problem, chains: Chains, seed: int) -> dict[str, Any]:
     )  # fmt: skip
     half = client_half("fedavg")(find_method("fedavg").settings.model_validate(run.settings))
     first = next(iter(learners.values())).first_arrays()
-    done = simulate(
-        run, first, {name: Participant(half, learner, own_first=True) for name, learner in learners.items()}
-    )
-    plans = define("0" * 8, run).for_model(first).plan_messages(first, done.state)
-    found = TrialResult(
-        outcome="completed", exchanges=[told(one) for one in done.exchanges], plans=len(plans),
-        plan_bytes=sum(map(len, plans)),
-    )  # fmt: skip
-    start = beginning(found)
-    up, down_ = problem.task.clients * start.up, problem.task.clients * start.down
-    exchanges = []
-    for index, one in enumerate(found.exchanges):
-        cost = cost_of(one)
-        down_ += cost.down
-        exchanges.append(
-            {
-                "exchange": index, "round": one.round, "step": 0, "kind": one.kind, "answers": one.clients, "offers": 1,
-                "metrics": {name: round(value, 6) for name, value in one.metrics.items()}, "seconds": 0.0,
-                "uplink_bytes": cost.up, "downlink_bytes": cost.down, "uplink_payload_bytes": one.uplink_bytes,
-                "downlink_payload_bytes": one.downlink_bytes, "uplink_bytes_before": up, "downlink_bytes_before": down_,
-            }
-        )  # fmt: skip
-        up += cost.up
+    participants = {name: Participant(half, learner, own_first=True) for name, learner in learners.items()}
+    told: list[TrialExchange] = []
+    seen: set[str] = set()
+
+    def step(one: Exchanged) -> None:
+        told.append(exchange_told(one, seen))
+        seen.update(one.contributors)
+
+    simulate(run, first, participants, step=step)
+    parameters = sum(array.size for array in first.values())
+    place = TrialPlace(clients=len(learners), examples=0, parameters=parameters, link=None)
     return {
         "settings": run.model_dump(mode="json", exclude_unset=True, by_alias=True),
-        "parameters": sum(array.size for array in first.values()),
+        "parameters": parameters,
         "seconds": round(time.monotonic() - began, 1),
-        "exchanges": exchanges,
+        "exchanges": [one.model_dump(mode="json") for one in exchanges_of(told, place)],
     }
 
 
