@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 
 from benchmarks.counting_proxy import CountingProxy
 from benchmarks.marked import fill, markdown
-from benchmarks.process_watch import EVERY_S, Peak, anonymous_bytes
+from benchmarks.process_watch import EVERY_S, Peak, anonymous_bytes, cpu_seconds
 from thinwire.edge_client.link.polling import LONGEST_POLL_S
 from thinwire.edge_client.standing import read_status
 from thinwire.machine.quantities import in_bytes
@@ -97,11 +97,17 @@ def contribute(lab: Lab) -> dict[str, Any]:
         }.items():
             _until(reached)
             seconds[name] = time.monotonic() - began
+    processor_s = cpu_seconds(pid)
     _until(lambda: (status := read_status(lab.folder / "first")) is not None and status.state == "waiting")
     time.sleep(2)
     idle = {"own": anonymous_bytes(pid), "resident": resident_bytes(pid)}
     lab.children.end(child)
-    return {"seconds": seconds, "training": {"own": own.value, "resident": all_.value}, "idle": idle}
+    return {
+        "seconds": seconds,
+        "processor_s": processor_s,
+        "training": {"own": own.value, "resident": all_.value},
+        "idle": idle,
+    }
 
 
 def idle(lab: Lab, span_s: float) -> dict[str, Any]:
@@ -161,6 +167,7 @@ def costs_table(found: Mapping[str, Any]) -> str:
     rows = [
         ("from its start until it has joined", f"{first['seconds']['joined']:.1f} s"),
         ("until its first answer counts", f"{first['seconds']['first']:.1f} s"),
+        ("of a processor until its run of three rounds is over", f"{first['processor_s']:.1f} s"),
         ("memory of its own while it waits", in_bytes(first["idle"]["own"])),
         ("memory of its own while it trains, at most", in_bytes(first["training"]["own"])),
         ("resident at most, libraries among it", in_bytes(first["training"]["resident"])),
@@ -180,7 +187,8 @@ def costs_table(found: Mapping[str, Any]) -> str:
 def text(found: Mapping[str, Any]) -> str:
     """Both tables, and on what."""
     kind = f"{found['machine']}, Python {found['python']}"
-    machine = f"On {found['processors']} processors ({kind}), which coordinator and other programs share."
+    busy = f"at a load of {found['load']:.0f}: the seconds would be fewer on a machine with nothing else to do"
+    machine = f"On {found['processors']} processors ({kind}) which the coordinator and other programs share, {busy}."
     return f"{installed_table(found)}\n\n{costs_table(found)}\n\n{machine}"
 
 
@@ -197,7 +205,7 @@ def _certified(folder: Path) -> tuple[list[str], Path]:
 def main() -> None:
     """Measures, prints the tables, writes them and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--span", type=float, default=240.0, help="seconds of idleness")
+    parser.add_argument("--span", type=float, default=240.0, help="seconds of idleness; 0 keeps what was found before")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="thinwire-edge-") as name:
         options, certificate = _certified(Path(name))
@@ -206,7 +214,8 @@ def main() -> None:
             found = {
                 "machine": platform.machine(), "processors": len(os.sched_getaffinity(0)),
                 "python": platform.python_version(), "torch": torch.__version__, "installed": installed(),
-                "contribute": contribute(lab), "idle": idle(lab, given.span),
+                "contribute": contribute(lab), "load": os.getloadavg()[0],
+                "idle": idle(lab, given.span) if given.span else json.loads(FOUND.read_text())["idle"],
             }  # fmt: skip
     FOUND.write_text(json.dumps(found, indent=2) + "\n")
     fill(PAGE, COMMAND, text(found))
