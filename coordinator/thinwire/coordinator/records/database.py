@@ -153,7 +153,7 @@ class Database:
             raise ProblemError("unavailable")
         try:
             return work(self._looking)
-        except DBAPIError as error:
+        except self.kind.errors as error:
             raise problem_of(self.kind, error) from None
 
     async def _read(self, work: Callable[[], T]) -> T:
@@ -161,7 +161,7 @@ class Database:
             raise ProblemError("unavailable")
         try:
             return await _in(self._reading, work)
-        except DBAPIError as error:
+        except self.kind.errors as error:
             raise problem_of(self.kind, error) from None
 
     def _read_with(self, engine: Engine, work: Callable[[Connection], T]) -> T:
@@ -277,7 +277,7 @@ class Database:
             if not self.kind.goes_on(driver):
                 raise
             driver.execute("ROLLBACK TO work")
-            transaction.error = problem_of(self.kind, error) if isinstance(error, DBAPIError) else error
+            transaction.error = problem_of(self.kind, error) if isinstance(error, self.kind.errors) else error
         driver.execute("RELEASE work")
 
 
