@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
-from thinwire.codecs import Arrays
+from thinwire.codecs import Arrays, CodecError
+from thinwire.coordinator.objects.broadcasts import read_measured
 from thinwire.coordinator.objects.objects import Objects, answer, payload
 from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.objects.states import keep_states, put_state
@@ -18,6 +20,7 @@ from thinwire.coordinator.records.leases import LeaseLostError
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.payloads import Payloads
 from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.runs.best import Best, after
 from thinwire.coordinator.runs.budget import Past
 from thinwire.coordinator.runs.metrics import weighted_metrics
 from thinwire.coordinator.runs.tally import Tally
@@ -90,14 +93,14 @@ class Closing:
         current.exchange.close()
         await self.close(led, current, partial(_after, led, current))
 
-    async def close(self, led: Led, current: Current, after: Callable[[], State]) -> None:
-        """The exchange is closed, and the run stands at the state that `after` gives, in a thread. Raises:
+    async def close(self, led: Led, current: Current, following: Callable[[], State]) -> None:
+        """The exchange is closed, and the run stands at the state that `following` gives, in a thread. Raises:
         `storage-failed`, `storage-full`, `OSError`; then it can be tried again.
         """
         exchange, settings = current.exchange, led.definition.run
         exchange.close()
         state = await self._workers.run(
-            lambda: put_state(self._objects, led.id, current.index + 1, after(), led.lease.mark)
+            lambda: put_state(self._objects, led.id, current.index + 1, following(), led.lease.mark)
         )
         figures = Figures(
             exchange=current.index,
@@ -106,7 +109,8 @@ class Closing:
             offers=exchange.offers,
             metrics=weighted_metrics(current.metrics_by_slot.values(), settings.max_examples),
         )
-        await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall())
+        best = _best(led, current, figures)
+        await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall(), best)
         self._tally.exchanges[led.id].add(figures.seconds)
         task, asked = current.published.task, len(exchange.slots)
         _log.info(
@@ -114,7 +118,7 @@ class Closing:
             of=settings.rounds, answers=figures.answers, asked=asked, seconds=round(figures.seconds, 3),
             **{name: round(value, 4) for name, value in figures.metrics.items() if name in _TOLD},
         )  # fmt: skip
-        led.method_state, led.index, led.current, led.why = state, current.index + 1, None, Why()
+        led.method_state, led.index, led.current, led.why, led.best = state, current.index + 1, None, Why(), best
         led.checkpoints = {led.index: led.lease.mark, current.index: led.checkpoints.get(current.index)}
         builds_on = led.definition.builds_on_broadcasts
         broadcast = current.published.broadcast
@@ -124,17 +128,16 @@ class Closing:
         self._tell(led, current)
 
     async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
-        """The run is over; its final model is a payload. Raises as `close`."""
+        """The run is over; its final model is a payload, and each of its best ones. Raises as `close`."""
         current, model = led.current, None
         arrays = await self._workers.run(led.definition.server.model, led.method_state)
         await self._workers.run(give_back_freed_memory)
         if arrays is not None:
-            frozen = led.definition.run.frozen
-            marked = Model(arrays, buffers_of(arrays), frozen if isinstance(frozen, tuple) else ())
-            model = await self._workers.run(self._put_model, led, marked)
-        await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall())
+            model = await self._workers.run(self._put_model, led, arrays)
+        best = await self._with_files(led)
+        await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall(), best)
         _log.info("run finished", run=led.definition.run.name, id=led.id, outcome=outcome, reason=reason)
-        led.state, led.orders.command = "finished", None
+        led.state, led.orders.command, led.best = "finished", None, best
         led.current, led.predecessor = None, Predecessor()
         if current is not None:
             current.exchange.close()
@@ -146,8 +149,25 @@ class Closing:
         with contextlib.suppress(ProblemError):  # tried again soon, and said then
             await self._ledger.flush()
 
+    async def _with_files(self, led: Led) -> tuple[Best, ...]:
+        """The best models, each as a payload; what can be read no more is none. Raises as `close`."""
+        files: dict[int, bytes | None] = {}
+        for exchange in {one.exchange for one in led.best}:
+            row = await self._exchanges.get(led.id, exchange)
+            try:
+                arrays = None if row is None else await self._workers.run(
+                    read_measured, self._objects, led.definition, row
+                )  # fmt: skip
+            except (CodecError, ProblemError, FileNotFoundError) as error:
+                _log.error("a best model is damaged", run=led.id, exchange=exchange, why=str(error))
+                continue
+            files[exchange] = None if arrays is None else await self._workers.run(self._put_model, led, arrays)
+        found = ((one, files.get(one.exchange)) for one in led.best)
+        return tuple(replace(one, model=digest) for one, digest in found if digest is not None)
+
     def _put_model(self, led: Led, arrays: Arrays) -> bytes:
-        data = model_bytes(arrays)
+        frozen = led.definition.run.frozen
+        data = model_bytes(Model(arrays, buffers_of(arrays), frozen if isinstance(frozen, tuple) else ()))
         digest = hashlib.sha256(data).digest()
         self._objects.put(payload(led.id, digest), data, durable=True)
         return digest
@@ -186,10 +206,11 @@ class Closing:
         Raises: `storage-failed`, `OSError`, `LeaseLostError`: another leads the run, and what it makes is not seen from
         here.
         """
+        best = [(one.exchange, one.epoch) for one in led.best if one.model is None]
 
         def begin() -> list[str]:
             self._objects.delete([answer(task) for task in tasks])
-            keep_states(self._objects, led.id, led.checkpoints, led.lease.mark)
+            keep_states(self._objects, led.id, led.checkpoints, led.lease.mark, best)
             return self._objects.names(f"payloads/{led.id}")
 
         # Listed first: what another leader makes from now on is not among these.
@@ -208,3 +229,15 @@ def _after(led: Led, current: Current) -> State:
         # Of the sum and the next checkpoint only one is needed; a failed write begins again from the state.
         current.sum.total = None
     return current.sum.after
+
+
+def _best(led: Led, current: Current, figures: Figures) -> tuple[Best, ...]:
+    """The best models when this exchange is closed."""
+    task, definition = current.published.task, led.definition
+    begins = current.is_evaluation or task.step == 0
+    if not begins or not definition.server.measures(led.method_state):
+        return led.best
+    return after(
+        led.best, definition.run.best, figures.metrics,
+        exchange=current.index, round_=led.method_state.round - 1, epoch=led.checkpoints.get(current.index),
+    )  # fmt: skip

@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from thinwire.coordinator.runs.best import Best
 from thinwire.coordinator.runs.rows import ExchangeRow
 
 from .database import Database, upsert_in
@@ -63,15 +64,14 @@ _GO_ON = Prepared(
         step=bindparam("next_step"),
         reason=None,
         state_epoch=bindparam("next_epoch"),
+        best=bindparam("best_models"),
     )
 )
-_UNNAME_OLDER = Prepared(
-    delete(payloads).where(
-        payloads.c.run == bindparam("of_run"),
-        payloads.c.exchange > NO_EXCHANGE,
-        payloads.c.exchange < bindparam("index"),
-    )
+_UNNAME_OLDER = delete(payloads).where(
+    payloads.c.run == bindparam("of_run"), payloads.c.exchange > NO_EXCHANGE, payloads.c.exchange < bindparam("index")
 )
+_UNNAME_ALL_OLDER = Prepared(_UNNAME_OLDER)
+_UNNAME_OTHERS = _UNNAME_OLDER.where(payloads.c.exchange.not_in(bindparam("kept", expanding=True)))
 _THIS = and_(exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"))
 _ROOM = Prepared(select(exchanges.c.max_payload_bytes).where(_THIS, exchanges.c.closed.is_(False)))
 _ONE = Prepared(select(exchanges).where(_THIS))
@@ -148,9 +148,12 @@ class Exchanges:
 
         await self._database.transaction(work)
 
-    async def close(self, lease: Lease, figures: Figures, round_: int, step: int, now: float) -> None:
+    async def close(
+        self, lease: Lease, figures: Figures, round_: int, step: int, now: float, best: Sequence[Best] = ()
+    ) -> None:
         """The exchange is over: its unanswered tasks are late, and the run stands before the next one, at this round
-        and step. Of the run's payloads those of this exchange stay. Durable. A repeat changes nothing.
+        and step. Of the run's payloads those of this exchange stay, and those of the exchanges that have measured its
+        best models. Durable. A repeat changes nothing.
         """
         run, exchange = lease.run, figures.exchange
         which = {"of_run": run, "index": exchange}
@@ -169,9 +172,13 @@ class Exchanges:
                 "next_round": round_,
                 "next_step": step,
                 "next_epoch": lease.mark,
+                "best_models": [one.to_plain() for one in best],
             }
             _GO_ON.change(connection, {"of_run": run, **following})
-            _UNNAME_OLDER.change(connection, which)
+            if best:
+                connection.execute(_UNNAME_OTHERS, {**which, "kept": [one.exchange for one in best]})
+            else:
+                _UNNAME_ALL_OLDER.change(connection, which)
             delete_uploads(connection, run, exchange)
             add_event(connection, run, "exchange", now, exchange=exchange)
             add_event(connection, run, "run", now)
