@@ -253,7 +253,9 @@ class Database:
     def _drop_lost(self) -> bool:
         """Where the connection is lost, the next group makes another. Whether it was."""
         connection = self._connection
-        if connection is None or not (connection.invalidated or self.kind.is_lost(_driver(connection))):
+        if connection is None or not (
+            connection.invalidated or self.kind.is_lost(connection.connection.driver_connection)
+        ):
             return False
         self._connection = None
         with contextlib.suppress(*self.kind.errors):
@@ -295,7 +297,3 @@ def upsert_in(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, function)
-
-
-def _driver(connection: Connection) -> Any:
-    return connection.connection.driver_connection
