@@ -169,7 +169,7 @@ class JoinSettings(PlaceSettings, PartSettings, ProblemSettings):
     threads: int = Field(
         1, ge=1, description="of torch. Others wait for it on a busy machine; their number changes the last bits"
     )
-    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps; cuda:0,1: several, for a `fit` of the task's own")
     allow: Permissions = Field((), description="consent, for example sample-knowledge")
     max_task_seconds: float = Field(86_400.0, ge=0.001, description="longest training of one task")
     max_task_bytes: int = Field(1 << 33, ge=1, description="arrays of one task, decoded")
