@@ -15,8 +15,8 @@ from tests.edge_client.scripted import Script, ScriptedClient, learner
 from thinwire.codecs import Chain, CodecError, Spec
 from thinwire.edge_client.agent import Agent
 from thinwire.edge_client.enrolment import enrol
+from thinwire.edge_client.limits import Limits, TaskTooLongError
 from thinwire.edge_client.memory.folder import Credentials, Folder
-from thinwire.edge_client.performer import Limits, TaskTooLongError
 from thinwire.edge_client.settings import UsageError
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.encoding import spec_digest
@@ -68,6 +68,8 @@ def test_a_task_is_fetched_performed_and_answered(client: ScriptedClient, server
     assert first.holds is None
     assert first.spec == spec_digest(script.spec)
     assert second.holds == {"run001": 0}
+    # Which of its folder's it is, it says until it has been heard.
+    assert (first.process, first.start, second.process, second.start) == ("aaaaaa", 1, "aaaaaa", None)
 
 
 def test_where_the_short_form_is_known_it_is_spoken_and_says_the_same(

@@ -4,32 +4,38 @@
     name                   what it asked to be called where the user gave no name
     enrolment              what an enrolment that has no answer yet is asked for with
     lock                   held while a process works in this folder
+    status.json            what the client does now; see `standing`
+    starts                 how many processes have begun to work in it
     link                   what the kernel counted over all connections so far
     day                    what it had counted when the present day began
     plans/DIGEST           plans, as received
     partial/DIGEST         downloads, as far as they have come
     runs/RUN/              what it knows of one run; see `runs`
 
-Everything but `partial` is a record. A run whose files a disk has damaged begins anew; what is left of them is kept in
-`damaged`, in case somebody can mend it.
+Everything but `partial` and `status.json` is a record. A run whose files a disk has damaged begins anew; what is left
+of them is kept in `damaged`, in case somebody can mend it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from thinwire.edge_client.link.care import Day
 from thinwire.machine.files import drop_unfinished
 
 from .records import Record, TornRecordError, read_record, write_record
 from .runs import RunMemory
+
+_LOOK_S: Final = 0.05
 
 
 class FolderInUseError(Exception):
@@ -38,11 +44,14 @@ class FolderInUseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`coordinator`: the address they are for; they are never sent elsewhere."""
+    """`coordinator`: the address they are for; they are never sent elsewhere. `link`: bytes sent and received before
+    they were asked for: what was spent on another coordinator, or as another client, is none of this one's.
+    """
 
     coordinator: str
     client: str
     token: str
+    link: tuple[int, int] = (0, 0)
 
 
 class Folder:
@@ -56,12 +65,12 @@ class Folder:
         self.say = say
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _locked(self._lock, fcntl.LOCK_EX):
             os.close(self._lock)
             raise FolderInUseError(f"another client works in {path}") from None
         drop_unfinished(path)
+        facts = self._facts("link")
+        self._link = (0, 0) if facts is None else (facts["sent"], facts["received"])
         self._runs: dict[str, RunMemory] = {}
 
     def close(self) -> None:
@@ -121,10 +130,14 @@ class Folder:
             facts = read_record(path).facts
         except FileNotFoundError:
             return None
-        return Credentials(facts["coordinator"], facts["client"], facts["token"])
+        sent, received = facts.get("link", (0, 0))
+        return Credentials(facts["coordinator"], facts["client"], facts["token"], (sent, received))
 
     def keep_credentials(self, credentials: Credentials) -> None:
-        facts = {"coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token}
+        facts = {
+            "coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token,
+            "link": list(credentials.link),
+        }  # fmt: skip
         write_record(self.path / "credentials", Record(facts))
         (self.path / "enrolment").unlink(missing_ok=True)
 
@@ -141,10 +154,27 @@ class Folder:
     def keep_plan(self, digest: bytes, plan: bytes) -> None:
         write_record(self.path / "plans" / digest.hex(), Record(blobs={"plan": plan}))
 
+    def begin(self) -> int | None:
+        """How many processes have begun to work in this folder, this one included: kept before anybody hears of it.
+        None where that cannot be known or kept.
+        """
+        try:
+            count = int(read_record(self.path / "starts").facts["count"])
+        except FileNotFoundError:
+            count = 0
+        except TornRecordError as error:
+            self.say(f"{error}: a copy of this folder would not be noticed")
+            return None
+        try:
+            write_record(self.path / "starts", Record({"count": count + 1}))
+        except OSError as error:
+            self.say(f"this client's disk: {error}: a copy of this folder would not be noticed")
+            return None
+        return count + 1
+
     def link(self) -> tuple[int, int]:
         """Bytes sent and received by processes before this one."""
-        facts = self._facts("link")
-        return (0, 0) if facts is None else (facts["sent"], facts["received"])
+        return self._link
 
     def keep_link(self, sent: int, received: int) -> None:
         write_record(self.path / "link", Record({"sent": sent, "received": received}))
@@ -161,3 +191,25 @@ class Folder:
             return read_record(self.path / name).facts
         except (FileNotFoundError, TornRecordError):
             return None
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a process works in this folder. Raises: `OSError`."""
+    try:
+        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _locked(lock, fcntl.LOCK_SH)
+    finally:
+        os.close(lock)
+
+
+def _locked(lock: int, kind: int) -> bool:
+    """Whether this process has the lock now. Who only looks has it for a moment: it is asked for twice."""
+    for wait_s in (_LOOK_S, 0.0):
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+            return True
+        time.sleep(wait_s)
+    return False
