@@ -53,7 +53,7 @@ class Watched(_Simulation):
     """A run that keeps the models that its clients measure: those that a best model is chosen from, by exchange."""
 
     def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+        super().__init__(*given, lambda _: None)
         self.measured: dict[int, Arrays] = {}
 
     def exchange(self, task: Task, state: State, cohort: list[str]) -> tuple[State, list[str]]:

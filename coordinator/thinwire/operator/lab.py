@@ -210,7 +210,7 @@ class Lab:
             now = (view.state, view.exchange, view.answers)
             if step is not None and now != shown:
                 if shown is None or now[:2] != shown[:2]:
-                    rounds = rounds_of(self.metrics(view.id).exchanges)
+                    rounds = rounds_of(self.metrics(view.id).exchanges, score_of(view))
                 step(view, rounds)
                 shown = now
             if view.state in ("finished", "paused"):

@@ -46,7 +46,7 @@ class Simulations:
         def told(one: TrialExchange) -> None:
             played.append(one)
             running = view.model_copy(update={"round": one.round, "exchange": len(played)})
-            step(running, rounds_of(exchanges_of(played, self._place)))
+            step(running, rounds_of(exchanges_of(played, self._place), score_of(view)))
 
         done = self._trials.follow(TrialRequest(run=settings, model=model.absolute()), told)
         if done.outcome == "refused":
