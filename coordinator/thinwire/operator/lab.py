@@ -25,6 +25,7 @@ from .fleet import Fleet, client_name
 from .follow import Step
 from .processes import Child, ChildFailedError, Children, finish
 from .requests import Command
+from .tables import score_of
 
 COORDINATOR: Final = "thinwire.coordinator"
 EDGE_CLIENT: Final = "thinwire.edge_client"
