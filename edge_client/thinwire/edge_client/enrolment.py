@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from thinwire.protocol.messages import Enrolled, Enrolment
@@ -24,12 +25,19 @@ def client_name(folder: Folder, wished: str | None) -> str:
 
 
 def enrol(
-    transfer: Transfer, folder: Folder, invite: str | None, name: str | None, *, moved: bool = False
+    transfer: Transfer,
+    folder: Folder,
+    invite: str | None,
+    name: str | None,
+    *,
+    ask_in: Callable[[str], str],
+    moved: bool = False,
 ) -> Credentials:
-    """The credentials of this folder, from an invite where there are none yet. `moved`: those for another address are
-    for this one: the same coordinator, says the user, has moved here.
+    """The credentials of this folder, from an invite where there are none yet. `ask_in`: gets one for a client of this
+    name where none is given. `moved`: those for another address are for this one: the same coordinator, says the user,
+    has moved here.
 
-    Raises: `ProblemError` (`invite-invalid`, `name-taken`), `UsageError` where an invite is needed.
+    Raises: `ProblemError` (`invite-invalid`, `name-taken`), `UsageError`.
     """
     try:
         found = folder.credentials()
@@ -39,7 +47,8 @@ def enrol(
             "new invite, and let the operator revoke the old name"
         ) from None
     if found is None:
-        return _enrolled(transfer, folder, invite, name or folder.name())
+        name = name or folder.name()
+        return _enrolled(transfer, folder, invite or ask_in(name), name)
     if found.coordinator == transfer.address:
         transfer.use_token(found.token)
         return found
@@ -64,9 +73,7 @@ def enrol_again(transfer: Transfer, folder: Folder, invite: str, name: str, refu
         raise ProblemError(refused.reason, f"{refused.detail}. Nor does the invite help: {error}") from None
 
 
-def _enrolled(transfer: Transfer, folder: Folder, invite: str | None, name: str) -> Credentials:
-    if not invite:
-        raise UsageError("this client has not enrolled; give an invite: --invite-file FILE, or THINWIRE_INVITE")
+def _enrolled(transfer: Transfer, folder: Folder, invite: str, name: str) -> Credentials:
     asked = Enrolment(invite=invite, name=name, nonce=folder.nonce())
     _, enrolled, _ = transfer.call("POST", "/v1/clients", Enrolled, asked)
     if enrolled is None:

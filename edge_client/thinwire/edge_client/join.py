@@ -26,6 +26,7 @@ from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
 from .agent import Agent
+from .asking import ask_in
 from .console import speaker
 from .data import ClientInfo
 from .enrolment import client_name, enrol, enrol_again
@@ -120,7 +121,11 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
         rehearse(learner, problem.file)
         give_back_freed_memory()
         process = secrets.token_hex(3)
-        credentials = enrol(transfer, folder, invite, options.name, moved=options.moved)
+
+        def asked(name: str) -> str:
+            return ask_in(transfer, folder, name, options.says, care=care, say=say, now_s=time.monotonic)
+
+        credentials = enrol(transfer, folder, invite, options.name, ask_in=asked, moved=options.moved)
         while True:
             if credentials.client != learner.name:
                 learner = _learner(problem, options, credentials.client, device)

@@ -17,6 +17,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    func,
     or_,
     select,
     update,
@@ -47,8 +48,9 @@ _LEFT: Final = (
     .where(presence.c.client == bindparam("of"), _HERE)
     .values(parked=False, gone=False, seen_at=_later(bindparam("now")))
 )
-_GONE: Final = update(presence).where(presence.c.client == bindparam("of"), _HERE).values(parked=False, gone=True)
-_CLOSED: Final = update(presence).where(presence.c.client == bindparam("of"), ~presence.c.parked).values(gone=True)
+_LOST: Final = {"gone": True, "breaks": presence.c.breaks + 1}
+_GONE: Final = update(presence).where(presence.c.client == bindparam("of"), _HERE).values(parked=False, **_LOST)
+_CLOSED: Final = update(presence).where(presence.c.client == bindparam("of"), ~presence.c.parked).values(_LOST)
 _HOLDS: Final = select(presence.c.holds).where(presence.c.client == bindparam("of")).with_for_update()
 _HELD: Final = (
     update(presence)
@@ -94,10 +96,12 @@ class Presence:
         self._database = database
         self._holder = holder
 
-    async def arrive(self, client: str, spec: bytes | None, holds: Mapping[str, int], now: float) -> None:
-        """The client's poll waits; this is what it said."""
+    async def arrive(
+        self, client: str, spec: bytes | None, holds: Mapping[str, int], now: float, software: str | None = None
+    ) -> None:
+        """The client's poll waits; this is what it said. `software`: None says nothing of its version."""
         seen = Seen(client, spec, holds, now, parked=True, gone=False)
-        await self._database.transaction(lambda connection: self._put(connection, seen))
+        await self._database.transaction(lambda connection: self._put(connection, seen, software))
 
     async def leave(self, left: Mapping[str, bool], now: float, closed: Collection[str] = ()) -> None:
         """The polls of these clients wait no more: since their connection died, or else they were heard now. `closed`:
@@ -124,10 +128,10 @@ class Presence:
         if names:
             await self._database.transaction(work)
 
-    def _put(self, connection: Connection, seen: Seen) -> None:
+    def _put(self, connection: Connection, seen: Seen, software: str | None) -> None:
         values = (seen.client, seen.spec, dict(seen.holds), seen.seen_at, seen.parked, seen.gone)
         row = {field.name: value for field, value in zip(_FIELDS, values, strict=True)}
-        row["holder"] = self._holder
+        row |= {"holder": self._holder, "software": software}
         connection.execute(_putting(connection.dialect.name), row)
 
     async def reset(self) -> None:
@@ -190,8 +194,9 @@ class Presence:
 @cache
 def _putting(dialect: str) -> Executable:
     new = upsert_in(dialect, presence)
-    said = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
+    said: dict[str, Any] = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
     said["holder"] = new.excluded.holder
+    said["software"] = func.coalesce(new.excluded.software, presence.c.software)
     return new.on_conflict_do_update(index_elements=["client"], set_=said)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -20,8 +21,11 @@ LINES: Final = 100
 _WORDS: Final = {
     ("POST", "pause"): "paused", ("POST", "resume"): "resumed", ("POST", "stop"): "stopped",
     ("DELETE", "runs"): "deleted run", ("DELETE", "clients"): "revoked client",
-    ("DELETE", "invites"): "voided an invite",
-    ("POST", "revoke"): "revoked client", ("POST", "invites"): "made an invite", ("POST", "models"): "stored a model",
+    ("DELETE", "invites"): "voided an invite", ("DELETE", "pending"): "refused the device",
+    ("POST", "pending"): "let in the device", ("POST", "accept"): "let in the device",
+    ("POST", "refuse"): "refused the device", ("POST", "rename"): "renamed client",
+    ("POST", "clients"): "renamed client", ("POST", "revoke"): "revoked client", ("POST", "invites"): "made an invite",
+    ("POST", "models"): "stored a model",
     ("POST", "runs"): "started a run", ("POST", "token"): "replaced a token", ("POST", "void"): "voided an invite",
 }  # fmt: skip
 Kind = Literal["round", "run", "client", "operator"]
@@ -47,7 +51,7 @@ class Activity:
 
 
 class Activities:
-    """Everything raises `storage-failed`."""
+    """Everything raises `storage-failed`. `called`: what people call the client of a name."""
 
     def __init__(
         self,
@@ -57,7 +61,9 @@ class Activities:
         ledger: Ledger,
         audit: Audit,
         attendances: Attendances,
+        called: Callable[[str], str],
     ) -> None:
+        self._called = called
         self._runs = runs
         self._progress = progress
         self._people = people
@@ -74,7 +80,8 @@ class Activities:
             lines += await self._of_runs()
         if kind in (None, "client"):
             lines += [
-                Line(at, "client", f"{name} {what}", client=name) for at, name, what in await self._people.latest(LINES)
+                Line(at, "client", f"{self._called(name)} {what}", client=name)
+                for at, name, what in await self._people.latest(LINES)
             ]
         if kind in (None, "operator"):
             lines += [Line(deed.at, "operator", in_words(deed)) for _, deed in await self._audit.latest(LINES)]

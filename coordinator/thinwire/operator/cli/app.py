@@ -20,6 +20,7 @@ from . import (
     login,
     methods,
     new,
+    pending,
     plan,
     problems,
     runs,
@@ -49,6 +50,9 @@ app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.migrate)
 app.add_typer(runs.app, name="run")
+clients.app.command()(pending.pending)
+clients.app.command()(pending.accept)
+clients.app.command()(pending.refuse)
 app.add_typer(clients.app, name="client")
 app.command()(clients.rotate_token)
 app.command()(methods.methods)

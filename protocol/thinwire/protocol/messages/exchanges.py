@@ -16,13 +16,14 @@ class Registration(Message):
     `spec`: first 8 bytes of the digest of the client's own model spec (`spec_digest`); without it any run will do.
     `holds`: run id -> the `exchange` of the last task whose parts this client still has, so that it gets deltas.
     `process`: drawn by each process of a client, so that two of them at a time are told apart from one that begins
-    again.
+    again. `software`: its version, in the first registration of a process.
     """
 
     wire: int = WIRE_VERSION
     spec: SpecDigest | None = None
     holds: dict[Id, Count] | None = Field(None, max_length=16)
     process: Id | None = None
+    software: str | None = Field(None, max_length=32)
 
 
 class PartMessage(Message):
