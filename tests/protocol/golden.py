@@ -62,6 +62,10 @@ def samples() -> list[m.Message]:
         asked_at=1.7e9,
         heard_at=1.7e9,
     )
+    webhook = m.WebhookView(
+        webhook="hook01", url="https://desk.example/hear", kinds=["exchange", "run"], run="night", last=40, failures=2,
+        said="it answered 503", next_at=1.7e9,
+    )  # fmt: skip
     return [
         m.Problem(reason="run-finished", detail="The run is over.", retry=False, model=_DIGEST),
         m.Enrolment(invite="invite", name="client-00"),
@@ -108,6 +112,11 @@ def samples() -> list[m.Message]:
         row,
         link,
         m.Ledger(rows=[row], links=[link]),
+        m.WebhookRequest(url="https://desk.example/hear", kinds=["run", "exchange"], run="night"),
+        m.Webhook(webhook="hook01", secret="whsec_", url="https://desk.example/hear", kinds=["run"], run="night"),  # noqa: S106
+        webhook,
+        m.WebhookList(webhooks=[webhook]),
+        m.WebhookTested(taken=False, said="it answered 503"),
     ]  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
 from .conversation import ENDS_TALK, Conversation
-from .learner import BrokenModelError, Learner
-from .link.care import LinkCare
+from .learner import BrokenModelError, Turns
+from .link.care import Care
 from .link.polling import SHORTEST_POLL_S
 from .link.replies import FinishedError
 from .link.transfer import Transfer
@@ -24,7 +24,8 @@ from .memory.disk import despite_disk
 from .memory.folder import Folder
 from .memory.records import TornRecordError
 from .memory.runs import RunMemory
-from .performer import Limits, PartsLostError, Performer, TaskTooLongError
+from .performer import Limits, Performer, TaskTooLongError
+from .receiving import PartsLostError
 
 _LONGEST_PAUSE_S: Final = 300.0
 _REFUSALS: Final = ("answer-invalid", "payload-invalid", "upload-too-large", "task-not-found")
@@ -43,11 +44,11 @@ class Agent:
         self,
         transfer: Transfer,
         folder: Folder,
-        learner: Learner,
+        learner: Turns,
         *,
         say: Say,
         limits: Limits | None = None,
-        care: LinkCare | None = None,
+        care: Care | None = None,
         now_s: Callable[[], float] = time.monotonic,
         own_first: bool = True,
         process: str | None = None,

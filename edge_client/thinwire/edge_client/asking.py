@@ -15,7 +15,7 @@ from thinwire.protocol.messages import PendingAnswer, PendingRequest
 from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
-from .link.care import LinkCare
+from .link.care import Care
 from .link.polling import PollLength, was_held
 from .link.replies import StrangerError
 from .link.transfer import UNHEARD, Transfer
@@ -32,7 +32,7 @@ def ask_in(
     name: str,
     says: str,
     *,
-    care: LinkCare,
+    care: Care,
     say: Say,
     now_s: Callable[[], float],
 ) -> str:

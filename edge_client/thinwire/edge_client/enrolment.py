@@ -30,7 +30,7 @@ def enrol(
     invite: str | None,
     name: str | None,
     *,
-    ask_in: Callable[[str], str],
+    ask_in: Callable[[str], str] | None = None,
     moved: bool = False,
 ) -> Credentials:
     """The credentials of this folder, from an invite where there are none yet. `ask_in`: gets one for a client of this
@@ -48,7 +48,9 @@ def enrol(
         ) from None
     if found is None:
         name = name or folder.name()
-        return _enrolled(transfer, folder, invite or ask_in(name), name)
+        if not invite and ask_in is not None:
+            invite = ask_in(name)
+        return _enrolled(transfer, folder, invite, name)
     if found.coordinator == transfer.address:
         transfer.use_token(found.token)
         return found
@@ -73,7 +75,9 @@ def enrol_again(transfer: Transfer, folder: Folder, invite: str, name: str, refu
         raise ProblemError(refused.reason, f"{refused.detail}. Nor does the invite help: {error}") from None
 
 
-def _enrolled(transfer: Transfer, folder: Folder, invite: str, name: str) -> Credentials:
+def _enrolled(transfer: Transfer, folder: Folder, invite: str | None, name: str) -> Credentials:
+    if not invite:
+        raise UsageError("this client has not enrolled; give an invite: --invite-file FILE, or THINWIRE_INVITE")
     asked = Enrolment(invite=invite, name=name, nonce=folder.nonce())
     _, enrolled, _ = transfer.call("POST", "/v1/clients", Enrolled, asked)
     if enrolled is None:

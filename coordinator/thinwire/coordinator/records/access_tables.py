@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, String, Table
 
-metadata: Final = MetaData()
-NUMBER: Final = Integer().with_variant(BigInteger(), "postgresql")  # SQLite counts up only where it is an INTEGER
+from .ledger_tables import NUMBER, metadata
 
 # `version`: rises with every change of who may do what, over all clients, so that what has changed is found.
 # `label`: what people call the client; its name stays what it was.

@@ -15,33 +15,16 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
-    UniqueConstraint,
 )
 
-from .access_tables import NUMBER, audit, clients, invites, metadata, pending, secrets, sessions
+from .access_tables import audit, clients, invites, pending, secrets, sessions
+from .ledger_tables import NUMBER, ledger, ledger_days, links, metadata
 
 __all__ = [
-    "answers",
-    "audit",
-    "clients",
-    "events",
-    "exchanges",
-    "invites",
-    "leases",
-    "ledger",
-    "ledger_days",
-    "links",
-    "metadata",
-    "payloads",
-    "pending",
-    "presence",
-    "replicas",
-    "runs",
-    "secrets",
-    "sessions",
-    "tasks",
-    "uploads",
-]
+    "answers", "audit", "clients", "events", "exchanges", "invites", "leases", "ledger", "ledger_days", "links",
+    "metadata", "payloads", "pending", "presence", "replicas", "runs", "secrets", "sessions", "tasks", "uploads",
+    "webhooks",
+]  # fmt: skip
 
 # What a client's last registration said. `parked`: its poll is waiting, at the coordinator `holder`; `gone`: the
 # connection of its poll died; `breaks`: how often its last connection ended; `software`: its version.
@@ -192,34 +175,6 @@ uploads: Final = Table(
     Index("uploads_client", "client"),
 )
 
-# `exchange` -1: none; NULL would not be unique.
-ledger: Final = Table(
-    "ledger",
-    metadata,
-    Column("id", NUMBER, primary_key=True),
-    Column("run", String(12), nullable=False),
-    Column("client", String(64), nullable=False),
-    Column("exchange", Integer, nullable=False),
-    Column("kind", String(16), nullable=False),
-    Column("requests", BigInteger, nullable=False),
-    Column("uplink_payload_bytes", BigInteger, nullable=False),
-    Column("uplink_framing_bytes", BigInteger, nullable=False),
-    Column("downlink_payload_bytes", BigInteger, nullable=False),
-    Column("downlink_framing_bytes", BigInteger, nullable=False),
-    Column("resumed_bytes", BigInteger, nullable=False),
-    Column("seconds", Float, nullable=False),
-    UniqueConstraint("run", "client", "exchange", "kind", name="ledger_key"),
-    Index("ledger_client", "client"),
-)
-
-links: Final = Table(
-    "links",
-    metadata,
-    Column("client", String(64), primary_key=True),
-    Column("sent_bytes", BigInteger, nullable=False),
-    Column("received_bytes", BigInteger, nullable=False),
-)
-
 # `kind`: run, answer, exchange. What it tells is read from the rows when it is told; `answers`: the count of an answer.
 events: Final = Table(
     "events",
@@ -234,14 +189,19 @@ events: Final = Table(
     sqlite_autoincrement=True,
 )
 
-# Wire bytes by day, in days since 1970 (UTC); since the version that notes them.
-ledger_days: Final = Table(
-    "ledger_days",
+# Who is told of events. `secret`: what signs the messages. `kinds`: separated by commas; `run`: a name, NULL for all.
+# `last`: the id of the last event that was taken; `failures`: in a row since then, `said` why, and again at `next_at`.
+webhooks: Final = Table(
+    "webhooks",
     metadata,
-    Column("day", Integer, primary_key=True, autoincrement=False),
-    Column("run", String(12), primary_key=True),
-    Column("client", String(64), primary_key=True),
-    Column("uplink_bytes", BigInteger, nullable=False),
-    Column("downlink_bytes", BigInteger, nullable=False),
-    Index("ledger_days_client", "client", "day"),
+    Column("id", String(12), primary_key=True),
+    Column("url", String(2000), nullable=False),
+    Column("secret", LargeBinary(32), nullable=False),
+    Column("kinds", String(64), nullable=False),
+    Column("run", String(64)),
+    Column("created_at", Float, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("said", String(300)),
+    Column("next_at", Float),
 )

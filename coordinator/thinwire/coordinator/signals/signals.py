@@ -9,6 +9,7 @@ pending:HASH      the device whose invite has this hash is let in, or not
 task:TASK         its verdict is there
 events:RUN        there are new events
 closed:RUN        EXCHANGE: it is closed
+webhooks          there are others, or one is to be tried again
 access            CLIENT, or `operator`: a token is another one, or worth nothing
 stop              the process ends
 """

@@ -25,6 +25,7 @@ from . import (
     problems,
     runs,
     serve,
+    webhooks,
 )
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ clients.app.command()(pending.pending)
 clients.app.command()(pending.accept)
 clients.app.command()(pending.refuse)
 app.add_typer(clients.app, name="client")
+app.add_typer(webhooks.app, name="webhook")
 app.command()(clients.rotate_token)
 app.command()(methods.methods)
 app.add_typer(codecs.app, name="codecs")

@@ -35,6 +35,7 @@ from .pending import AcceptRequest, PendingAnswer, PendingList, PendingRequest, 
 from .problem import Problem
 from .problems import ProblemKind, ProblemList, ProblemView, Severity
 from .runs import ExchangeMetrics, RunChange, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
+from .webhooks import Webhook, WebhookList, WebhookRequest, WebhookTested, WebhookView
 
 __all__ = [
     "LEDGER_KINDS",
@@ -84,4 +85,9 @@ __all__ = [
     "TaskMessage",
     "TokenRequest",
     "VerdictMessage",
+    "Webhook",
+    "WebhookList",
+    "WebhookRequest",
+    "WebhookTested",
+    "WebhookView",
 ]
