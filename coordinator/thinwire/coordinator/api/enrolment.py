@@ -12,7 +12,7 @@ from thinwire.coordinator.serve.reads import Reads
 from thinwire.coordinator.serve.uploads import Uploads
 from thinwire.coordinator.wire.accounting import account_of
 from thinwire.coordinator.wire.documentation import describe
-from thinwire.coordinator.wire.identity import asker, require_operator, require_token_to_read
+from thinwire.coordinator.wire.identity import TAKE_TASKS, asker, require_operator, require_token_to_read
 from thinwire.coordinator.wire.negotiation import empty, read_message, read_message_if_any, respond
 from thinwire.protocol.messages import (
     ClientLabel,
@@ -76,7 +76,7 @@ async def revoke(
 ) -> Response:
     enrolment, uploads, labels = of(request, Enrolment), of(request, Uploads), of(request, Labels)
     caller = asker(request).caller
-    leaves = caller is not None and caller.name == name and not invite
+    leaves = caller is not None and caller.name == name and caller.role in TAKE_TASKS and not invite
     if not leaves:
         require_operator(request)
     known = labels.known(name).name
