@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -17,6 +17,7 @@ from thinwire.coordinator.serve.labels import Labels
 from thinwire.coordinator.wire.identity import asker
 from thinwire.machine.quantities import in_bytes
 from thinwire.machine.text import printable
+from thinwire.methods.rounds import ACCURACY, accuracy_of, is_lower_better
 from thinwire.protocol.encoding import JSON
 
 from . import static
@@ -110,11 +111,27 @@ def environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "bytes": in_bytes, "share": in_share, "figure": in_figure, "span": in_span, "moment": in_moment, "iso": in_iso,
-        "printable": printable,
+        "printable": printable, "measured": measured, "best": best, "judged_by": judged_by,
         "count": lambda value: f"{value:,}".replace(",", "\u202f"),
     }  # fmt: skip
     made.globals["static"] = static.address
     return made
+
+
+def measured(rounds: Sequence[Mapping[str, Any]], score: str) -> list[tuple[int, float]]:
+    """Round and score of each round, as `Round.plain` has them, whose model was measured by it."""
+    found = [(one["round"], one.get(score, one["scores"].get(score))) for one in rounds]
+    return [(number, value) for number, value in found if value is not None]
+
+
+def best(values: Iterable[float], score: str) -> float:
+    """Of values of this score; there is one."""
+    return min(values) if is_lower_better(score) else max(values)
+
+
+def judged_by(metrics: Mapping[str, float], score: str) -> float | None:
+    """An exchange's figure of this score."""
+    return accuracy_of(metrics) if score == ACCURACY else metrics.get(score)
 
 
 def in_share(part: float, whole: float) -> str:
