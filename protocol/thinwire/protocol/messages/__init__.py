@@ -34,7 +34,17 @@ from .ledger import LEDGER_KINDS, Ledger, LedgerKind, LedgerRow, LinkRow
 from .pending import AcceptRequest, PendingAnswer, PendingList, PendingRequest, PendingView
 from .problem import Problem
 from .problems import ProblemKind, ProblemList, ProblemView, Severity
-from .runs import ExchangeMetrics, RunChange, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
+from .runs import (
+    BestModel,
+    ExchangeMetrics,
+    RunChange,
+    RunCommand,
+    RunList,
+    RunMetrics,
+    RunRequest,
+    RunView,
+    StoredModel,
+)
 from .webhooks import Webhook, WebhookList, WebhookRequest, WebhookTested, WebhookView
 
 __all__ = [
@@ -46,6 +56,7 @@ __all__ = [
     "AnswerMessage",
     "Attendance",
     "AttendanceList",
+    "BestModel",
     "ChainsMessage",
     "ClientLabel",
     "ClientList",
