@@ -136,8 +136,10 @@ class NumpyClient:
         data = encode_answer(arrays, reply, chain, reference=merge_parts(received.parts), seed=seed)
         return data, examples_of(self.name)
 
-    async def answer(self, task: str, data: bytes, examples: int, **extra: Any) -> httpx.Response:
-        metrics = {"loss": 1.0, "accuracy": 0.5, "examples": 10.0}
+    async def answer(
+        self, task: str, data: bytes, examples: int, *, metrics: Mapping[str, float] | None = None, **extra: Any
+    ) -> httpx.Response:
+        told = {"loss": 1.0, "accuracy": 0.5, "examples": 10.0} if metrics is None else dict(metrics)
         large = self.through_upload or len(data) > MAX_INLINE_BYTES
         upload, payload = None, data or None
         if data and large:
@@ -148,7 +150,7 @@ class NumpyClient:
                 if error.response.status_code not in (404, 409):
                     raise
                 # Answered already, perhaps: the verdict on an empty answer tells.
-        message = AnswerMessage(examples=examples, metrics=metrics, payload=payload, upload=upload, **extra)
+        message = AnswerMessage(examples=examples, metrics=told, payload=payload, upload=upload, **extra)
         while True:
             response = await self.send(f"/v1/tasks/{task}/answer", message)
             if response.status_code != 202:

@@ -148,7 +148,7 @@ def measured_scores(rounds: Iterable[Round]) -> list[str]:
 
 
 def is_lower_better(score: str) -> bool:
-    """Whether less of a score is better: it is written with a `-` before it, or its name says so: `rmse`, `test_error`."""
+    """Whether less of a score is better: by a `-` before its name, or by what the name says: `rmse`, `test_error`."""
     return score.startswith("-") or any(word in _LOWER for word in score.lower().split("_"))
 
 
