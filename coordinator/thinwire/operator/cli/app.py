@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from thinwire.protocol.command_options import add_examples
+
 from . import (
     advise,
     backup,
@@ -27,6 +29,7 @@ from . import (
     serve,
     webhooks,
 )
+from .examples import EXAMPLES
 
 app = typer.Typer(
     name="thinwire",
@@ -59,6 +62,9 @@ app.add_typer(webhooks.app, name="webhook")
 app.command()(clients.rotate_token)
 app.command()(methods.methods)
 app.add_typer(codecs.app, name="codecs")
+
+
+add_examples(app, EXAMPLES, "thinwire")
 
 
 def _show_version(wanted: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ from thinwire.machine.text import printable
 from thinwire.protocol.command_options import fail
 from thinwire.protocol.exit_codes import Exit
 
-from .root import PROGRAM, app, command, told
+from .root import PROGRAM, AsFormat, app, command, told
 
 
 @command(app)
@@ -59,7 +59,7 @@ def rotate(options: PlaceSettings) -> None:
 @command(app)
 def status(
     options: FolderSettings,
-    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="text or json")] = "text",
+    format_: AsFormat = "text",
 ) -> None:
     """Say what the client of this device does now, from its folder: no coordinator is asked. Ends with 1 where no
     process works in it.
@@ -101,7 +101,7 @@ def doctor(
     url: Annotated[
         str | None, typer.Argument(help="of the coordinator; default: the one that this client is of")
     ] = None,
-    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="text or json")] = "text",
+    format_: AsFormat = "text",
 ) -> None:
     """Look at folder, disk, credentials, name, port, proxy, certificate, clock, coordinator and token, one by one."""
     from thinwire.edge_client.doctor import examine
