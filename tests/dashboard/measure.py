@@ -1,4 +1,4 @@
-"""How heavy the pages are and how soon the browser paints them, with 1,000 clients: `python -m tests.dashboard.measure`.
+"""How heavy pages are and how soon a browser paints them, with 1,000 clients: `python -m tests.dashboard.measure`.
 
 The clients are rows: enrolled, heard, with bytes of their own; the run has so many answers in each round.
 """
@@ -22,8 +22,8 @@ from thinwire.operator.lab import Lab
 CLIENTS: Final = 1000
 ROUNDS: Final = 30
 TIMES: Final = 5
-PAGES: Final = ("/", "/runs/night", "/compare?run=night", "/clients", "/clients/ward-1", "/invites", "/problems", "/bill",
-                "/activity", "/audit")  # fmt: skip
+PAGES: Final = ("/", "/runs/night", "/compare?run=night", "/clients", "/clients/ward-1", "/invites", "/problems",
+                "/bill", "/activity", "/audit")  # fmt: skip
 PAINTED: Final = """() => new Promise(told => new PerformanceObserver(list => {
     const paint = list.getEntries().find(one => one.name === 'first-contentful-paint');
     if (paint) told(paint.startTime);
