@@ -56,6 +56,7 @@ class NumpyClient:
     forms: list[str] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)
     through_upload: bool = False
+    software: str | None = None
 
     async def enrol(self, invite: str) -> Enrolled:
         body = encode_message(Enrolment(invite=invite, name=self.name))
@@ -75,7 +76,7 @@ class NumpyClient:
 
     async def register(self, wait_s: float = 20) -> TaskMessage | None:
         """The task, or None; a `Problem` is raised as `ProblemError`."""
-        message = Registration(spec=self.spec, holds=self.held or None)
+        message = Registration(spec=self.spec, holds=self.held or None, software=self.software)
         response = await self.send("/v1/registrations", message, wait_s=wait_s)
         if response.status_code == 204:
             return None

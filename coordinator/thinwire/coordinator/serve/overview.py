@@ -187,7 +187,7 @@ def _glance(row: RunRow, view: RunView, points: Iterable[Point], spent: Bytes, c
     score, curve = ACCURACY, [found for one in measured if (found := accuracy_of(one)) is not None]
     if not curve:
         names = sorted({name for one in measured for name in own_scores(one)})
-        score = names[0] if names else "loss"
+        score = names[0] if names else "loss" if any("loss" in one for one in measured) else ACCURACY
         curve = [one[score] for one in measured if score in one]
     best = min(curve, default=None) if is_lower_better(score) else max(curve, default=None)
     return Glance(
