@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, Large
 
 from .ledger_tables import NUMBER, metadata
 
+# `starts`, `process`: of its newest process, which one of its folder's it is and what it calls itself.
 # `version`: rises with every change of who may do what, over all clients, so that what has changed is found.
 # `label`: what people call the client; its name stays what it was.
 clients: Final = Table(
@@ -25,6 +26,8 @@ clients: Final = Table(
     Column("revoked_at", Float),
     Column("replaced_hash", LargeBinary(32)),
     Column("version", BigInteger, nullable=False, server_default="0"),
+    Column("starts", BigInteger, nullable=False, server_default="0"),
+    Column("process", String(12)),
     Column("label", String(64)),
     Index("clients_version", "version"),
 )

@@ -6,6 +6,7 @@
     asking                 the invite that it has drawn for itself, while it waits to be let in; as secret
     lock                   held while a process works in this folder
     status.json            what the client does now; see `standing`
+    starts                 how many processes have begun to work in it
     link                   what the kernel counted over all connections so far
     day                    what it had counted when the present day began
     plans/DIGEST           plans, as received
@@ -44,11 +45,14 @@ class FolderInUseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`coordinator`: the address they are for; they are never sent elsewhere."""
+    """`coordinator`: the address they are for; they are never sent elsewhere. `link`: bytes sent and received before
+    they were asked for: what was spent on another coordinator, or as another client, is none of this one's.
+    """
 
     coordinator: str
     client: str
     token: str
+    link: tuple[int, int] = (0, 0)
 
 
 class Folder:
@@ -66,6 +70,8 @@ class Folder:
             os.close(self._lock)
             raise FolderInUseError(f"another client works in {path}") from None
         drop_unfinished(path)
+        facts = self._facts("link")
+        self._link = (0, 0) if facts is None else (facts["sent"], facts["received"])
         self._runs: dict[str, RunMemory] = {}
 
     def close(self) -> None:
@@ -135,10 +141,14 @@ class Folder:
             facts = read_record(path).facts
         except FileNotFoundError:
             return None
-        return Credentials(facts["coordinator"], facts["client"], facts["token"])
+        sent, received = facts.get("link", (0, 0))
+        return Credentials(facts["coordinator"], facts["client"], facts["token"], (sent, received))
 
     def keep_credentials(self, credentials: Credentials) -> None:
-        facts = {"coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token}
+        facts = {
+            "coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token,
+            "link": list(credentials.link),
+        }  # fmt: skip
         write_record(self.path / "credentials", Record(facts))
         for asked in ("enrolment", "asking"):
             (self.path / asked).unlink(missing_ok=True)
@@ -156,10 +166,27 @@ class Folder:
     def keep_plan(self, digest: bytes, plan: bytes) -> None:
         write_record(self.path / "plans" / digest.hex(), Record(blobs={"plan": plan}))
 
+    def begin(self) -> int | None:
+        """How many processes have begun to work in this folder, this one included: kept before anybody hears of it.
+        None where that cannot be known or kept.
+        """
+        try:
+            count = int(read_record(self.path / "starts").facts["count"])
+        except FileNotFoundError:
+            count = 0
+        except TornRecordError as error:
+            self.say(f"{error}: a copy of this folder would not be noticed")
+            return None
+        try:
+            write_record(self.path / "starts", Record({"count": count + 1}))
+        except OSError as error:
+            self.say(f"this client's disk: {error}: a copy of this folder would not be noticed")
+            return None
+        return count + 1
+
     def link(self) -> tuple[int, int]:
         """Bytes sent and received by processes before this one."""
-        facts = self._facts("link")
-        return (0, 0) if facts is None else (facts["sent"], facts["received"])
+        return self._link
 
     def keep_link(self, sent: int, received: int) -> None:
         write_record(self.path / "link", Record({"sent": sent, "received": received}))
