@@ -13,6 +13,7 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
         "thinwire compare --methods fedavg,sparse_masks --target 0.9 --link 4g",
         "thinwire compare --task task.py --score rmse",
     ),
+    "thinwire simulate": ("thinwire simulate --task digits --clients 8 --set rounds=5",),
     "thinwire advise": ("thinwire advise --target 0.9", "thinwire advise --task task.py --clients 20"),
     "thinwire plan": ("thinwire plan --model first.safetensors --config run.toml",),
     "thinwire problems": ("thinwire problems", "thinwire problems --format json"),
