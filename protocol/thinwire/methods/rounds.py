@@ -77,6 +77,14 @@ class Round:
         }
 
 
+def own_score(best: str | None) -> str | None:
+    """The first score that a run's setting `best` names, where it is one of the task's own: it stands in the place of
+    accuracy wherever rounds are shown.
+    """
+    first = (best or "").split(",")[0].removeprefix("-")
+    return None if first in ("", "none", "accuracy", "dice", "loss") else first
+
+
 def rounds_of(exchanges: Iterable[ExchangeMetrics], score: str | None = None) -> list[Round]:
     """Round 0 and one per round that has begun to close, in order. `score`: a figure of the clients' own that stands in
     the place of accuracy.
@@ -137,13 +145,16 @@ def own_scores(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in sorted(metrics.items()) if name not in _NO_SCORES}
 
 
-def measured_scores(rounds: Iterable[Round]) -> list[str]:
-    """What these rounds can be judged by, the usual one first: accuracy where there is one, else the first of the
-    task's own, else the loss.
+def measured_scores(rounds: Iterable[Round], best: str | None = None) -> list[str]:
+    """What these rounds can be judged by, the usual one first: that of the run's setting `best`, else accuracy where
+    there is one, else the first of the task's own, else the loss.
     """
     found = list(rounds)
-    names = sorted({name for one in found for name in one.scores})
+    first = own_score(best)
+    names = sorted({name for one in found for name in one.scores}, key=lambda name: (name != first, name))
     usual = [ACCURACY] if any(one.accuracy is not None for one in found) else []
+    if first in names:
+        return [first, *usual, *names[1:], *(["loss"] if any(one.loss is not None for one in found) else [])]
     return [*usual, *names, *(["loss"] if any(one.loss is not None for one in found) else [])]
 
 

@@ -18,6 +18,7 @@ from thinwire.methods.rounds import (
     accuracy_of,
     is_lower_better,
     measured_scores,
+    own_score,
     own_scores,
     rounds_of,
 )
@@ -137,7 +138,7 @@ class Overviews:
         spent = (await self._progress.spent([row.id])).get(row.id, Bytes()).wire
         return Detail(
             run=view,
-            scores=measured_scores(rounds),
+            scores=measured_scores(rounds, row.settings.best),
             rounds=drawn(rounds),
             exchanges=metrics[-LATEST:],
             attendance=await self._attendances.of(row.id),
@@ -184,8 +185,11 @@ class Overviews:
 
 def _glance(row: RunRow, view: RunView, points: Iterable[Point], spent: Bytes, changed_at: float | None) -> Glance:
     measured = [one.metrics for one in points]
+    first = own_score(row.settings.best)
     score, curve = ACCURACY, [found for one in measured if (found := accuracy_of(one)) is not None]
-    if not curve:
+    if first is not None and any(first in one for one in measured):
+        score, curve = first, [one[first] for one in measured if first in one]
+    elif not curve:
         names = sorted({name for one in measured for name in own_scores(one)})
         score = names[0] if names else "loss" if any("loss" in one for one in measured) else ACCURACY
         curve = [one[score] for one in measured if score in one]
