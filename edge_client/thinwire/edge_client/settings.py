@@ -176,7 +176,7 @@ class JoinSettings(PlaceSettings, PartSettings, ProblemSettings):
     )
     nice: int | None = Field(None, ge=0, le=19, description="leave the processors to others: 19 is the most")
     memory: Bytes = Field(None, description="of this process at most: 1GB. A task that needs more is declined")
-    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps; cuda:0,1: several, for a `fit` of the task's own")
     allow: Permissions = Field((), description="consent, for example sample-knowledge")
     max_task_seconds: float = Field(86_400.0, ge=0.001, description="longest training of one task")
     max_task_bytes: int = Field(1 << 33, ge=1, description="arrays of one task, decoded")
