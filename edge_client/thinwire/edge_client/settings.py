@@ -142,6 +142,7 @@ class SimulateSettings(ProblemSettings):
     split: Split = Field("iid", description="iid, dirichlet:ALPHA, classes:K or natural")
     seed: int = Field(0, ge=0, description="of split and first model")
     limit: Sizes = Field("", description="use only so many examples: TRAIN or TRAIN/TEST")
+    processes: int = Field(1, ge=1, le=1024, description="among which the clients are divided, to train side by side")
     threads: int = Field(1, ge=1, description="of torch")
     device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
     allow: Permissions = Field((), description="consent, for example sample-knowledge")
