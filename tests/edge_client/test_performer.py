@@ -47,13 +47,19 @@ class Performed:
     """One client that performs the tasks of a run which it is handed, without a network between."""
 
     def __init__(
-        self, learner: Learner, folder: Path, method: str, settings: Mapping[str, Any] | None = None, threads: int = 1
+        self,
+        learner: Learner,
+        folder: Path,
+        method: str,
+        settings: Mapping[str, Any] | None = None,
+        threads: int = 1,
+        uplink: str | None = None,
     ) -> None:
         self.learner = learner
         self.said: list[str] = []
         self._plans = Plans()
         self._memory = RunMemory(folder / "run001")
-        self.run = RunSettings(method=method, settings=dict(settings or {}), cohort=2)
+        self.run = RunSettings(method=method, settings=dict(settings or {}), cohort=2, uplink=uplink)
         self.definition = define("run001", self.run)
         self._count = 0
         self._performer = Performer(
@@ -145,7 +151,7 @@ def test_training_that_diverges_is_told_apart_from_data_that_are_not_numbers(tmp
 
 
 def test_a_chain_that_cannot_hold_what_was_learnt_is_told_apart_from_training_that_diverges(tmp_path: Path) -> None:
-    performed = Performed(learner(), tmp_path, "fedavg", {"lr": 1e-3, "batch-size": 40})
+    performed = Performed(learner(), tmp_path, "fedavg", {"lr": 1e-3, "batch-size": 40}, uplink="cast(f16), zstd")
     performed.learner.loss = lambda outputs, _: 1e9 * outputs.mean()
     performed.learner.evaluation = None
     with pytest.raises(CodecError, match=r"finite, and the chain up, cast.* cannot hold it") as refused:

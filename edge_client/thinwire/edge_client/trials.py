@@ -98,7 +98,7 @@ class Trials:
         before: set[str] = set()
 
         def step(one: Exchanged) -> None:
-            told.append(_told(one, before))
+            told.append(exchange_told(one, before))
             before.update(one.contributors)
             if tell is not None:
                 tell(told[-1])
@@ -124,7 +124,7 @@ class Trials:
         return self._learners[share]
 
 
-def _told(one: Exchanged, before: Set[str]) -> TrialExchange:
+def exchange_told(one: Exchanged, before: Set[str]) -> TrialExchange:
     """`before`: who took part in the exchanges before it."""
     names = {name for metrics in one.metrics.values() for name in metrics} - {"examples", "seconds"}
     examples = any("examples" in metrics for metrics in one.metrics.values())
