@@ -11,6 +11,7 @@ from thinwire.protocol.messages import ExchangeMetrics, Ledger, RunView
 from thinwire.protocol.reasons import ProblemError
 
 from .client import Coordinator
+from .tables import score_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Result:
     def rounds(self) -> list[Round]:
         return rounds_of(self.exchanges, self.score)
 
+    @property
+    def by_name(self) -> list[Round]:
+        """The same with every score under its own name, and accuracy as what it is."""
+        return rounds_of(self.exchanges)
+
 
 def result_of(
     operator: Coordinator, view: RunView, model: Path, *, seconds: float | None = None,
@@ -52,6 +58,7 @@ def result_of(
         exchanges=exchanges,
         ledger=operator.ledger(view.id),
         kernel=kernel or {},
+        score=score_of(view),
         model=model if model.exists() else None,
         seconds=sum(one.cost.seconds for one in rounds_of(exchanges)) if seconds is None else seconds,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -22,8 +23,10 @@ from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
 from .agent import Agent
+from .asking import ask_in
 from .console import Say, speaker
 from .data import ClientInfo
+from .devices import require_devices, require_own_loop
 from .enrolment import client_name, enrol, enrol_again
 from .learner import Learner
 from .limits import Limits, TaskTooLargeError, TaskTooLongError
@@ -80,17 +83,18 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # What use_deterministic_algorithms(True, warn_only=True) does, without its import of the compiler.
     torch.set_deterministic_debug_mode("warn")
-    device = _device(options.device)
+    require_devices(options.device)
 
     # Before anything is said to a coordinator, what is wrong at home shows.
     problem = learning_problem(options, *options.sizes)
+    require_own_loop(options.device, has_fit=problem.fit is not None)
     invite = invite_of(options.invite_file)
     say = speaker(options.name or options.folder.name, quiet=options.quiet)
     with Station(url, options, say=say, supervisor=supervisor) as station:
         # Whatever is wrong with the problem shows before anything is said to a coordinator.
         for note in problem.notes:
             say(note)
-        learner = _learner(problem, options, client_name(station.folder, options.name), device)
+        learner = _learner(problem, options, client_name(station.folder, options.name))
         rehearse(learner, problem.file)
         give_back_freed_memory()
         station.standing.ready(station.transfer.address)
@@ -105,11 +109,16 @@ def _work(
     transfer, folder, standing = station.transfer, station.folder, station.standing
     limits = Limits(options.max_task_seconds, options.max_task_bytes, standing.within)
     process, start = secrets.token_hex(3), folder.begin()
-    credentials = enrol(transfer, folder, invite, options.name, moved=options.moved)
+
+    def asked(name: str) -> str:
+        standing.hindered("waiting to be let in")
+        return ask_in(transfer, folder, name, options.says, care=station.care, say=say, now_s=time.monotonic)
+
+    credentials = enrol(transfer, folder, invite, options.name, ask_in=asked, moved=options.moved)
     while True:
         standing.joined(credentials.client)
         if credentials.client != learner.name:
-            learner = _learner(problem, options, credentials.client, str(learner.device))
+            learner = _learner(problem, options, credentials.client)
         say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
         agent = Agent(
             transfer, folder, learner,
@@ -142,9 +151,11 @@ def learning_problem(options: ProblemSettings, train: int | None = None, test: i
     )
 
 
-def _learner(problem: LearningProblem, options: JoinSettings, name: str, device: str) -> Learner:
+def _learner(problem: LearningProblem, options: JoinSettings, name: str) -> Learner:
     client = ClientInfo(name, *options.part, options.seed, options.split)
-    return Learner(problem, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes)
+    return Learner(
+        problem, client, device=options.device, allow=options.allow, max_answer_bytes=options.max_answer_bytes
+    )
 
 
 def _hint(options: ProblemSettings) -> str:
@@ -176,14 +187,6 @@ def _leave_to_others(options: JoinSettings) -> None:
             limit_memory(parse_bytes(options.memory))
         except ValueError as error:
             raise UsageError(f"--memory {options.memory}: {error}") from None
-
-
-def _device(text: str) -> str:
-    try:
-        torch.zeros(1, device=torch.device(text))
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {text}: {error}") from None
-    return text
 
 
 def invite_of(path: Path | None) -> str | None:

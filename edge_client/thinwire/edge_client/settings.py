@@ -142,6 +142,7 @@ class SimulateSettings(ProblemSettings):
     split: Split = Field("iid", description="iid, dirichlet:ALPHA, classes:K or natural")
     seed: int = Field(0, ge=0, description="of split and first model")
     limit: Sizes = Field("", description="use only so many examples: TRAIN or TRAIN/TEST")
+    processes: int = Field(1, ge=1, le=1024, description="among which the clients are divided, to train side by side")
     threads: int = Field(1, ge=1, description="of torch")
     device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
     allow: Permissions = Field((), description="consent, for example sample-knowledge")
@@ -169,14 +170,19 @@ class PartSettings(Settings):
 class JoinSettings(PlaceSettings, PartSettings, ProblemSettings):
     """The options of `join`."""
 
-    invite_file: Path | None = Field(None, description="file with the invite; or set THINWIRE_INVITE. Needed once")
+    invite_file: Path | None = Field(
+        None, description="file with the invite; or set THINWIRE_INVITE. Needed once; without one it asks to be let in"
+    )
+    says: str = Field(
+        "", max_length=200, description="where it asks to be let in: what the operator is told of this device"
+    )
     limit: Sizes = Field("", description="use only so many examples: TRAIN or TRAIN/TEST")
     threads: int = Field(
         1, ge=1, description="of torch. Others wait for it on a busy machine; their number changes the last bits"
     )
     nice: int | None = Field(None, ge=0, le=19, description="leave the processors to others: 19 is the most")
     memory: Bytes = Field(None, description="of this process at most: 1GB. A task that needs more is declined")
-    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps; cuda:0,1: several, for a `fit` of the task's own")
     allow: Permissions = Field((), description="consent, for example sample-knowledge")
     max_task_seconds: float = Field(86_400.0, ge=0.001, description="longest training of one task")
     max_task_bytes: int = Field(1 << 33, ge=1, description="arrays of one task, decoded")

@@ -52,7 +52,10 @@ def compare(
         float | None, typer.Option(min=0, help="accuracy, or score, to reach; default: 0.98 of the baseline's best")
     ] = None,
     score: Annotated[
-        str | None, typer.Option(help="one of the task's own, in the place of accuracy; the higher the better")
+        str | None,
+        typer.Option(
+            help="one of the task's own, in the place of accuracy; rmse, ..._error and the like: less is better"
+        ),
     ] = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="in one process, without coordinator and network: framing is foretold")
@@ -67,7 +70,7 @@ def compare(
     `--set METHOD.KEY=VALUE` for the runs of one method; chains set so leave METHOD:plain as it is.
     """
     wanted = [f"fedavg{PLAIN}", *method_ids()] if methods is None else [name.strip() for name in methods.split(",")]
-    defaults: dict[str, Any] = {"rounds": rounds, "cohort": fleet.clients, "seed": fleet.seed}
+    defaults: dict[str, Any] = {"rounds": rounds, "cohort": fleet.clients, "seed": fleet.seed, "best": score}
     runs = [_settings(name, assigned.set_, defaults) for name in wanted]
     if len({settings.name for settings in runs}) != len(runs):
         fail("--methods names a run twice", Exit.USAGE)

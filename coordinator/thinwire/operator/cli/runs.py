@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import quote
 
 import typer
 
@@ -18,7 +20,15 @@ from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
 from thinwire.operator.sheet import Sheet
-from thinwire.operator.tables import best_line, final_measures, kind_table, link_table, measure_table, round_table
+from thinwire.operator.tables import (
+    best_line,
+    final_measures,
+    kind_table,
+    link_table,
+    measure_table,
+    round_table,
+    score_of,
+)
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.messages import RunChange, RunView
 
@@ -134,7 +144,8 @@ def show(
     if view.waits_for and view.answers < view.cohort:
         screen.print(f"waits for {printable(', '.join(view.waits_for))}")
     warn([*(view.warnings or ()), *learning])
-    screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
+    score = score_of(view)
+    screen.print(round_table(rounds_of(metrics.exchanges, score), view.parameters, score=score))
     for one in [each for each in attendance.exchanges if each.counted < each.asked][-MISSED_ROUNDS:]:
         screen.print(f"round {one.round}, {one.kind}: {printable(one.said)}")
     if (measured := measure_table(metrics.exchanges)) is not None:
@@ -154,6 +165,20 @@ def watch(run: RunName, at: Address, format_: AsFormat = Format.TABLE) -> None:
         if format_ is Format.JSON:
             print_json(coordinator.send(requests.metrics(run)))
         _follow(coordinator, view)
+
+
+@app.command()
+@with_options
+def log(run: RunName, at: Address, format_: AsFormat = Format.TABLE) -> None:
+    """What has happened to a run, a line for each round, change and operator's deed, the oldest first."""
+    with operator(at) as coordinator:
+        found = json.loads(coordinator.text(f"/activity.json?run={quote(run, safe='')}", "application/json"))
+    if format_ is Format.JSON:
+        print_json(found)
+        return
+    for line in reversed(found["lines"]):
+        wire = "" if line.get("wire_bytes") is None else f" ({in_bytes(line['wire_bytes'])})"
+        say(f"{in_time(line['at'])}  {printable(line['said'])}{wire}")
 
 
 @app.command()
