@@ -31,6 +31,10 @@ def test_nothing_breaks_whoever_relies_on_the_document() -> None:
     assert list(breaking(json.loads(FILE.read_text()), current())) == []
 
 
+def test_the_document_is_the_newest() -> None:
+    assert json.loads(FILE.read_text()) == current(), "run: python -m tests.coordinator.openapi"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

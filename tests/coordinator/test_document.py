@@ -77,11 +77,21 @@ def operations(standing: Served) -> dict[tuple[str, str], Any]:
 
 
 def _documented() -> list[tuple[str, str]]:
-    from thinwire.coordinator.api import enrolment, events, exchanges, health, payloads, problems, runs, uploads
+    from thinwire.coordinator.api import (
+        enrolment,
+        events,
+        exchanges,
+        health,
+        payloads,
+        problems,
+        runs,
+        uploads,
+        webhooks,
+    )
 
     return [
         (method.lower(), route.path)
-        for router in (enrolment, exchanges, payloads, uploads, runs, events, problems, health)
+        for router in (enrolment, exchanges, payloads, uploads, runs, events, problems, webhooks, health)
         for route in router.router.routes
         for method in sorted(route.methods)  # type: ignore[attr-defined]
         if route.path not in ENDLESS  # type: ignore[attr-defined]

@@ -54,6 +54,10 @@ def samples() -> list[m.Message]:
         resumed_bytes=5, seconds=0.5,
     )  # fmt: skip
     link = m.LinkRow(client="client-00", sent_bytes=1, received_bytes=2, uplink_bytes=3, downlink_bytes=4)
+    webhook = m.WebhookView(
+        webhook="hook01", url="https://desk.example/hear", kinds=["exchange", "run"], run="night", last=40, failures=2,
+        said="it answered 503", next_at=1.7e9,
+    )  # fmt: skip
     return [
         m.Problem(reason="run-finished", detail="The run is over.", retry=False, model=_DIGEST),
         m.Enrolment(invite="invite", name="client-00"),
@@ -80,6 +84,7 @@ def samples() -> list[m.Message]:
         m.DeclineMessage(detail="training diverges"),
         m.StoredModel(digest=_DIGEST, parameters=4810),
         m.RunRequest(settings=RunSettings(rounds=3, chains={"*": {"up": "zstd"}}), model=_DIGEST),  # type: ignore[dict-item]
+        m.BestModel(score="f1", value=0.75, round=7),
         run,
         m.RunList(runs=[run]),
         m.RunCommand(open="drop"),
@@ -94,6 +99,11 @@ def samples() -> list[m.Message]:
         row,
         link,
         m.Ledger(rows=[row], links=[link]),
+        m.WebhookRequest(url="https://desk.example/hear", kinds=["run", "exchange"], run="night"),
+        m.Webhook(webhook="hook01", secret="whsec_", url="https://desk.example/hear", kinds=["run"], run="night"),  # noqa: S106
+        webhook,
+        m.WebhookList(webhooks=[webhook]),
+        m.WebhookTested(taken=False, said="it answered 503"),
     ]  # fmt: skip
 
 

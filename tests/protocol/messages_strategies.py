@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from thinwire.protocol import fields, messages
 from thinwire.protocol.encoding import JSON
-from thinwire.protocol.messages import attendance, enrolment, exchanges, ledger, problem, problems, runs
+from thinwire.protocol.messages import attendance, enrolment, exchanges, ledger, problem, problems, runs, webhooks
 from thinwire.protocol.reasons import WIRE_VERSION
 from thinwire.protocol.settings import RunSettings
 
-_SUBJECTS = (problem, enrolment, exchanges, runs, attendance, ledger, problems)
+_SUBJECTS = (problem, enrolment, exchanges, runs, attendance, ledger, problems, webhooks)
 KINDS: list[type[fields.Message]] = [
     kind
     for subject in _SUBJECTS
@@ -45,6 +45,7 @@ _OF_TYPE: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (fields.Count, _COUNTS),
     (fields.Metrics, st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True), _FLOATS, max_size=12)),
     (fields.Plain, _PLAIN),
+    (fields.Url, st.from_regex(r"https://[a-z]{1,9}\.example/[a-z]{0,9}", fullmatch=True)),
     (fields.Pair, st.tuples(_COUNTS, _COUNTS)),
     (RunSettings, st.builds(RunSettings, rounds=st.integers(1, 100), seed=_COUNTS, deadline_s=st.none() | _FLOATS)),
     (bool, st.booleans()),

@@ -34,6 +34,7 @@ _TYPES: list[tuple[Any, str]] = [
     (fields.Metrics, "metrics"),
     (fields.Plain, "plain map"),
     (fields.Pair, "[count, count]"),
+    (fields.Url, "https URL"),
     (RunSettings, "run settings"),
     (bool, "boolean"),
     (int, "integer"),

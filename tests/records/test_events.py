@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests.records.conftest import Records
 from tests.records.house import NOW, House
-from thinwire.coordinator.records.events import Event, EventKind, add_event
+from thinwire.coordinator.records.events import Event, add_event
+from thinwire.protocol.fields import EventKind
 
 
 def add(house: House, run: str, kind: EventKind, now: float) -> None:

@@ -24,6 +24,7 @@ from .records.clients import Clients
 from .records.events import Events as EventRows
 from .records.exchanges import Exchanges
 from .records.invites import Invites
+from .records.leases import Leases
 from .records.ledger import Ledger
 from .records.payloads import Payloads as PayloadRows
 from .records.presence import Presence as PresenceRows
@@ -32,10 +33,12 @@ from .records.secrets import Secrets
 from .records.tasks import Tasks
 from .records.troubles import Troubles
 from .records.uploads import Uploads as UploadRows
+from .records.webhooks import Webhooks as WebhookRows
 from .runs.definitions import Definitions
 from .runs.tally import Tally
 from .serve.answers import Answers
 from .serve.commands import Commands
+from .serve.delivery import Delivering
 from .serve.enrolment import Enrolment
 from .serve.events import Events
 from .serve.exchanges import ExchangeBook
@@ -45,12 +48,14 @@ from .serve.models import Models
 from .serve.noting import Noting
 from .serve.pages import build_pages
 from .serve.payloads import Payloads
+from .serve.posting import Posting
 from .serve.presence import Presence
 from .serve.quotas import Limits, Quotas
 from .serve.reads import Reads
 from .serve.registrations import Registrations
 from .serve.tasks import TaskBook, TaskMessages
 from .serve.uploads import Uploads
+from .serve.webhooks import Webhooks
 from .settings import ServeSettings
 from .wire.downloads import Downloads
 
@@ -121,7 +126,7 @@ class Service:
             durable=durable,
         )  # fmt: skip
         models = Models(
-            runs, definitions, objects, partials, quotas, workers,
+            runs, exchanges, definitions, objects, partials, quotas, workers,
             max_bytes=settings.max_model_bytes, promised=lambda: self._uploads.promised_bytes,
         )  # fmt: skip
         reads = Reads(runs, exchanges, tasks, self.ledger, troubles, definitions, self.enrolment, self._presence)
@@ -129,6 +134,12 @@ class Service:
         self.pages = build_pages(
             database, self.ledger, reads, definitions, troubles, machine, workers,
             silent_after_s=settings.present_for_s,
+        )  # fmt: skip
+        events, webhook_rows = Events(self._event_rows, reads, signals), WebhookRows(database)
+        self._posting = Posting()
+        self._delivering = Delivering(
+            webhook_rows, self._event_rows, events, self._posting, Leases(database), signals, backing.holder,
+            backing.lease_s,
         )  # fmt: skip
         self._endpoints_take = (
             *self.pages.parts,
@@ -143,9 +154,10 @@ class Service:
             reads,
             downloads,
             Commands(runs, exchanges, definitions, objects, signals, workers, max_runs=settings.max_runs),
-            Events(self._event_rows, reads, signals),
+            events,
             Figures(runs, exchanges, self.ledger, tally, self._presence, objects, partials, workers),
             Payloads(PayloadRows(database), tasks, objects, models),
+            Webhooks(webhook_rows, self._posting, signals),
         )
 
     async def start(self) -> None:
@@ -163,6 +175,7 @@ class Service:
             ("look", self._look()),
             ("follow-access", self.enrolment.follow()),
             ("follow-uploads", self._uploads.follow()),
+            ("webhooks", self._delivering.deliver()),
         ):
             self._background.append(asyncio.create_task(_for_ever(name, work), name=name))
         self.parts.update({type(part): part for part in self._endpoints_take})
@@ -181,6 +194,7 @@ class Service:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self._posting.close()
         with contextlib.suppress(ProblemError):
             await self._save()
         await self._backing.database.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from thinwire.protocol.fields import Role
+from thinwire.protocol.fields import EventKind, Role
 from thinwire.protocol.messages import (
     AttendanceList,
     ClientList,
@@ -23,6 +24,10 @@ from thinwire.protocol.messages import (
     RunMetrics,
     RunRequest,
     RunView,
+    Webhook,
+    WebhookList,
+    WebhookRequest,
+    WebhookTested,
 )
 from thinwire.protocol.settings import RunSettings
 
@@ -53,6 +58,11 @@ class Order:
 def run_path(run: str, what: str = "") -> str:
     """Of a run, by name or id."""
     return f"/v1/runs/{quote(run, safe='')}{what}"
+
+
+def model_path(run: str, best: str | None = None) -> str:
+    """Of a run's model as it stands, or of its best one by this score; "" for the first that the run keeps."""
+    return run_path(run, "/model" if best is None else f"/model?best={quote(best, safe='')}")
 
 
 def runs() -> Request[RunList]:
@@ -114,3 +124,19 @@ def revoke(name: str, *, with_invite: bool) -> Order:
 
 def rotate_operator_token() -> Request[OperatorToken]:
     return Request("POST", "/v1/operator/token", OperatorToken)
+
+
+def add_webhook(url: str, kinds: Sequence[EventKind], run: str | None) -> Request[Webhook]:
+    return Request("POST", "/v1/webhooks", Webhook, WebhookRequest(url=url, kinds=list(kinds), run=run))
+
+
+def webhooks() -> Request[WebhookList]:
+    return Request("GET", "/v1/webhooks", WebhookList)
+
+
+def remove_webhook(webhook: str) -> Order:
+    return Order("DELETE", f"/v1/webhooks/{quote(webhook, safe='')}")
+
+
+def test_webhook(webhook: str) -> Request[WebhookTested]:
+    return Request("POST", f"/v1/webhooks/{quote(webhook, safe='')}/test", WebhookTested)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from typing import Final
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -45,6 +45,24 @@ class BrokenModelError(Exception):
 
 class NarrowChainError(CodecError):
     """An answer is finite, and its chain cannot hold it (`out-of-range`)."""
+
+
+class Turns(Protocol):
+    """A client's learner, or its turns at one that other clients of this process use, too."""
+
+    @property
+    def name(self) -> str:
+        """Of the client."""
+
+    @property
+    def spec(self) -> Spec:
+        """Of the arrays that travel."""
+
+    def task(self) -> AbstractContextManager[None]:
+        """Held from before what a task brings is fetched until its outcome is there."""
+
+    def turn(self) -> AbstractContextManager[Learner]:
+        """Held while the learner is used: what is random is torch's, of which a process has one."""
 
 
 class Learner:
@@ -102,6 +120,13 @@ class Learner:
     @property
     def spec(self) -> Spec:
         return self._spec
+
+    def task(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def turn(self) -> AbstractContextManager[Learner]:
+        """It is its client's own."""
+        return nullcontext(self)
 
     def prepare(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +20,7 @@ from pydantic import (
 )
 
 from .identity import ID, NAME
+from .places import on_this_machine
 
 MAX_INLINE_BYTES: Final = 1 << 16
 """Payloads up to this size, in all of one message, travel inside it."""
@@ -75,6 +77,23 @@ def _only_json_values(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _may_be_told(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"not a URL: {error}") from None
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("a URL has no spaces and no letters beyond ASCII: write them as %20")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("write https://HOST/PATH")
+    if parts.scheme == "http" and not on_this_machine(host):
+        raise ValueError("beyond this machine only https is told: the messages name people's devices")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("no name or password in the URL, and no fragment: the signature says who asks")
+    return url
+
+
 def _hex_schema(size: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^[0-9a-f]{{{2 * size}}}$"})
 
@@ -98,7 +117,11 @@ Plain = Annotated[dict[str, Any], AfterValidator(_only_json_values)]
 # msgpack has no tuples: a pair comes as a list.
 Pair = Annotated[tuple[Count, Count], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 
+Url = Annotated[str, Field(max_length=2000), AfterValidator(_may_be_told)]
+"""Of somebody who is told: https, or http on this machine."""
+
 Role = Literal["client", "evaluator", "reader", "operator"]
 Verdict = Literal["accepted", "duplicate", "late", "refused"]
 RunState = Literal["pending", "running", "paused", "finished"]
+EventKind = Literal["run", "answer", "exchange"]
 RunOutcome = Literal["completed", "failed", "stopped"]

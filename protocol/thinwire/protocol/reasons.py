@@ -62,6 +62,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "model-mismatch": Reason(409, False, "The client's model is not the run's. Use the run's task file."),
     "proxy-mismatch": Reason(409, False, "The client's proxy set is not the run's. Use the same public examples."),
     "consent-missing": Reason(403, False, "The run takes knowledge that the client has not been allowed to reveal."),
+    "webhook-not-found": Reason(404, False, "No webhook has this id."),
     # exchanges
     "plan-not-found": Reason(404, False, "No plan has this digest."),
     "payload-not-found": Reason(404, False, "No payload has this digest, or it is no longer needed."),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from thinwire.codecs import Arrays
 from thinwire.coordinator.objects.spool import Spool
 from thinwire.coordinator.records.leases import Lease
+from thinwire.coordinator.runs.best import Best
 from thinwire.coordinator.runs.broadcast import Broadcast
 from thinwire.coordinator.runs.budget import Past
 from thinwire.coordinator.runs.exchange import Exchange, Slot
@@ -136,8 +137,8 @@ class Why:
 class Led:
     """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state
     before it. `history`: all exchanges that are closed. `checkpoints`: of this exchange and the one before, each with
-    the epoch that tells it from others. `command`: of the operator, not yet carried out; `resumed`: it has just been
-    told to go on.
+    the epoch that tells it from others; `best`: the best models so far. `command`: of the operator, not yet carried
+    out; `resumed`: it has just been told to go on.
     """
 
     definition: Definition
@@ -152,6 +153,7 @@ class Led:
     predecessor: Predecessor = Predecessor()
     history: list[Past] = field(default_factory=list)
     checkpoints: dict[int, int | None] = field(default_factory=dict)
+    best: tuple[Best, ...] = ()
 
     @property
     def id(self) -> str:

@@ -71,7 +71,7 @@ class Restoring:
         led = Led(definition, lease, state, row.exchange, row.state, row.lineage, Orders(row.command), Why(row.reason))
         rows = {one.exchange: one for one in await self._exchanges.of(row.id)}
         led.history = [Past(one.exchange, one.round, one.kind) for one in rows.values() if one.closed]
-        led.checkpoints = {row.exchange: row.state_epoch}
+        led.checkpoints, led.best = {row.exchange: row.state_epoch}, row.best
         opened = rows.get(row.exchange)
         if (before := rows.get(row.exchange - 1)) is not None:
             contributors = await self._tasks.contributors(row.id, before.exchange)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
+
+from thinwire.protocol.fields import EventKind
 
 from .database import Database
 from .tables import events
 
-EventKind = Literal["run", "answer", "exchange"]
 _ADD = insert(events)
 _AFTER_ANY = (
     select(events.c.id, events.c.run, events.c.kind, events.c.exchange, events.c.answers, events.c.at)

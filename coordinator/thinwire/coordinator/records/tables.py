@@ -13,14 +13,16 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
-    UniqueConstraint,
 )
 
-metadata: Final = MetaData()
-_NUMBER: Final = Integer().with_variant(BigInteger(), "postgresql")  # SQLite counts up only where it is an INTEGER
+from .ledger_tables import NUMBER, ledger, ledger_days, links, metadata
+
+__all__ = [
+    "answers", "audit", "clients", "events", "exchanges", "invites", "leases", "ledger", "ledger_days", "links",
+    "metadata", "payloads", "presence", "replicas", "runs", "secrets", "sessions", "tasks", "uploads", "webhooks",
+]  # fmt: skip
 
 # `version`: rises with every change of who may do what, over all clients, so that what has changed is found.
 clients: Final = Table(
@@ -75,7 +77,8 @@ presence: Final = Table(
 # on the disk cannot be read. `command`: pause, pause-drop, stop, stop-drop, resume: not yet carried out.
 # `lineage`: of a run that goes on from a backup; what was said of its exchange `restored_at` or later ones may be of a
 # future that is lost. `state_epoch`: of the lease under which the checkpoint before `exchange` was written, where there
-# may be several leaders; of exchanges likewise.
+# may be several leaders; of exchanges likewise. `best`: score, value, exchange, round, epoch and, once the run is over,
+# file of its best models: what they are made of stays.
 runs: Final = Table(
     "runs",
     metadata,
@@ -99,6 +102,7 @@ runs: Final = Table(
     Column("lineage", String(12)),
     Column("restored_at", Integer),
     Column("state_epoch", Integer),
+    Column("best", JSON),
     Index("runs_group", "group", "state"),
 )
 
@@ -204,39 +208,11 @@ uploads: Final = Table(
     Index("uploads_client", "client"),
 )
 
-# `exchange` -1: none; NULL would not be unique.
-ledger: Final = Table(
-    "ledger",
-    metadata,
-    Column("id", _NUMBER, primary_key=True),
-    Column("run", String(12), nullable=False),
-    Column("client", String(64), nullable=False),
-    Column("exchange", Integer, nullable=False),
-    Column("kind", String(16), nullable=False),
-    Column("requests", BigInteger, nullable=False),
-    Column("uplink_payload_bytes", BigInteger, nullable=False),
-    Column("uplink_framing_bytes", BigInteger, nullable=False),
-    Column("downlink_payload_bytes", BigInteger, nullable=False),
-    Column("downlink_framing_bytes", BigInteger, nullable=False),
-    Column("resumed_bytes", BigInteger, nullable=False),
-    Column("seconds", Float, nullable=False),
-    UniqueConstraint("run", "client", "exchange", "kind", name="ledger_key"),
-    Index("ledger_client", "client"),
-)
-
-links: Final = Table(
-    "links",
-    metadata,
-    Column("client", String(64), primary_key=True),
-    Column("sent_bytes", BigInteger, nullable=False),
-    Column("received_bytes", BigInteger, nullable=False),
-)
-
 # `kind`: run, answer, exchange. What it tells is read from the rows when it is told; `answers`: the count of an answer.
 events: Final = Table(
     "events",
     metadata,
-    Column("id", _NUMBER, primary_key=True),
+    Column("id", NUMBER, primary_key=True),
     Column("run", String(12), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("exchange", Integer),
@@ -260,7 +236,7 @@ sessions: Final = Table(
 audit: Final = Table(
     "audit",
     metadata,
-    Column("id", _NUMBER, primary_key=True),
+    Column("id", NUMBER, primary_key=True),
     Column("at", Float, nullable=False),
     Column("who", String(64), nullable=False),
     Column("address", String(64), nullable=False),
@@ -270,14 +246,19 @@ audit: Final = Table(
     Column("detail", String(1000)),
 )
 
-# Wire bytes by day, in days since 1970 (UTC); since the version that notes them.
-ledger_days: Final = Table(
-    "ledger_days",
+# Who is told of events. `secret`: what signs the messages. `kinds`: separated by commas; `run`: a name, NULL for all.
+# `last`: the id of the last event that was taken; `failures`: in a row since then, `said` why, and again at `next_at`.
+webhooks: Final = Table(
+    "webhooks",
     metadata,
-    Column("day", Integer, primary_key=True, autoincrement=False),
-    Column("run", String(12), primary_key=True),
-    Column("client", String(64), primary_key=True),
-    Column("uplink_bytes", BigInteger, nullable=False),
-    Column("downlink_bytes", BigInteger, nullable=False),
-    Index("ledger_days_client", "client", "day"),
+    Column("id", String(12), primary_key=True),
+    Column("url", String(2000), nullable=False),
+    Column("secret", LargeBinary(32), nullable=False),
+    Column("kinds", String(64), nullable=False),
+    Column("run", String(64)),
+    Column("created_at", Float, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("said", String(300)),
+    Column("next_at", Float),
 )

@@ -9,6 +9,7 @@ from typing import Final
 
 from thinwire.coordinator.records.events import Event
 from thinwire.coordinator.records.events import Events as EventRows
+from thinwire.coordinator.runs.rows import RunRow
 from thinwire.coordinator.signals.signals import Hint, Signals
 from thinwire.protocol.reasons import ProblemError
 
@@ -97,6 +98,22 @@ class Events:
     async def last_id(self) -> int:
         """Of the newest event of any run. Raises: `storage-failed`."""
         return await self._rows.last_id()
+
+    async def told(self, event: Event) -> tuple[RunRow, str] | None:
+        """Its run, and what is told of it, as JSON: of kind `run`, the run as it stands by now. None: it is gone.
+
+        Raises: `storage-failed`.
+        """
+        try:
+            row = await self._reads.find(event.run)
+        except ProblemError as problem:
+            if problem.reason != "run-not-found":
+                raise
+            return None
+        if event.kind == "run":
+            return row, (await self._reads.view(row)).model_dump_json(exclude_none=True)
+        data = await self._data(event.run, event)
+        return None if data is None else (row, data)
 
     async def _data(self, run: str, event: Event) -> str | None:
         """What is told of it; None: nothing beside the run itself."""

@@ -16,6 +16,7 @@ from thinwire.coordinator.records.progress import Progress
 from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.records.sessions import Sessions as SessionRows
 from thinwire.coordinator.records.troubles import Troubles
+from thinwire.coordinator.records.webhooks import Webhooks
 from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.machine.workers import Workers
 
@@ -57,7 +58,8 @@ def build_pages(
     overviews = Overviews(runs, progress, reads, attendances, definitions)
     sessions, audit = Sessions(SessionRows(database)), Audit(database)
     problems = Problems(
-        runs, exchanges, participation, progress, PresenceRows(database), troubles, machine, workers,
+        runs, exchanges, participation, progress, PresenceRows(database), Webhooks(database), troubles, machine,
+        workers,
         silent_after_s=silent_after_s,
     )  # fmt: skip
     activities = Activities(runs, progress, people, ledger, audit, attendances)

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
+from urllib.parse import urlsplit
 
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.participation import Effort, Missing, Participation
@@ -13,6 +14,7 @@ from thinwire.coordinator.records.presence import Presence as PresenceRows
 from thinwire.coordinator.records.progress import Progress
 from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.records.troubles import Troubles
+from thinwire.coordinator.records.webhooks import WebhookRow, Webhooks
 from thinwire.coordinator.runs.rows import ExchangeRow, RunRow
 from thinwire.machine.quantities import in_bytes
 from thinwire.machine.workers import Workers
@@ -30,6 +32,8 @@ FAILED_FOR_S: Final = 86_400.0
 """A run that has failed is a problem for so long."""
 NEAR: Final = 0.8
 """Of the budget."""
+MOST_FAILURES: Final = 3
+"""In a row, of telling a webhook, that are no problem yet."""
 FAR_OFF: Final = 3.0
 """A loss so many times the middle one of the others diverges."""
 _RANKS: Final[dict[Severity, int]] = {"error": 0, "warning": 1, "notice": 2}
@@ -47,6 +51,7 @@ class Problems:
         participation: Participation,
         progress: Progress,
         presence: PresenceRows,
+        webhooks: Webhooks,
         troubles: Troubles,
         machine: Machine,
         workers: Workers,
@@ -59,6 +64,7 @@ class Problems:
         self._participation = participation
         self._progress = progress
         self._presence = presence
+        self._webhooks = webhooks
         self._troubles = troubles
         self._machine = machine
         self._workers = workers
@@ -84,6 +90,7 @@ class Problems:
                 lambda newest: list(self._machine.faults(now, newest)), await self._progress.newest_at()
             )
         ]
+        found += [self._untold(one) for one in await self._webhooks.all() if one.failures >= MOST_FAILURES]
         for row in rows:
             if row.outcome == "failed" and (row.finished_at or 0.0) > now - FAILED_FOR_S:
                 found.append(_failed(row))
@@ -142,6 +149,14 @@ class Problems:
                 "it ends with the round that the rest is enough for; begin the next one with a larger max-bytes, "
                 "a coarser chain or a smaller cohort", row.name,
             )  # fmt: skip
+
+    def _untold(self, one: WebhookRow) -> ProblemView:
+        host = urlsplit(one.url).netloc
+        return self._seen(
+            "webhook", "warning", f"the webhook {one.id}, at {host}, did not take {one.failures} times: {one.said}",
+            "mend the receiver, then test the webhook: what waits follows at once; or remove it",
+            client=None, command=f"thinwire webhook test {one.id}",
+        )  # fmt: skip
 
     async def _waiting(self, row: RunRow, now: float) -> list[ProblemView]:
         there, needed = len(await self._there(row, now)), row.settings.present

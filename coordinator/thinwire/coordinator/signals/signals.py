@@ -8,6 +8,7 @@ group:GROUP       a run of the group was created, resumed or finished
 task:TASK         its verdict is there
 events:RUN        there are new events
 closed:RUN        EXCHANGE: it is closed
+webhooks          there are others, or one is to be tried again
 access            CLIENT, or `operator`: a token is another one, or worth nothing
 stop              the process ends
 """

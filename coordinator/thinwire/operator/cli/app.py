@@ -24,6 +24,7 @@ from . import (
     problems,
     runs,
     serve,
+    webhooks,
 )
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ app.command()(backup.restore)
 app.command()(backup.migrate)
 app.add_typer(runs.app, name="run")
 app.add_typer(clients.app, name="client")
+app.add_typer(webhooks.app, name="webhook")
 app.command()(clients.rotate_token)
 app.command()(methods.methods)
 app.add_typer(codecs.app, name="codecs")

@@ -9,14 +9,13 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from thinwire.machine.files import write_atomic
 from thinwire.operator import requests
 from thinwire.operator.console import console, in_count, in_time, say
 from thinwire.operator.sheet import Sheet
 from thinwire.protocol.command_options import invalid
 from thinwire.protocol.exit_codes import Exit
 
-from .options import Address, AsFormat, Format, fail, operator, print_json, with_options
+from .options import Address, AsFormat, Format, fail, operator, print_json, with_options, write_secret
 
 app = typer.Typer(help="Invite, list and revoke clients.", no_args_is_help=True)
 
@@ -49,7 +48,7 @@ def invite(
         except ValidationError as error:
             fail(invalid(error), Exit.USAGE)
         if out is not None:
-            _write_secret(out, made.invite)
+            write_secret(out, made.invite)
     if format_ is Format.JSON:
         print_json(made)
     elif out is None:
@@ -131,10 +130,5 @@ def rotate_token(
     with operator(at) as coordinator:
         token = coordinator.rotate_operator_token()
         if out is not None:
-            _write_secret(out, token)
+            write_secret(out, token)
     say(f"the new token is in the coordinator's data folder{'' if out is None else f', and in {out}'}")
-
-
-def _write_secret(path: Path, text: str) -> None:
-    """A file that only its owner can read, and that is there after a power cut. Raises: `OSError`."""
-    write_atomic(path, f"{text}\n".encode(), fsync=True)

@@ -15,6 +15,7 @@ import typer
 from pydantic import BaseModel, Field
 from pydantic.dataclasses import dataclass
 
+from thinwire.machine.files import write_atomic
 from thinwire.machine.text import printable
 from thinwire.operator.access import NoAddressError, find_login, kept_logins
 from thinwire.operator.client import Coordinator
@@ -112,3 +113,8 @@ def print_json(value: BaseModel | Mapping[str, Any] | Sequence[Any]) -> None:
     """On standard output, indented."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     print(json.dumps(plain, indent=2))
+
+
+def write_secret(path: Path, text: str) -> None:
+    """A file that only its owner can read, and that is there after a power cut. Raises: `OSError`."""
+    write_atomic(path, f"{text}\n".encode(), fsync=True)

@@ -8,7 +8,7 @@ from thinwire.protocol.fields import Message
 
 ProblemKind = Literal[
     "quorum", "waiting", "silent", "declined", "refused", "diverging", "paused", "failed", "budget", "storage", "disk",
-    "clock", "version", "certificate",
+    "clock", "version", "certificate", "webhook",
 ]  # fmt: skip
 Severity = Literal["error", "warning", "notice"]
 
