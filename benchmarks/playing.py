@@ -7,11 +7,9 @@ thread, as that of every client of a lab is, so that a run over the service ends
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.cells import Cell
@@ -46,10 +44,8 @@ def play(cells: Sequence[Cell], store: Store, device: str) -> Iterator[Cell]:
 
 def _played(cell: Cell, device: str) -> tuple[TrialPlace, TrialResult]:
     options = [*replace(cell.fleet, device=device).plays(), "--threads", "1"]
-    with tempfile.TemporaryDirectory(prefix="thinwire-played-") as folder:
-        journal, given = Path(folder) / "journal", {**ENVIRONMENT, **dict(cell.environment)}
-        with Trials(options, journal, given) as trials:
-            return trials.begin(), trials.play(TrialRequest(run=cell.settings(0)))
+    with Trials(options, environment={**ENVIRONMENT, **dict(cell.environment)}) as trials:
+        return trials.begin(), trials.play(TrialRequest(run=cell.settings(0)))
 
 
 def _on(link: str, result: TrialResult, place: TrialPlace) -> float:

@@ -20,7 +20,7 @@ from thinwire.edge_client.memory.runs import RunMemory, StagedOutcome
 from thinwire.edge_client.performer import Performer
 from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.definition import define
-from thinwire.methods.frozen_parts import marks_of
+from thinwire.methods.frozen_parts import mark_as_number, marks_of
 from thinwire.methods.payloads import publish
 from thinwire.methods.samples import TensorSamples
 from thinwire.methods.values import State, Task, TaskPassedError, TaskRefusedError
@@ -47,13 +47,19 @@ class Performed:
     """One client that performs the tasks of a run which it is handed, without a network between."""
 
     def __init__(
-        self, learner: Learner, folder: Path, method: str, settings: Mapping[str, Any] | None = None, threads: int = 1
+        self,
+        learner: Learner,
+        folder: Path,
+        method: str,
+        settings: Mapping[str, Any] | None = None,
+        threads: int = 1,
+        uplink: str | None = None,
     ) -> None:
         self.learner = learner
         self.said: list[str] = []
         self._plans = Plans()
         self._memory = RunMemory(folder / "run001")
-        self.run = RunSettings(method=method, settings=dict(settings or {}), cohort=2)
+        self.run = RunSettings(method=method, settings=dict(settings or {}), cohort=2, uplink=uplink)
         self.definition = define("run001", self.run)
         self._count = 0
         self._performer = Performer(
@@ -87,7 +93,11 @@ class Performed:
         return self._performer.perform(message, self._memory)
 
 
-def learner(bad: Callable[[Arrays], None] = lambda _: None) -> Learner:
+def small() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def learner(bad: Callable[[Arrays], None] = lambda _: None, model: Callable[[], nn.Module] = small) -> Learner:
     """Of a small model and forty rows; `bad` may spoil them."""
     random = np.random.default_rng(0)
     arrays = {
@@ -97,7 +107,7 @@ def learner(bad: Callable[[Arrays], None] = lambda _: None) -> Learner:
     bad(arrays)
     parts = {name: (torch.from_numpy(array), torch.from_numpy(classes[name])) for name, array in arrays.items()}
     task = LearningProblem(
-        lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)),
+        model,
         lambda _: Data(parts["train"], parts["evaluation"]),
         nn.CrossEntropyLoss(),
     )
@@ -141,7 +151,7 @@ def test_training_that_diverges_is_told_apart_from_data_that_are_not_numbers(tmp
 
 
 def test_a_chain_that_cannot_hold_what_was_learnt_is_told_apart_from_training_that_diverges(tmp_path: Path) -> None:
-    performed = Performed(learner(), tmp_path, "fedavg", {"lr": 1e-3, "batch-size": 40})
+    performed = Performed(learner(), tmp_path, "fedavg", {"lr": 1e-3, "batch-size": 40}, uplink="cast(f16), zstd")
     performed.learner.loss = lambda outputs, _: 1e9 * outputs.mean()
     performed.learner.evaluation = None
     with pytest.raises(CodecError, match=r"finite, and the chain up, cast.* cannot hold it") as refused:
@@ -181,7 +191,7 @@ def test_a_client_whose_frozen_parts_are_others_declines_and_names_them(tmp_path
     performed = Performed(frozen, tmp_path, "fedavg")
     task = performed.first()
     performed.definition = performed.definition.for_model(frozen.first_arrays())
-    assert performed(task).metrics["unchecked"] == 1
+    assert performed(task).metrics["unchecked"] == mark_as_number(own)
     for wanted in (own, {"backbone.weight": b"1" * 32}):
         run = performed.run.model_copy(update={"frozen": marks_of(wanted)})
         performed.definition = define("run001", run).for_model(frozen.first_arrays())
@@ -190,6 +200,22 @@ def test_a_client_whose_frozen_parts_are_others_declines_and_names_them(tmp_path
         else:
             with pytest.raises(TaskRefusedError, match=r"model-mismatch.*backbone\.weight.*frozen=any"):
                 performed(task)
+
+
+def test_a_model_that_the_method_cannot_work_with_refuses_the_plan(tmp_path: Path) -> None:
+    """Of all tasks, and not this one alone: what is left is to decline, and to say what would help."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.last(torch.relu(self.second(torch.relu(self.first(inputs)))))
+
+    performed = Performed(learner(model=Net), tmp_path, "progfed")
+    with pytest.raises(TaskRefusedError, match=r"run-invalid.*blocks\(\) and head\(\).*a Net, which has neither"):
+        performed(performed.first())
 
 
 def test_who_trains_with_more_threads_than_one_says_so(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Agent:
-    """One client of one coordinator. `now_s`, `own_first`, `threads`: as for `Performer`; `process`: as for
+    """One client of one coordinator. `now_s`, `own_first`, `threads`: as for `Performer`; `process`, `start`: as for
     `Conversation`.
     """
 
@@ -55,6 +55,7 @@ class Agent:
         now_s: Callable[[], float] = time.monotonic,
         own_first: bool = True,
         process: str | None = None,
+        start: int | None = None,
         threads: int = 1,
         standing: Standing | None = None,
     ) -> None:
@@ -63,7 +64,7 @@ class Agent:
         self._folder = folder
         self._say = say
         self._conversation = Conversation(
-            transfer, folder, spec_digest(learner.spec), say=say, care=care, now_s=now_s, process=process
+            transfer, folder, spec_digest(learner.spec), say=say, care=care, now_s=now_s, process=process, start=start
         )
         self._performer = Performer(
             self._conversation.fetch,

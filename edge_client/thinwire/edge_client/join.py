@@ -108,7 +108,7 @@ def _work(
     """Enrols, and serves until the runs are over."""
     transfer, folder, standing = station.transfer, station.folder, station.standing
     limits = Limits(options.max_task_seconds, options.max_task_bytes, standing.within)
-    process = secrets.token_hex(3)
+    process, start = secrets.token_hex(3), folder.begin()
     credentials = enrol(transfer, folder, invite, options.name, moved=options.moved)
     while True:
         standing.joined(credentials.client)
@@ -118,7 +118,7 @@ def _work(
         agent = Agent(
             transfer, folder, learner,
             say=say, limits=limits, care=station.care, own_first=options.own_first, process=process,
-            threads=options.threads, standing=standing,
+            start=start, threads=options.threads, standing=standing,
         )  # fmt: skip
         try:
             ended = agent.serve(forever=options.forever)
