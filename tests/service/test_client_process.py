@@ -107,6 +107,7 @@ def test_a_client_loads_nothing_that_its_task_does_not_use(service: Service, tmp
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_memory_is_that_of_the_bare_loop_and_little_of_what_travels(service: Service, tmp_path: Path) -> None:
     """Fifty rounds of adapters of 32 MiB: flat, and at its peak at most 1.2 times that above PyTorch's own loop."""
     width, rank = 2048, 2048

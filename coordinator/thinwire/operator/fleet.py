@@ -49,18 +49,15 @@ class Fleet:
         given |= {} if self.limit is None else {"--limit": self.limit}
         given |= {} if self.link is None else {"--link": self.link}
         words = [word for pair in given.items() for word in pair]
-        return [*self.learns(index), *words, *self._allows]
+        return [*self.learns(index), *words, *(word for permission in self.allow for word in ("--allow", permission))]
 
     def plays(self) -> list[str]:
-        """Options of `thinwire-client simulate`: all of these clients in one process."""
+        """Options of `thinwire-client simulate` for all of them."""
         given = {"--clients": str(self.clients), "--split": self.split, "--device": self.device}
         given |= {} if self.limit is None else {"--limit": self.limit}
         given |= {} if self.link is None else {"--link": self.link}
-        return [*self.learns(0), *(word for pair in given.items() for word in pair), *self._allows]
-
-    @property
-    def _allows(self) -> list[str]:
-        return [word for permission in self.allow for word in ("--allow", permission)]
+        words = [word for pair in given.items() for word in pair]
+        return [*self.learns(0), *words, *(word for permission in self.allow for word in ("--allow", permission))]
 
 
 def client_name(index: int) -> str:

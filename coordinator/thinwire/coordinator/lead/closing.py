@@ -24,7 +24,6 @@ from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.workers import Workers
-from thinwire.methods.arrays import Model, buffers_of
 from thinwire.methods.model_file import model_bytes
 from thinwire.methods.values import State
 from thinwire.protocol.fields import RunOutcome
@@ -164,8 +163,7 @@ class Closing:
         return tuple(replace(one, model=digest) for one, digest in found if digest is not None)
 
     def _put_model(self, led: Led, arrays: Arrays) -> bytes:
-        frozen = led.definition.run.frozen
-        data = model_bytes(Model(arrays, buffers_of(arrays), frozen if isinstance(frozen, tuple) else ()))
+        data = model_bytes(led.definition.marked(arrays))
         digest = hashlib.sha256(data).digest()
         self._objects.put(payload(led.id, digest), data, durable=True)
         return digest
