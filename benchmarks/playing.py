@@ -63,8 +63,8 @@ def exchanges_of(result: TrialResult) -> list[ExchangeMetrics]:
         cost, begun = cost_of(one), coming(one)
         sent, received = cost.up + begun.up, cost.down + begun.down
         given: dict[str, Any] = {
-            "exchange": index, "round": one.round, "step": one.step, "kind": one.kind, "answers": one.clients, "offers": 1,
-            "metrics": one.metrics, "seconds": 0.0, "uplink_bytes": sent, "downlink_bytes": received,
+            "exchange": index, "round": one.round, "step": one.step, "kind": one.kind, "answers": one.clients,
+            "offers": 1, "metrics": one.metrics, "seconds": 0.0, "uplink_bytes": sent, "downlink_bytes": received,
             "uplink_payload_bytes": one.uplink_bytes, "downlink_payload_bytes": one.downlink_bytes,
             "uplink_bytes_before": up, "downlink_bytes_before": down,
         }  # fmt: skip
