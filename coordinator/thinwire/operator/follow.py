@@ -18,7 +18,7 @@ from thinwire.protocol.messages import RunView
 
 from .client import Coordinator
 from .console import console
-from .tables import ROUND_COLUMNS, round_cells, round_table
+from .tables import round_cells, round_columns, round_table, score_of
 from .transport import UnreachableError
 
 PATIENCE_S: Final = 30.0
@@ -37,7 +37,7 @@ def follow(operator: Coordinator, run: str, step: Step) -> RunView:
             for _ in _changes(operator, run):
                 view = operator.run(run)
                 away_since = None
-                step(view, rounds_of(operator.metrics(run)))
+                step(view, rounds_of(operator.metrics(run), score_of(view)))
                 if view.state == "finished":
                     return view
         except UnreachableError:
@@ -100,7 +100,8 @@ def _drawn(screen: Console) -> Iterator[Step]:
             state += f"{view.answers}/{view.cohort} answers" if view.state == "running" else view.state
             bar.update(task, description=view.method, total=view.rounds, completed=done, state=state)
             missing = Text(stands(view), style="dim", overflow="ellipsis", no_wrap=True)
-            live.update(Group(round_table(rounds, view.parameters, last=LIVE_ROUNDS), bar, missing))
+            table = round_table(rounds, view.parameters, last=LIVE_ROUNDS, score=score_of(view))
+            live.update(Group(table, bar, missing))
 
         yield step
 
@@ -116,7 +117,7 @@ def _lines(screen: Console) -> Step:
         # A round's accuracy is known when the next exchange has closed; without one, when the run is over.
         ready = len(rounds) if view.state == "finished" else len(rounds) - 1
         while told < ready:
-            cells = zip(ROUND_COLUMNS, round_cells(rounds[told], view.parameters), strict=True)
+            cells = zip(round_columns(score_of(view)), round_cells(rounds[told], view.parameters), strict=True)
             screen.print("  ".join(f"{name} {cell}" for name, cell in cells if cell), soft_wrap=True)
             told += 1
         # Who is missing changes with every answer: a log is told of what stands.

@@ -80,7 +80,7 @@ class Definition:
         spec = spec_digest(Spec.of(model)) if self.method.shared_model else None
         return replace(self, run=run, spec=spec, parameters=sum(array.size for array in model.values()))
 
-    @property
+    @cached_property
     def builds_on_broadcasts(self) -> bool:
         """Whether a broadcast may be written against the one before, whose arrays must then be kept."""
         kinds = self.method.chains(self.settings)

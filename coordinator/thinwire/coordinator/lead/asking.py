@@ -13,6 +13,7 @@ from thinwire.coordinator.runs.exchange import Slot
 from thinwire.coordinator.runs.standing import People
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.workers import Workers
+from thinwire.methods.server_half import ServerHalf
 from thinwire.protocol.identity import client_seed
 
 from .clock import Clock
@@ -49,6 +50,12 @@ class Asking:
         since = self._clock.wall() - self._present_for_s
         return await self._presence.present(definition.run.group, definition.spec, led.roles, since, names)
 
+    async def _free(self, led: Led, names: set[str] | None) -> set[str]:
+        """As `present`, without those that are busy."""
+        definition = led.definition
+        since = self._clock.wall() - self._present_for_s
+        return await self._presence.free(definition.run.group, definition.spec, led.roles, since, names, led.id)
+
     async def people(self, led: Led, current: Current) -> People:
         """Whether anybody who is there, or could ever come, may still be asked."""
         definition, exchange = led.definition, current.exchange
@@ -67,8 +74,7 @@ class Asking:
         names, asked.newcomers = asked.newcomers, set()
         try:
             if current.exchange.wanted:
-                there = await self.present(led, names)
-                added = current.exchange.offer(there - await self._tasks.busy(led.id, there))
+                added = current.exchange.offer(await self._free(led, names))
                 asked.unasked += [slot.index for slot in added]
             slots = [current.exchange.slots[index] for index in asked.unasked]
             await self._offer(led, current, [slot for slot in slots if slot.state == "open"])
@@ -80,7 +86,9 @@ class Asking:
     async def _offer(self, led: Led, current: Current, slots: list[Slot]) -> None:
         if not slots:
             return
-        private = await self._workers.run(self._make_private, led, current, slots)
+        private: dict[str, list[Any]] = {}
+        if type(led.definition.server).private is not ServerHalf.private:
+            private = await self._workers.run(self._make_private, led, current, slots)
         new = [
             NewTask(current.id_of(slot), slot.index, slot.offer, slot.client, private.get(slot.client))
             for slot in slots

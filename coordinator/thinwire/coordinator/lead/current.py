@@ -138,7 +138,7 @@ class Led:
     """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state
     before it. `history`: all exchanges that are closed. `checkpoints`: of this exchange and the one before, each with
     the epoch that tells it from others; `best`: the best models so far. `command`: of the operator, not yet carried
-    out; `resumed`: it has just been told to go on.
+    out; `resumed`: it has just been told to go on. `useless`: tasks that are over, whose answers nobody needs.
     """
 
     definition: Definition
@@ -153,6 +153,7 @@ class Led:
     predecessor: Predecessor = Predecessor()
     history: list[Past] = field(default_factory=list)
     checkpoints: dict[int, int | None] = field(default_factory=dict)
+    useless: list[str] = field(default_factory=list)
     best: tuple[Best, ...] = ()
 
     @property

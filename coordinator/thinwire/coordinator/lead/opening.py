@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from thinwire.coordinator.objects.objects import Objects, payload
@@ -21,6 +22,15 @@ from .clock import Clock
 from .current import Current, Led, Published
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An exchange that could be opened: what it sends lies in the objects. `plan`: its digest."""
+
+    task: Task
+    broadcast: Broadcast
+    plan: bytes
+
+
 class Opening:
     """`spool`: the folder in which contributions that a reducer keeps lie while their exchange is open."""
 
@@ -34,10 +44,12 @@ class Opening:
         self._clock = clock
         self._spool = spool
 
-    async def next_task(self, led: Led) -> tuple[Task | None, str | None]:
-        """The task of the next exchange; and where there is none though the method would go on: why."""
+    async def prepare(self, led: Led) -> tuple[Ready | None, str | None]:
+        """The next exchange; and where there is none though the method would go on: why. Raises: `storage-failed`,
+        `CodecError`, `OSError`.
+        """
         beyond = await self._beyond_budget(led)
-        return await self._workers.run(_next_task, led, beyond)
+        return await self._workers.run(self._prepare, led, beyond)
 
     async def _beyond_budget(self, led: Led) -> str | None:
         settings = led.definition.run
@@ -48,18 +60,18 @@ class Opening:
         uncharged = self._ledger.uncharged(led.id, last_round(led.history))
         return beyond_budget(settings.max_bytes, led.history, spent, uncharged, evaluates=settings.evaluate)
 
-    async def open(self, led: Led, task: Task) -> None:
-        """The exchange of this task is open from now on. Raises: `storage-failed`, `storage-full`, `CodecError`,
-        `OSError`; then nothing has changed.
-        """
-        definition = led.definition
-        chains = definition.chains(task.kind)
-        base = led.predecessor.broadcast if chains.down.needs_reference else None
-        broadcast, plan = await self._workers.run(self._publish, led, task, base)
+    def _prepare(self, led: Led, beyond: str | None) -> tuple[Ready | None, str | None]:
+        """In a thread."""
+        task, reason = _next_task(led, beyond)
+        return (None, reason) if task is None else (self._publish(led, task), None)
+
+    async def open(self, led: Led, ready: Ready) -> None:
+        """This exchange is open from now on. Raises: `storage-failed`, `storage-full`; then nothing has changed."""
+        definition, task, broadcast = led.definition, ready.task, ready.broadcast
         now = self._clock.monotonic()
         policy = Policy.from_settings(definition.run, same=task.cohort == "same")
         exchange = Exchange.begin(policy, definition.run.seed, task.round, now, led.predecessor.contributors)
-        current = self.current(led, task, plan, broadcast, exchange, now)
+        current = self.current(led, task, ready.plan, broadcast, exchange, now)
         current.asked.unasked = [slot.index for slot in exchange.slots]
         wall = self._clock.wall()
         await self._exchanges.open(
@@ -80,15 +92,17 @@ class Opening:
             current.sum.total = led.definition.server.reducer.zero()
         return current
 
-    def _publish(self, led: Led, task: Task, base: Broadcast | None) -> tuple[Broadcast, bytes]:
-        """In a thread: the parts of the task and its plan, as objects; the plan's digest."""
+    def _publish(self, led: Led, task: Task) -> Ready:
+        """In a thread: the parts of the task and its plan, as objects."""
+        chains = led.definition.chains(task.kind)
+        base = led.predecessor.broadcast if chains.down.needs_reference else None
 
         def keep(digest: bytes, data: bytes) -> None:
             self._objects.put(payload(led.id, digest), data, durable=True)
 
-        broadcast = publish_task(task, led.definition.chains(task.kind), led.definition.run.seed, base, keep)
+        broadcast = publish_task(task, chains, led.definition.run.seed, base, keep)
         specs = {name: part.spec for name, part in broadcast.parts.items()}
-        return broadcast, Form.of(encode_message(led.definition.plan(task, specs)), keep).digest
+        return Ready(task, broadcast, Form.of(encode_message(led.definition.plan(task, specs)), keep).digest)
 
 
 def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:

@@ -18,7 +18,15 @@ from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
 from thinwire.operator.sheet import Sheet
-from thinwire.operator.tables import best_line, final_measures, kind_table, link_table, measure_table, round_table
+from thinwire.operator.tables import (
+    best_line,
+    final_measures,
+    kind_table,
+    link_table,
+    measure_table,
+    round_table,
+    score_of,
+)
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.messages import RunChange, RunView
 
@@ -134,7 +142,8 @@ def show(
     if view.waits_for and view.answers < view.cohort:
         screen.print(f"waits for {printable(', '.join(view.waits_for))}")
     warn([*(view.warnings or ()), *learning])
-    screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
+    score = score_of(view)
+    screen.print(round_table(rounds_of(metrics.exchanges, score), view.parameters, score=score))
     for one in [each for each in attendance.exchanges if each.counted < each.asked][-MISSED_ROUNDS:]:
         screen.print(f"round {one.round}, {one.kind}: {printable(one.said)}")
     if (measured := measure_table(metrics.exchanges)) is not None:
