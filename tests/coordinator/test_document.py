@@ -83,6 +83,7 @@ def _documented() -> list[tuple[str, str]]:
         exchanges,
         health,
         payloads,
+        pending,
         problems,
         runs,
         uploads,
@@ -91,7 +92,7 @@ def _documented() -> list[tuple[str, str]]:
 
     return [
         (method.lower(), route.path)
-        for router in (enrolment, exchanges, payloads, uploads, runs, events, problems, webhooks, health)
+        for router in (enrolment, pending, exchanges, payloads, uploads, runs, events, problems, webhooks, health)
         for route in router.router.routes
         for method in sorted(route.methods)  # type: ignore[attr-defined]
         if route.path not in ENDLESS  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    func,
     or_,
     select,
     tuple_,
@@ -54,8 +55,9 @@ _LEFT: Final = (
     .where(presence.c.client == bindparam("of"), _HERE)
     .values(parked=False, gone=False, seen_at=_later(bindparam("now")))
 )
-_GONE: Final = update(presence).where(presence.c.client == bindparam("of"), _HERE).values(parked=False, gone=True)
-_CLOSED: Final = update(presence).where(presence.c.client == bindparam("of"), ~presence.c.parked).values(gone=True)
+_LOST: Final = {"gone": True, "breaks": presence.c.breaks + 1}
+_GONE: Final = update(presence).where(presence.c.client == bindparam("of"), _HERE).values(parked=False, **_LOST)
+_CLOSED: Final = update(presence).where(presence.c.client == bindparam("of"), ~presence.c.parked).values(_LOST)
 _HOLDS: Final = Prepared(select(presence.c.holds).where(presence.c.client == bindparam("of")).with_for_update())
 _HELD: Final = Prepared(
     update(presence)
@@ -109,10 +111,12 @@ class Presence:
         self._database = database
         self._holder = holder
 
-    async def arrive(self, client: str, spec: bytes | None, holds: Mapping[str, int], now: float) -> None:
-        """The client's poll waits; this is what it said."""
+    async def arrive(
+        self, client: str, spec: bytes | None, holds: Mapping[str, int], now: float, software: str | None = None
+    ) -> None:
+        """The client's poll waits; this is what it said. `software`: None says nothing of its version."""
         seen = Seen(client, spec, holds, now, parked=True, gone=False)
-        await self._database.transaction(lambda connection: self._put(connection, seen))
+        await self._database.transaction(lambda connection: self._put(connection, seen, software))
 
     async def begin(self, client: str, process: str, start: int) -> None:
         """A process of the client asks for the first time, which calls itself so, the `start`-th of its folder. They
@@ -157,10 +161,10 @@ class Presence:
         if names:
             await self._database.transaction(work)
 
-    def _put(self, connection: Connection, seen: Seen) -> None:
+    def _put(self, connection: Connection, seen: Seen, software: str | None) -> None:
         values = (seen.client, seen.spec, dict(seen.holds), seen.seen_at, seen.parked, seen.gone)
         row = {field.name: value for field, value in zip(_FIELDS, values, strict=True)}
-        row["holder"] = self._holder
+        row |= {"holder": self._holder, "software": software}
         _PUT.change(connection, row)
 
     async def reset(self) -> None:
@@ -261,8 +265,9 @@ def _busy(connection: Connection, run: str, names: Collection[str]) -> set[str]:
 
 def _putting(dialect: str) -> Executable:
     new = upsert_in(dialect, presence)
-    said = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
+    said: dict[str, Any] = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
     said["holder"] = new.excluded.holder
+    said["software"] = func.coalesce(new.excluded.software, presence.c.software)
     return new.on_conflict_do_update(index_elements=["client"], set_=said)
 
 

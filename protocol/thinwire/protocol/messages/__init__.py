@@ -8,6 +8,7 @@ from thinwire.protocol.fields import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 
 from .attendance import Absence, Attendance, AttendanceList
 from .enrolment import (
+    ClientLabel,
     ClientList,
     ClientView,
     Enrolled,
@@ -30,6 +31,7 @@ from .exchanges import (
     VerdictMessage,
 )
 from .ledger import LEDGER_KINDS, Ledger, LedgerKind, LedgerRow, LinkRow
+from .pending import AcceptRequest, PendingAnswer, PendingList, PendingRequest, PendingView
 from .problem import Problem
 from .problems import ProblemKind, ProblemList, ProblemView, Severity
 from .runs import (
@@ -50,11 +52,13 @@ __all__ = [
     "MAX_INLINE_BYTES",
     "MAX_MESSAGE_BYTES",
     "Absence",
+    "AcceptRequest",
     "AnswerMessage",
     "Attendance",
     "AttendanceList",
     "BestModel",
     "ChainsMessage",
+    "ClientLabel",
     "ClientList",
     "ClientView",
     "DeclineMessage",
@@ -71,6 +75,10 @@ __all__ = [
     "LinkRow",
     "OperatorToken",
     "PartMessage",
+    "PendingAnswer",
+    "PendingList",
+    "PendingRequest",
+    "PendingView",
     "Plan",
     "Problem",
     "ProblemKind",
