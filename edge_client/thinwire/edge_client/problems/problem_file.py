@@ -97,8 +97,8 @@ def _fitting(fit: Callable[..., Any], path: Path) -> Fit:
     def call(model: nn.Module, work: Work) -> float:
         found = fit(model, work)
         try:
-            return float(found)
-        except (TypeError, ValueError):
+            return float(found.detach() if isinstance(found, torch.Tensor) else found)
+        except (RuntimeError, TypeError, ValueError):
             raise ProblemFileError(
                 f"{path}: fit() returned {found!r:.60}; it has to return the mean loss of its last epoch, a number"
             ) from None
