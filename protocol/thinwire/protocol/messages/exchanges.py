@@ -105,7 +105,7 @@ class AnswerMessage(Message):
     """`POST /v1/tasks/{task}/answer`. The payload is inline, or the id of a finished upload; none for an empty reply.
 
     `received`: the payload's digest in its place, where the same answer may have arrived already. `link`:
-    the client's cumulative bytes sent and received as its kernel counts them.
+    bytes that the client has sent and received since it enrolled, as its kernel counts them, before this message.
     """
 
     examples: Count
