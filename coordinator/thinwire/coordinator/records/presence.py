@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Executable,
@@ -67,16 +68,16 @@ _HELD: Final = Prepared(
 
 
 _SPEC: Final = bindparam("of_spec", type_=LargeBinary)
-_SERVING: Final = select(clients.c.name).where(
+_ROLES: Final[BindParameter[Any]] = bindparam("roles", expanding=True)
+_FITTING: Final = select(clients.c.name).where(
     clients.c.group == bindparam("of_group"),
-    clients.c.role.in_(bindparam("roles", expanding=True)),
     clients.c.revoked_at.is_(None),
     or_(cast(_SPEC, LargeBinary).is_(None), presence.c.spec.is_(None), presence.c.spec == _SPEC),
 )
-_PRESENT: Final = _SERVING.join(presence, presence.c.client == clients.c.name).where(
+_THERE: Final = _FITTING.join(presence, presence.c.client == clients.c.name).where(
     ~presence.c.gone, or_(presence.c.parked, presence.c.seen_at >= bindparam("since"))
 )
-_PRESENT_OF: Final = _PRESENT.where(clients.c.name.in_(bindparam("names", expanding=True)))
+_PRESENT_OF: Final = _THERE.where(clients.c.role.in_(_ROLES), clients.c.name.in_(bindparam("names", expanding=True)))
 _OTHERS: Final = Prepared(select(runs.c.id).where(runs.c.state == "running", runs.c.id != bindparam("but")).limit(1))
 _BUSY: Final = select(tasks.c.client).where(
     tuple_(tasks.c.run, tasks.c.exchange).in_(
@@ -85,7 +86,7 @@ _BUSY: Final = select(tasks.c.client).where(
     tasks.c.state == "open",
 )
 _BUSY_OF: Final = _BUSY.where(tasks.c.client.in_(bindparam("names", expanding=True)))
-_MEMBERS: Final = _SERVING.outerjoin(presence, presence.c.client == clients.c.name)
+_MEMBERS: Final = _FITTING.where(clients.c.role.in_(_ROLES)).outerjoin(presence, presence.c.client == clients.c.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +245,17 @@ def _present(
     since: float,
     names: Collection[str] | None,
 ) -> set[str]:
-    wanted: dict[str, Any] = {"of_group": group, "of_spec": spec, "roles": sorted(roles), "since": since}
-    query = _PRESENT
+    wanted: dict[str, Any] = {"of_group": group, "of_spec": spec, "since": since}
     if names is not None and len(names) <= _MAX_NAMES:
-        query, wanted["names"] = _PRESENT_OF, list(names)
-    found = set(connection.scalars(query, wanted))
+        return set(connection.scalars(_PRESENT_OF, {**wanted, "roles": sorted(roles), "names": list(names)}))
+    found = {row[0] for row in _present_in(frozenset(roles)).all(connection, wanted)}
     return found if names is None else found.intersection(names)
+
+
+@cache
+def _present_in(roles: frozenset[Role]) -> Prepared:
+    """Of all who are there, those in one of these roles."""
+    return Prepared(_THERE.where(or_(*(clients.c.role == role for role in sorted(roles)))))
 
 
 def _busy(connection: Connection, run: str, names: Collection[str]) -> set[str]:
