@@ -23,6 +23,17 @@ def anonymous_bytes(pid: int) -> int:
     return 0
 
 
+def shared_bytes(pid: int) -> int:
+    """Resident memory that no file stands behind, what several processes share divided among them (Pss_Anon); 0 of a
+    process that has ended. Dearer to ask for than `anonymous_bytes`.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss_Anon:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of the process and of its children that have been waited for."""
     with contextlib.suppress(OSError):

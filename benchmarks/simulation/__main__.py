@@ -5,7 +5,8 @@ processors: a small network that is trained, and a larger one of which every wei
 Flower runs in an environment of its own, made at the first use in `--cache`, with its default backend (Ray) and the
 torch of this one; it sends arrays as they are, and so does Thinwire here (`chains=plain`). Each case is run for few
 rounds and for more: the difference, divided by the rounds between, is a round; what is left is the start. Memory: the
-largest sum of the anonymous resident memory of all processes. Nothing else should run meanwhile.
+largest sum of the anonymous resident memory of all processes, what they share counted once. Nothing else should run
+meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any, Final
 import torch
 
 from benchmarks.peers.environments import default_cache, environment, version
-from benchmarks.process_watch import Peak, anonymous_bytes, descendants
+from benchmarks.process_watch import Peak, descendants, shared_bytes
 from thinwire.machine.quantities import in_bytes
 from thinwire.operator.console import console
 from thinwire.operator.sheet import Sheet
@@ -78,7 +79,7 @@ def measured(words: Sequence[str], folder: Path) -> tuple[float, int]:
     began = time.monotonic()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=folder)
-        with Peak(lambda: sum(map(anonymous_bytes, descendants(process.pid))), LOOK_S) as memory:
+        with Peak(lambda: sum(map(shared_bytes, descendants(process.pid))), LOOK_S) as memory:
             try:
                 code = process.wait(LIMIT_S)
             except subprocess.TimeoutExpired:
