@@ -71,6 +71,12 @@ def stands(view: RunView) -> str:
     return "" if view.reason is None else f"{view.state}: {printable(view.reason)}"
 
 
+def budgeted(view: RunView) -> list[str]:
+    """What budgets have changed of the open exchange, a line each."""
+    lowered = [] if view.lowered is None else [f"lowered by a budget: {view.lowered}"]
+    return lowered + [f"left out: {name}: {printable(why)}" for name, why in (view.left_out or {}).items()]
+
+
 @contextmanager
 def shown(screen: Console) -> Iterator[Step]:
     """Shows rounds as they come: redrawn in place on a terminal, one line each elsewhere."""
@@ -99,7 +105,8 @@ def _drawn(screen: Console) -> Iterator[Step]:
             state = f"{done}/{view.rounds} rounds, "
             state += f"{view.answers}/{view.cohort} answers" if view.state == "running" else view.state
             bar.update(task, description=view.method, total=view.rounds, completed=done, state=state)
-            missing = Text(stands(view), style="dim", overflow="ellipsis", no_wrap=True)
+            said = "; ".join(filter(None, [stands(view), *budgeted(view)]))
+            missing = Text(said, style="dim", overflow="ellipsis", no_wrap=True)
             live.update(Group(round_table(rounds, view.parameters, last=LIVE_ROUNDS), bar, missing))
 
         yield step

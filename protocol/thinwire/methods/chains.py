@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 from thinwire.codecs import Append, Chain
+from thinwire.codecs.quantise import Quantise
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +40,25 @@ class Chains:
     def whole(self) -> Chain:
         """The chain of a broadcast part for a client that holds no base."""
         return self.full if self.down.needs_reference else self.down
+
+    def with_bits(self, most: int) -> Chains:
+        """The same, `quantise` with no more than so many bits."""
+        return replace(self, down=_with_bits(self.down, most), up=_with_bits(self.up, most))
+
+
+def bits_of(chain: Chain) -> int | None:
+    """Those of its `quantise`, where fewer make a payload smaller: a code of bytes follows, and no `spread` says how
+    large a step is. Else None.
+    """
+    return (
+        next((codec.bits for codec in chain.array_codecs if _is_lowerable(codec)), None) if chain.bytes_codecs else None
+    )
+
+
+def _is_lowerable(codec: object) -> TypeGuard[Quantise]:
+    return isinstance(codec, Quantise) and not codec.spread
+
+
+def _with_bits(chain: Chain, most: int) -> Chain:
+    codecs = (replace(one, bits=min(one.bits, most)) if _is_lowerable(one) else one for one in chain.array_codecs)
+    return replace(chain, array_codecs=tuple(codecs))

@@ -22,6 +22,7 @@ from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.workers import Workers
 
 from .asking import Asking
+from .budgets import Budgets
 from .clock import Clock
 from .closing import Closing
 from .deciding import Deciding
@@ -63,8 +64,11 @@ def build_leadership(
     """What leads the runs of this database."""
     runs, exchanges = Runs(database), Exchanges(database)
     tasks, answers = Tasks(database), Answers(database)
-    opening = Opening(exchanges, ledger, objects, workers, clock, terms.spool)
-    asking = Asking(tasks, Presence(database), objects, signals, workers, clock, terms.present_for_s)
+    budgets = Budgets(ledger, clock)
+    opening = Opening(exchanges, budgets, objects, workers, clock, terms.spool)
+    asking = Asking(
+        exchanges, tasks, Presence(database), budgets, objects, signals, workers, clock, terms.present_for_s
+    )
     deciding = Deciding(tasks, answers, troubles, tally, objects, signals, workers, clock, durable=terms.durable)
     closing = Closing(runs, exchanges, Payloads(database), ledger, tally, objects, signals, workers, clock)
     repairing = Repairing(objects)

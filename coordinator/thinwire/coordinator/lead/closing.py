@@ -123,7 +123,7 @@ class Closing:
         builds_on = led.definition.builds_on_broadcasts
         broadcast = current.published.broadcast
         led.predecessor = Predecessor(broadcast if builds_on else broadcast.without_arrays(), exchange.contributors)
-        led.history.append(Past(current.index, task.round, task.kind))
+        led.history.append(Past(current.index, task.round, task.kind, task.step))
         await self._release(led, current)
 
     async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:

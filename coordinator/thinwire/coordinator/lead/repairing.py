@@ -61,12 +61,16 @@ class Repairing:
         try:
             broadcast = self._stored(led, row)
         except ProblemError as error:
-            base = led.predecessor.broadcast if definition.chains(row.kind).down.needs_reference else None
+            base = (
+                led.predecessor.broadcast
+                if definition.chains(row.kind, row.lowered_bits).down.needs_reference
+                else None
+            )
             broadcast = self._made_again(led, row, task, base, error)
         if not self._is_whole(led.id, row.plan):
             _log.warning("the plan is made again", run=led.id, exchange=row.exchange)
             specs = {name: part.spec for name, part in broadcast.parts.items()}
-            self._replace(led.id, row.plan, encode_message(definition.plan(task, specs)))
+            self._replace(led.id, row.plan, encode_message(definition.plan(task, specs, row.lowered_bits)))
             if not self._is_whole(led.id, row.plan):
                 raise ProblemError("storage-failed", f"the plan {row.plan.hex()} of exchange {row.exchange} is damaged")
         return broadcast
@@ -83,14 +87,14 @@ class Repairing:
             # A mapped file reads like bytes; the codecs only slice it and view it.
             return cast(bytes, read_mapped(self._objects.local(payload(led.id, digest))))
 
-        return reload_broadcast(row.parts, led.definition.chains(row.kind), seed, content)
+        return reload_broadcast(row.parts, led.definition.chains(row.kind, row.lowered_bits), seed, content)
 
     def _made_again(
         self, led: Led, row: ExchangeRow, task: Task, base: Broadcast | None, error: ProblemError
     ) -> Broadcast:
         """Raises: the error where what is made is not what was."""
         _log.warning("a payload is made again", run=led.id, error=error.detail)
-        chains = led.definition.chains(row.kind)
+        chains = led.definition.chains(row.kind, row.lowered_bits)
 
         def keep(digest: bytes, data: bytes) -> None:
             self._replace(led.id, digest, data)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Executable, func, select
 
+from thinwire.coordinator.runs.budget import DAY_S
 from thinwire.coordinator.wire.accounting import Key
 from thinwire.protocol.bytes import Bytes
 
@@ -16,7 +17,6 @@ from .database import Database, upsert_in
 from .ledger_rows import SUMS
 from .tables import ledger, ledger_days
 
-DAY_S: Final = 86_400
 _SUM: Final = func.sum(ledger_days.c.uplink_bytes + ledger_days.c.downlink_bytes)
 
 
@@ -50,6 +50,15 @@ class Bills:
             .group_by(ledger_days.c.client)
         )
         return await self._database.read(lambda connection: {row[0]: int(row[1]) for row in connection.execute(query)})
+
+
+def days_of(connection: Connection, run: str, since: int) -> dict[str, dict[int, int]]:
+    """Client -> day -> wire bytes of a run, from this day on, in days since 1970."""
+    query = select(ledger_days.c.client, ledger_days.c.day, ledger_days.c.uplink_bytes + ledger_days.c.downlink_bytes)
+    found: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for client, day, spent in connection.execute(query.where(ledger_days.c.run == run, ledger_days.c.day >= since)):
+        found[client][day] = spent
+    return dict(found)
 
 
 def add_to_day(connection: Connection, fresh: Iterable[tuple[Key, Bytes]], now: float) -> None:

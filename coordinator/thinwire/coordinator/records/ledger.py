@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Container, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator
 from functools import cache, partial
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LedgerKind, LedgerRow, LinkRow
 from thinwire.protocol.reasons import ProblemError
 
-from .bills import add_to_day
+from .bills import add_to_day, days_of
 from .database import Database, upsert_in
 from .ledger_rows import (
     COUNTS,
@@ -117,6 +117,21 @@ class Ledger:
         sums = await self._sums("exchange", run=run)
         return {exchange_of(number): value for number, value in sums.items()}
 
+    async def clients_in(self, run: str, exchanges: Collection[int]) -> dict[str, int]:
+        """Wire bytes of the clients of these exchanges of a run."""
+        found: defaultdict[str, int] = defaultdict(int)
+        for exchange in exchanges:
+            for name, value in (await self._sums("client", run=run, exchange=exchange)).items():
+                if name:
+                    found[name] += value.wire
+        return dict(found)
+
+    async def days(self, run: str, since: int) -> dict[str, dict[int, int]]:
+        """Wire bytes that are stored of each client of a run, by day from this one on, in days since 1970."""
+        with contextlib.suppress(ProblemError):
+            await self.flush()
+        return await self._database.read(partial(days_of, run=run, since=since))
+
     async def client(self, name: str) -> Bytes:
         """All bytes of one client, of whatever run."""
         return (await self._sums("client", client=name)).get(name, Bytes())
@@ -199,7 +214,7 @@ class Ledger:
             return [*(_row(*one) for one in mine), *stored]
         return []
 
-    async def _sums(self, by: str, *, of_run: str | None = None, **where: str) -> dict[Any, Bytes]:
+    async def _sums(self, by: str, *, of_run: str | None = None, **where: str | int) -> dict[Any, Bytes]:
         """Sums of the rows with these values, by the value of a column; `of_run`: at least those of its clients."""
         query = select(ledger.c[by], *SUMS).where(*(ledger.c[name] == value for name, value in where.items()))
         if of_run is not None:

@@ -124,6 +124,7 @@ replicas: Final = Table(
 
 # `parts`: name, spec, full form, delta form of each, in the order of the plan. `size`: the answers it closes at.
 # `seconds`: how long it has been open, and `left_s`: what is left of the present offer, both as of `clock_at`.
+# `lowered_*`: by a budget; `left_out`: client -> why a budget kept it from being asked.
 exchanges: Final = Table(
     "exchanges",
     metadata,
@@ -148,6 +149,9 @@ exchanges: Final = Table(
     Column("opened_at", Float),
     Column("closed_at", Float),
     Column("state_epoch", Integer),
+    Column("lowered_bits", Integer),
+    Column("lowered_cohort", Integer),
+    Column("left_out", JSON(none_as_null=True)),
 )
 
 # `private`: digest in hex, size and spec of the part that is for this client alone.

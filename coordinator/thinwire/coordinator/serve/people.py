@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from thinwire.coordinator.records.bills import DAY_S, Bills
+from thinwire.coordinator.records.bills import Bills
 from thinwire.coordinator.records.people import Order, Person
 from thinwire.coordinator.records.people import People as PeopleRows
+from thinwire.coordinator.runs.budget import day_of
 
 CLIENTS_A_PAGE: Final = 100
 
@@ -57,7 +58,7 @@ class People:
         total, found = await self._rows.page(
             about, order, (page - 1) * CLIENTS_A_PAGE, CLIENTS_A_PAGE, backwards=backwards, revoked=revoked
         )
-        today = await self._bills.day_of([one.name for one in found], int(self._clock() // DAY_S))
+        today = await self._bills.day_of([one.name for one in found], day_of(self._clock()))
         listed = [self._listed(one, today.get(one.name, 0)) for one in found]
         return ClientsPage(listed, page, max(1, -(-total // CLIENTS_A_PAGE)), total)
 

@@ -14,6 +14,7 @@ from thinwire.methods.rounds import rounds_of
 from thinwire.operator import requests
 from thinwire.operator.client import Coordinator
 from thinwire.operator.console import console, in_time, say
+from thinwire.operator.follow import budgeted
 from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
@@ -123,6 +124,8 @@ def show(
         screen.print(f"reason: {printable(view.reason)}")
     if view.waits_for and view.answers < view.cohort:
         screen.print(f"waits for {printable(', '.join(view.waits_for))}")
+    for said in budgeted(view):
+        screen.print(said)
     warn([*(view.warnings or ()), *learning])
     screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
     for one in [each for each in attendance.exchanges if each.counted < each.asked][-MISSED_ROUNDS:]:
@@ -176,12 +179,19 @@ def extend(
     quorum: Annotated[int | None, typer.Option(min=1, help="answers without which an exchange fails")] = None,
     deadline_s: Annotated[float | None, typer.Option(help="seconds of an exchange")] = None,
     max_bytes: Annotated[int | None, typer.Option(min=1, help="wire bytes of the run")] = None,
+    max_bytes_per_round: Annotated[int | None, typer.Option(min=1, help="of one client")] = None,
+    max_bytes_per_day: Annotated[int | None, typer.Option(min=1, help="of one client")] = None,
+    max_bytes_per_month: Annotated[int | None, typer.Option(min=1, help="of one client")] = None,
     at: Address,
 ) -> None:
-    """Give a paused run more rounds, another quorum, deadline or budget, in force when it is resumed."""
+    """Give a paused run more rounds, another quorum, deadline or budgets, in force when it is resumed."""
     if deadline_s is not None and deadline_s <= 0:
         fail("--deadline-s is more than 0", Exit.USAGE)
-    wanted = RunChange(rounds=rounds, quorum=quorum, deadline_s=deadline_s, max_bytes=max_bytes)
+    wanted = RunChange(
+        rounds=rounds, quorum=quorum, deadline_s=deadline_s, max_bytes=max_bytes,
+        max_bytes_per_round=max_bytes_per_round, max_bytes_per_day=max_bytes_per_day,
+        max_bytes_per_month=max_bytes_per_month,
+    )  # fmt: skip
     with operator(at) as coordinator:
         view = coordinator.change(run, wanted)
     say(f"run {view.name} ({view.id}): {_state(view)}, {view.rounds} rounds")

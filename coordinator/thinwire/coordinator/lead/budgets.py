@@ -1,0 +1,97 @@
+"""What a run's budgets say of the next round, and of each client, from the ledger's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from thinwire.coordinator.records.ledger import Ledger
+from thinwire.coordinator.runs.budget import (
+    Before,
+    Lowered,
+    Past,
+    Spent,
+    beyond_budget,
+    day_of,
+    has_client_budget,
+    last_round,
+    lower,
+    month_of,
+    why_left_out,
+)
+from thinwire.methods.values import EVALUATE, Task
+from thinwire.protocol.bytes import Bytes
+from thinwire.protocol.settings import RunSettings
+
+from .clock import Clock
+from .current import Current, Led
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Of the next round: what is lowered, and why there is none, if there is none."""
+
+    lowered: Lowered = field(default_factory=Lowered)
+    beyond: str | None = None
+
+
+class Budgets:
+    """Asks the ledger; decides by `runs.budget`. Everything raises `storage-failed`."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    async def next_round(self, led: Led) -> Next:
+        """What the run's own budgets say, once a round is over."""
+        run = led.definition.run
+        last = last_round(led.history)
+        if not last or (run.max_bytes is None and run.max_bytes_per_round is None):
+            return Next()
+        spent = await self._ledger.exchanges(led.id)
+        # The requests with its answers are still open: the next task rides on their replies.
+        uncharged = self._ledger.uncharged(led.id, last)
+        before = Before(
+            all=sum(spent.get(one.exchange, Bytes()).wire for one in led.history) + uncharged,
+            last=Bytes.sum(spent.get(index, Bytes()) for index in last) + Bytes(uplink_framing=uncharged),
+            final=spent.get(last[-1], Bytes()).downlink if run.evaluate else 0,
+            clients=len(await self._ledger.clients_in(led.id, last)),
+            lowered=led.lowered,
+            widths=led.definition.widths(led.history[-1].kind) if led.last_kind != EVALUATE else (None, None),
+        )
+        lowered = lower(run, before, run.rounds - led.history[-1].round)
+        return Next(lowered, beyond_budget(run, before, lowered))
+
+    async def left_out(self, led: Led, current: Current, names: Collection[str]) -> dict[str, str]:
+        """Client -> which budget of its own keeps it from being asked, of these."""
+        run, task = led.definition.run, current.published.task
+        if not names or not has_client_budget(run):
+            return {}
+        spent = await self._spent(led, task, current.index)
+        said = {name: why_left_out(run, spent, name) for name in sorted(names)}
+        return {name: why for name, why in said.items() if why is not None}
+
+    def today(self) -> int:
+        """In days since 1970, UTC."""
+        return day_of(self._clock.wall())
+
+    async def _spent(self, led: Led, task: Task, index: int) -> Spent:
+        now, run = self._clock.wall(), led.definition.run
+        like = [one.exchange for one in led.history if _is_like(one, task)][-1:]
+        of_round = [one.exchange for one in led.history if one.round == task.round and one.kind != EVALUATE]
+        month = await self._ledger.days(led.id, month_of(now)) if _counts_days(run) else {}
+        today = day_of(now)
+        return Spent(
+            round=await self._ledger.clients_in(led.id, [*of_round, index]),
+            day={name: days.get(today, 0) for name, days in month.items()},
+            month={name: sum(days.values()) for name, days in month.items()},
+            like=await self._ledger.clients_in(led.id, like),
+        )
+
+
+def _is_like(one: Past, task: Task) -> bool:
+    return one.kind == task.kind and one.step == task.step and one.round < task.round
+
+
+def _counts_days(run: RunSettings) -> bool:
+    return run.max_bytes_per_day is not None or run.max_bytes_per_month is not None
