@@ -11,10 +11,9 @@ from thinwire.protocol.identity import cohort_order
 from thinwire.protocol.settings import RunSettings
 
 from .conftest import Service, until
-from .test_simulation import CLIENTS, contributors, simulated
+from .test_simulation import CLIENTS, NAMES, contributors, simulated
 
 STEPS = 6
-NAMES = [f"client-{index:02d}" for index in range(CLIENTS)]
 
 
 @pytest.mark.parametrize("quorum", [2, pytest.param(1, marks=pytest.mark.long)])

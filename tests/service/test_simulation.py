@@ -4,7 +4,7 @@ given the settings, the seed and whose answers the ledger shows."""
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from .conftest import ENVIRONMENT, Service, until
 
 TOY_ROOT = Path(__file__).parent.parent / "methods" / "toy_root"
 CLIENTS = 3
+NAMES = [f"client-{index:02d}" for index in range(CLIENTS)]
 METHODS: dict[str, dict[str, Any]] = {
     "fedavg": {"server-optimizer": "momentum", "server-momentum": 0.5},
     "toy_relay": {"steps": 2},
@@ -67,11 +68,11 @@ def checkpoint(service: Service, run: str) -> bytes:
     return LocalObjects(service.data_dir).local(checkpoint_name(run, service.view(run).exchange)).read_bytes()
 
 
-def simulated(settings: RunSettings, model: Arrays, sets: list[set[str]]) -> Simulated:
+def simulated(settings: RunSettings, model: Arrays, sets: list[set[str]], names: Sequence[str] = NAMES) -> Simulated:
     torch.set_num_threads(1)
     task = find_problem("digits")
     half = client_half(settings.method)(find_method(settings.method).settings.model_validate(settings.settings))
-    clients = [ClientInfo(f"client-{index:02d}", index, CLIENTS, 0, "iid") for index in range(CLIENTS)]
+    clients = [ClientInfo(name, index, len(names), 0, "iid") for index, name in enumerate(names)]
     participants = {client.name: Participant(half, Learner(task, client)) for client in clients}
     return simulate(settings, model, participants, contributors=sets)
 

@@ -16,7 +16,7 @@ from thinwire.protocol.reasons import ProblemError
 from .console import Say
 from .conversation import ENDS_TALK, Conversation
 from .learner import BrokenModelError, Turns
-from .link.care import LinkCare
+from .link.care import Care
 from .link.polling import SHORTEST_POLL_S
 from .link.replies import FinishedError
 from .link.transfer import Transfer
@@ -48,7 +48,7 @@ class Agent:
         *,
         say: Say,
         limits: Limits | None = None,
-        care: LinkCare | None = None,
+        care: Care | None = None,
         now_s: Callable[[], float] = time.monotonic,
         own_first: bool = True,
         process: str | None = None,

@@ -23,7 +23,7 @@ from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.short import Known
 
 from .console import Say
-from .link.care import LinkCare
+from .link.care import Care
 from .link.polling import PollLength
 from .link.replies import BadPeerError, FinishedError, Reply, StrangerError, TooLargeError
 from .link.resumable import download, upload
@@ -67,7 +67,7 @@ class Conversation:
         spec: bytes,
         *,
         say: Say,
-        care: LinkCare | None,
+        care: Care | None,
         now_s: Callable[[], float],
         process: str | None = None,
     ) -> None:

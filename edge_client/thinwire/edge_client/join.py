@@ -86,7 +86,7 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
 
     # Before anything is said to a coordinator, what is wrong at home shows.
     problem = learning_problem(options, *options.sizes)
-    invite = _invite(options.invite_file)
+    invite = invite_of(options.invite_file)
     say = speaker(options.name or options.folder.name, quiet=options.quiet)
     folder = Folder(options.folder, say)
     before = folder.link()
@@ -206,7 +206,8 @@ def _device(text: str) -> str:
     return text
 
 
-def _invite(path: Path | None) -> str | None:
+def invite_of(path: Path | None) -> str | None:
+    """The invite of this file, or of the environment; None where there is none. Raises: `UsageError`."""
     if path is None:
         return os.environ.get("THINWIRE_INVITE", "").strip() or None
     try:

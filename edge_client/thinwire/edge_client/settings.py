@@ -35,7 +35,7 @@ def _parts(text: str) -> tuple[int, int]:
     return index, clients
 
 
-def _sizes(text: str) -> tuple[int | None, int | None]:
+def sizes_of(text: str) -> tuple[int | None, int | None]:
     train, _, test = text.partition("/")
     try:
         return int(train) if train else None, int(test) if test else None
@@ -91,7 +91,7 @@ def _permissions(names: tuple[str, ...]) -> tuple[str, ...]:
 Name = Annotated[str | None, _read_by(_name)]
 Split = Annotated[str, _read_by(_rule)]
 Share = Annotated[str, _read_by(_parts)]
-Sizes = Annotated[str, _read_by(_sizes)]
+Sizes = Annotated[str, _read_by(sizes_of)]
 Permissions = Annotated[tuple[str, ...], AfterValidator(_permissions)]
 Link = Annotated[str | None, _read_by(parse_link)]
 Rate = Annotated[str | None, _read_by(parse_rate)]
@@ -145,7 +145,7 @@ class SimulateSettings(ProblemSettings):
     @property
     def sizes(self) -> tuple[int | None, int | None]:
         """How many examples to use, for training and tests."""
-        return _sizes(self.limit)
+        return sizes_of(self.limit)
 
 
 class PartSettings(Settings):
@@ -195,7 +195,7 @@ class JoinSettings(PlaceSettings, PartSettings, ProblemSettings):
     @property
     def sizes(self) -> tuple[int | None, int | None]:
         """How many examples to use, for training and tests."""
-        return _sizes(self.limit)
+        return sizes_of(self.limit)
 
     @property
     def rates(self) -> LinkRates | None:

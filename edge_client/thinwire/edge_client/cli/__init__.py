@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import device, models, tasks
+from . import device, fleets, models, tasks
 from .root import app
 
-__all__ = ["app", "device", "main", "models", "tasks"]
+__all__ = ["app", "device", "fleets", "main", "models", "tasks"]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from thinwire.edge_client.console import Say
 from thinwire.machine.quantities import in_bytes
@@ -69,6 +69,16 @@ class Day:
 
     date: str
     begun_at: int
+
+
+class Care(Protocol):
+    """Of a link that may not always be used."""
+
+    def hold(self, size: int = 0) -> None:
+        """Returns when so many bytes may cross."""
+
+    def poll_s(self, wished_s: int) -> int:
+        """How long a poll may be parked."""
 
 
 class LinkCare:

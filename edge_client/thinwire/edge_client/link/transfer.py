@@ -109,7 +109,12 @@ class Transfer:
         """Whether a coordinator is known to live at this address."""
         return self._known
 
+    def hang_up(self) -> None:
+        """Closes the connections; the next request opens one."""
+        self._pool.close()
+
     def close(self) -> None:
+        """Nothing is asked any more."""
         self._pool.close()
 
     def call(
