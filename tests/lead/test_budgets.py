@@ -10,8 +10,10 @@ import pytest
 
 from tests.lead.house import House
 from tests.lead.test_leader import ONE, THREE, TWO, play, ready
+from thinwire.codecs import Chain
 from thinwire.coordinator.runs.rows import ExchangeRow
 from thinwire.coordinator.runs.views import exchange_metrics, run_view
+from thinwire.methods.chains import size_of
 from thinwire.methods.definition import define
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.reasons import ProblemError
@@ -83,42 +85,43 @@ def test_whoever_has_spent_its_day_is_left_out_until_the_next_one(tmp_path: Path
 
 
 def test_a_cohort_and_bits_are_lowered_so_that_the_budget_lasts_and_a_restart_keeps_them(tmp_path: Path) -> None:
-    budgets: dict[str, Any] = {"max-bytes": 10_000, "least-bits": 3, "least-cohort": 2, "uplink": "quantise(8), zstd"}
+    """10 MB for three rounds, of which the first takes 4.8: 2.6 are left for each of two."""
+    budgets: dict[str, Any] = {"max-bytes": 10_000_000, "least-bits": 3, "least-cohort": 2}
+    sizes = {bits: size_of(Chain.parse(f"quantise({bits}), zstd")) for bits in range(3, 9)}
+    bits = max(one for one, size in sizes.items() if 4_800_000 * size / sizes[8] < 2_600_000)
+    assert 3 < bits < 8
+    # Of the second round, each client takes so much that with three bits two and a half of them are paid for.
+    each = int(5_200_000 / (3 + 2.5 * sizes[3] / sizes[bits]))
 
-    async def begin(house: House) -> tuple[list[str], bytes]:
-        run = await ready(house, ONE, TWO, THREE, rounds=3, cohort=3, **budgets)
-        for name in (ONE, TWO, THREE):
-            spend(house, run, 0, name, 1600)
-        for name in (ONE, TWO, THREE):
-            assert await house.answer(name, await house.task(name)) == "accepted"
-        # 4,800 of 10,000 are spent: 2,600 for each of two rounds. Three bits take 1,800, four 2,400, five 3,000.
-        async with asyncio.timeout(60):
-            while (row := await house.exchanges.get(run, 1)) is None:
-                await asyncio.sleep(0)
-        assert (row.lowered_bits, row.lowered_cohort, row.size) == (4, None, 3)
-        return [name for name in (ONE, TWO, THREE) if await house.task(name)], row.plan
-
-    asked, plan = play(tmp_path, begin)
-    assert asked == [ONE, TWO, THREE]
-
-    async def go_on(house: House) -> None:
-        await house.come(ONE, TWO, THREE)
-        row = await row_of(house, "run000", 1)
-        assert (row.lowered_bits, row.plan) == (4, plan)
-        for name in (ONE, TWO, THREE):
-            spend(house, "run000", 1, name, 1100)
-        for name in (ONE, TWO, THREE):
-            assert await house.answer(name, await house.task(name)) == "accepted"
-        # 1,900 are left, and three bits take 825 of each client: two are paid for, not three.
-        row = await house_row(house, 2)
-        assert (row.lowered_bits, row.lowered_cohort, row.size) == (3, 2, 2)
-        assert exchange_metrics(row, Bytes(), Bytes()).lowered == "at most 3 bits and a cohort of 2"
-
-    async def house_row(house: House, exchange: int) -> ExchangeRow:
+    async def opened(house: House, exchange: int) -> ExchangeRow:
         async with asyncio.timeout(60):
             while (row := await house.exchanges.get("run000", exchange)) is None:
                 await asyncio.sleep(0)
         return row
+
+    async def answer(house: House, exchange: int, payload: int) -> None:
+        for name in (ONE, TWO, THREE):
+            spend(house, "run000", exchange, name, payload)
+        for name in (ONE, TWO, THREE):
+            assert await house.answer(name, await house.task(name)) == "accepted"
+
+    async def begin(house: House) -> bytes:
+        await ready(house, ONE, TWO, THREE, rounds=3, cohort=3, uplink="quantise(8), zstd", **budgets)
+        await answer(house, 0, 1_600_000)
+        row = await opened(house, 1)
+        assert (row.lowered_bits, row.lowered_cohort, row.size) == (bits, None, 3)
+        return row.plan
+
+    plan = play(tmp_path, begin)
+
+    async def go_on(house: House) -> None:
+        await house.come(ONE, TWO, THREE)
+        row = await opened(house, 1)
+        assert (row.lowered_bits, row.plan) == (bits, plan)
+        await answer(house, 1, each)
+        row = await opened(house, 2)
+        assert (row.lowered_bits, row.lowered_cohort, row.size) == (3, 2, 2)
+        assert exchange_metrics(row, Bytes(), Bytes()).lowered == "at most 3 bits and a cohort of 2"
 
     play(tmp_path, go_on)
 

@@ -23,8 +23,13 @@ LAST = Bytes(uplink_payload=8000, uplink_framing=200, downlink_payload=4000, dow
 """Of four clients; up with 8 bits, down as it is."""
 
 
-def before(spent: int = 0, lowered: Lowered | None = None, last: Bytes = LAST, final: int = 0) -> Before:
-    return Before(spent, last, final, 4, lowered or Lowered(), (8, None))
+def sizes(least: int = 1) -> dict[int, tuple[int, int]]:
+    """Up, each bit is worth as much as any other; down there is nothing to lower."""
+    return {bits: (100 * bits, 70) for bits in range(least, 9)}
+
+
+def before(spent: int = 0, lowered: Lowered | None = None, least: int = 1, final: int = 0) -> Before:
+    return Before(spent, LAST, final, 4, lowered or Lowered(), sizes(least))
 
 
 def run(**settings: Any) -> RunSettings:
@@ -40,21 +45,25 @@ def test_a_budget_that_lasts_lowers_nothing() -> None:
 def test_bits_fall_to_the_most_that_lasts_and_then_the_cohort() -> None:
     # Of a round 4,300 bytes stay whatever the bits are, and each bit is worth 1,000.
     wanted = run(max_bytes=100_000, least_bits=2, least_cohort=2)
-    assert lower(wanted, before(100_000 - 5 * 10_300), 5) == Lowered(bits=6)
-    assert lower(wanted, before(100_000 - 5 * 10_299), 5) == Lowered(bits=5)
-    assert lower(wanted, before(100_000 - 5 * 6_300), 5) == Lowered(bits=2)
+    assert lower(wanted, before(100_000 - 5 * 10_300, least=2), 5) == Lowered(bits=6)
+    assert lower(wanted, before(100_000 - 5 * 10_299, least=2), 5) == Lowered(bits=5)
+    assert lower(wanted, before(100_000 - 5 * 6_300, least=2), 5) == Lowered(bits=2)
     # A quarter of 6,300 for each client: three of them are paid for.
-    assert lower(wanted, before(100_000 - 5 * 6_299), 5) == Lowered(2, 3)
-    assert lower(wanted, before(99_999), 5) == Lowered(2, 2)
-    assert lower(run(max_bytes=100_000), before(99_999), 5) == Lowered()
+    assert lower(wanted, before(100_000 - 5 * 6_299, least=2), 5) == Lowered(2, 3)
+    assert lower(wanted, before(99_999, least=2), 5) == Lowered(2, 2)
+    assert lower(run(max_bytes=100_000), before(99_999, least=8), 5) == Lowered()
     # What an evaluation takes is not there for rounds.
-    assert lower(wanted, before(100_000 - 5 * 10_300, final=5), 5) == Lowered(bits=5)
+    assert lower(wanted, before(100_000 - 5 * 10_300, least=2, final=5), 5) == Lowered(bits=5)
+    # Other bits want another plan, of 100 bytes for each client here.
+    dearer = Before(100_000 - 5 * 10_300, LAST, 0, 4, Lowered(), sizes(2), plan=100)
+    assert (dearer.wire(None), dearer.wire(6)) == (12_300, 10_700)
+    assert lower(wanted, dearer, 5) == Lowered(bits=5)
 
 
 def test_what_was_lowered_rises_again_where_the_rest_lasts() -> None:
     less = Bytes(uplink_payload=2000, uplink_framing=200, downlink_payload=2000, downlink_framing=50)
     wanted = run(max_bytes=100_000, least_bits=1, least_cohort=1)
-    halved = Before(0, less, 0, 2, Lowered(4, 2), (8, None))
+    halved = Before(0, less, 0, 2, Lowered(4, 2), sizes())
     assert halved.wire(8) == 6250
     assert lower(wanted, halved, 8) == Lowered(), "four clients with eight bits: 12,500 a round"
     assert lower(wanted, halved, 9) == Lowered(bits=6), "2,250 and 500 for each bit, twice: 11,111 at most"

@@ -17,7 +17,7 @@ from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
 from .arrays import Model
-from .chains import Chains, bits_of
+from .chains import Chains, bits_of, size_of
 from .contraction import loss_of, require_bearable, require_first_delta
 from .method import Method
 from .reducers import Bounds, Robust
@@ -55,10 +55,20 @@ class Definition:
             self._chains[key] = made if key[1] is None else made.with_bits(key[1])
         return self._chains[key]
 
-    def widths(self, kind: str) -> tuple[int | None, int | None]:
-        """Bits up and down of a kind of exchange that a budget may lower; None where there are none."""
+    def lowers(self, kind: str) -> bool:
+        """Whether fewer bits make payloads of this kind of exchange smaller."""
         chains = self.chains(kind)
-        return bits_of(chains.up), bits_of(chains.down)
+        return bits_of(chains.up) is not None or bits_of(chains.down) is not None
+
+    def sizes(self, kind: str) -> dict[int, tuple[int, int]]:
+        """How long payloads up and down are to each other (`size_of`) by the bits that `quantise` may have at most,
+        from the bits of this kind of exchange down to `least_bits`; empty where there is nothing to lower.
+        """
+        chains = self.chains(kind)
+        widest = max(bits_of(chains.up) or 0, bits_of(chains.down) or 0)
+        least = widest if self.run.least_bits is None else min(widest, self.run.least_bits)
+        found = {bits: self.chains(kind, bits) for bits in range(least, widest + 1) if bits}
+        return {bits: (size_of(one.up), size_of(one.down)) for bits, one in found.items()}
 
     def _made_chains(self, kind: str) -> Chains:
         run, plain, defaults = self.run, self.run.chains == "plain", self.method.chains(self.settings)
@@ -183,7 +193,7 @@ def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, paramete
         definition = Definition(run_id, run, method, settings, server, spec, parameters)
         for kind in (EVALUATE, *method.chains(settings)):
             definition.chains(kind)  # whatever is written wrongly shows here
-        if run.least_bits is not None and not any(any(definition.widths(kind)) for kind in method.chains(settings)):
+        if run.least_bits is not None and not any(map(definition.lowers, method.chains(settings))):
             raise ValueError(
                 "least-bits lowers the bits of quantise behind entropy or zstd; no chain of this run has it"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Final
 
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.runs.budget import (
@@ -19,12 +20,16 @@ from thinwire.coordinator.runs.budget import (
     month_of,
     why_left_out,
 )
+from thinwire.machine.workers import Workers
 from thinwire.methods.values import EVALUATE, Task
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.settings import RunSettings
 
 from .clock import Clock
 from .current import Current, Led
+
+PLAN_BYTES: Final = 1500
+"""Of a plan and of the request that fetches it, rather more than less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,9 @@ class Next:
 class Budgets:
     """Asks the ledger; decides by `runs.budget`. Everything raises `storage-failed`."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, workers: Workers, clock: Clock) -> None:
         self._ledger = ledger
+        self._workers = workers
         self._clock = clock
 
     async def next_round(self, led: Led) -> Next:
@@ -53,11 +59,12 @@ class Budgets:
         uncharged = self._ledger.uncharged(led.id, last)
         before = Before(
             all=sum(spent.get(one.exchange, Bytes()).wire for one in led.history) + uncharged,
-            last=Bytes.sum(spent.get(index, Bytes()) for index in last) + Bytes(uplink_framing=uncharged),
+            last=Bytes.sum(spent.get(index, Bytes()) for index in last) + Bytes(uplink_payload=uncharged),
             final=spent.get(last[-1], Bytes()).downlink if run.evaluate else 0,
             clients=len(await self._ledger.clients_in(led.id, last)),
             lowered=led.lowered,
-            widths=led.definition.widths(led.history[-1].kind) if led.last_kind != EVALUATE else (None, None),
+            sizes=await self._workers.run(led.definition.sizes, led.history[-1].kind),
+            plan=PLAN_BYTES,
         )
         lowered = lower(run, before, run.rounds - led.history[-1].round)
         return Next(lowered, beyond_budget(run, before, lowered))

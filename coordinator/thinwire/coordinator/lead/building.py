@@ -64,7 +64,7 @@ def build_leadership(
     """What leads the runs of this database."""
     runs, exchanges = Runs(database), Exchanges(database)
     tasks, answers = Tasks(database), Answers(database)
-    budgets = Budgets(ledger, clock)
+    budgets = Budgets(ledger, workers, clock)
     opening = Opening(exchanges, budgets, objects, workers, clock, terms.spool)
     asking = Asking(
         exchanges, tasks, Presence(database), budgets, objects, signals, workers, clock, terms.present_for_s

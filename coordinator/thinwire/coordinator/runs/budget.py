@@ -46,7 +46,8 @@ class Lowered:
 class Before:
     """What has been spent. `all`: wire bytes of all exchanges; `last`: of those of the last round of training, with
     what its clients' requests have carried so far; `final`: what an evaluation would take; `clients`: of the last
-    round. `lowered`: what that round had; `widths`: bits up and down that could be lowered.
+    round. `lowered`: what that round had; `sizes`: by the most bits, how long payloads up and down are to each other,
+    empty where no bits can be lowered; `plan`: what another plan costs each client, which other bits need.
     """
 
     all: int
@@ -54,13 +55,19 @@ class Before:
     final: int
     clients: int
     lowered: Lowered
-    widths: tuple[int | None, int | None]
+    sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    plan: int = 0
 
     def wire(self, bits: int | None) -> float:
         """Of a round like the last one, of as many clients, with so many bits at most."""
-        up, down = (_share(width, self.lowered.bits, bits) for width in self.widths)
+        up, down = 1.0, 1.0
+        if self.sizes:
+            widest = max(self.sizes)
+            had, has = (self.sizes[widest if one is None else one] for one in (self.lowered.bits, bits))
+            up, down = has[0] / had[0], has[1] / had[1]
+        plans = 0 if bits == self.lowered.bits else self.clients * self.plan
         payload = self.last.uplink_payload * up + self.last.downlink_payload * down
-        return payload + self.last.uplink_framing + self.last.downlink_framing
+        return payload + self.last.uplink_framing + self.last.downlink_framing + plans
 
     def each(self, bits: int | None) -> float:
         """The same, of one client."""
@@ -82,17 +89,19 @@ def lower(run: RunSettings, before: Before, rounds_left: int) -> Lowered:
     cohort, had = run.cohort, before.cohort(run)
     left = None if run.max_bytes is None else max(0, run.max_bytes - before.all - before.final) / max(1, rounds_left)
 
-    def fits(bits: int | None) -> bool:
+    widest = max(before.sizes, default=None)
+
+    def fits(most: int) -> bool:
+        bits = None if most == widest else most
         of_run = left is None or before.wire(bits) * cohort / had <= left
         return of_run and (run.max_bytes_per_round is None or before.each(bits) <= run.max_bytes_per_round)
 
-    widest = max((width for width in before.widths if width is not None), default=0)
-    lowest = widest if run.least_bits is None else min(widest, run.least_bits)
-    bits = next((one for one in range(widest, lowest, -1) if fits(one)), lowest) if widest else None
+    bits = next((one for one in sorted(before.sizes, reverse=True) if fits(one)), min(before.sizes, default=None))
+    bits = None if bits == widest else bits
     if left is not None and run.least_cohort is not None:
         fitting = int(left * had / max(1.0, before.wire(bits)))
         cohort = min(cohort, max(run.least_cohort, fitting))
-    return Lowered(None if bits == widest else bits, None if cohort == run.cohort else cohort)
+    return Lowered(bits, None if cohort == run.cohort else cohort)
 
 
 def beyond_budget(run: RunSettings, before: Before, lowered: Lowered) -> str | None:
@@ -160,10 +169,3 @@ def month_of(wall: float) -> int:
     """The day on which its month begins, in days since 1970."""
     moment = datetime.fromtimestamp(wall, UTC)
     return day_of(datetime(moment.year, moment.month, 1, tzinfo=UTC).timestamp())
-
-
-def _share(width: int | None, had: int | None, wanted: int | None) -> float:
-    """How much of a payload stays."""
-    if width is None:
-        return 1.0
-    return min(width, width if wanted is None else wanted) / min(width, width if had is None else had)
