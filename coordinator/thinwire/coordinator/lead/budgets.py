@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +28,7 @@ from thinwire.protocol.settings import RunSettings
 from .clock import Clock
 from .current import Current, Led
 
+_LOOKS: Final = 5
 PLAN_BYTES: Final = 1500
 """Of a plan and of the request that fetches it, rather more than less."""
 
@@ -54,9 +55,7 @@ class Budgets:
         last = last_round(led.history)
         if not last or (run.max_bytes is None and run.max_bytes_per_round is None):
             return Next()
-        spent = await self._ledger.exchanges(led.id)
-        # The requests with its answers are still open: the next task rides on their replies.
-        uncharged = self._ledger.uncharged(led.id, last)
+        spent, uncharged = await self._carried(led.id, last)
         before = Before(
             all=sum(spent.get(one.exchange, Bytes()).wire for one in led.history) + uncharged,
             last=Bytes.sum(spent.get(index, Bytes()) for index in last) + Bytes(uplink_payload=uncharged),
@@ -68,6 +67,18 @@ class Budgets:
         )
         lowered = lower(run, before, run.rounds - led.history[-1].round)
         return Next(lowered, beyond_budget(run, before, lowered))
+
+    async def _carried(self, run: str, last: Sequence[int]) -> tuple[dict[int | None, Bytes], int]:
+        """What the run's exchanges have cost, and what the requests with the answers of the last round have carried,
+        which are still open: the next task rides on their replies.
+        """
+        uncharged = self._ledger.uncharged(run, last)
+        for _ in range(_LOOKS):
+            spent, before = await self._ledger.exchanges(run), uncharged
+            uncharged = self._ledger.uncharged(run, last)
+            if uncharged == before:  # else one has ended meanwhile, and would be counted twice or not at all
+                break
+        return spent, uncharged
 
     async def left_out(self, led: Led, current: Current, names: Collection[str]) -> dict[str, str]:
         """Client -> which budget of its own keeps it from being asked, of these."""
