@@ -102,6 +102,16 @@ def test_several_arrays_have_their_own_probabilities() -> None:
     assert _coded(arrays, Entropy()) <= 1.01 * entropy + 64
 
 
+def test_more_arrays_than_there_are_tables() -> None:
+    """The last table fits all that are left, whose symbols no other has."""
+    random = np.random.default_rng(8)
+    arrays = {
+        f"w{index}": (index % 250 + random.integers(0, 1 + index % 5, 40 + index)).astype(np.uint8)
+        for index in range(600)
+    }
+    assert _coded(arrays, Entropy()) < sum(array.size for array in arrays.values())
+
+
 @pytest.mark.parametrize("bits", [2, 4, 6, 8])
 @pytest.mark.parametrize("law", ["normal", "laplace"])
 def test_symbols_cost_their_entropy(bits: int, law: str) -> None:

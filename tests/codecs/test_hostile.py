@@ -120,6 +120,8 @@ HOSTILE: list[tuple[str, Any, bytes, str]] = [
     ("entropy", {"k": ["u8", [{"max": 1 << 33}]]}, b"\x91\x92\x00\x07\x00\xff\xff\xff\xff\x1f\x08", "malformed"),
     ("entropy", {"k": ["u8", [{"max": 1 << 33}]]}, b"\x91\x92\x00\x0a\x01\xff\xff\xff\xff\x1f\x00\x00\x00\x00\x01",
      "malformed"),
+    ("entropy(adaptive)", {"k": ["u8", [{"max": 1 << 33}]]},
+     b"\x91\x92\x00\x0a\x03\xff\xff\xff\xff\x1f\x00\x00\x00\x00\x01", "malformed"),
     ("low_rank(ends=False)", {"w": ["f32", [2000, 2000]]}, b"\x92\x92\x01\xcd\x03\xe7\x92\x02\xcd\x03\xe7",
      "malformed"),
 ]  # fmt: skip

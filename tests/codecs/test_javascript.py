@@ -18,7 +18,7 @@ def test_masks_and_a_quantised_update_decode_in_javascript() -> None:
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.lstrip("v").partition(".")[0]) < 20:
         pytest.skip(f"node {version.strip()} is older than 20")
-    names = ["entropy-bits", "entropy-arrays", "entropy-gaps", "entropy-counts", "quantised-update"]
+    names = ["entropy-bits", "entropy-arrays", "entropy-gaps", "entropy-counts", "quantised-update", "adaptive-update"]
     done = subprocess.run(
         [node, str(HERE / "js" / "decode.mjs"), str(HERE / "vectors"), *names],
         capture_output=True,

@@ -105,6 +105,18 @@ def test_a_bundle_has_one_step_and_an_error_of_half_of_it(
         assert (np.abs(array.astype("f8") - arrays[name]) <= step * 0.5 + 2.0**-22 * np.abs(arrays[name])).all()
 
 
+@given(numbers, st.sampled_from([0.5, 2.0]))
+def test_a_dead_zone_shortens_by_at_most_two_thirds_of_a_step(values: list[float], spread: float) -> None:
+    """And lengthens by at most .35: what is lost of any array is less than the array."""
+    x = np.array(values, "<f4")
+    codec = Quantise(16, spread=spread, rounding="deadzone")
+    step = float(codec.encode({"x": x}, Context(Spec.of({"x": x})))["x/step"])
+    longer = np.abs(_decoded(codec, {"x": x})["x"].astype("f8")) - np.abs(x)
+    slack = 2.0**-22 * np.abs(x) + 1e-40
+    assert (-0.65 * step - slack <= longer).all()
+    assert (longer <= 0.35 * step + slack).all()
+
+
 def test_a_bundle_may_leave_arrays_out_and_have_none() -> None:
     chain = Chain.parse("quantise(8, per=bundle), entropy")
     arrays = {"x": np.full(4, 127, "<f4"), "k": np.arange(3, dtype="<i4"), "y": np.zeros((2, 0), "<f4")}
@@ -252,7 +264,8 @@ def test_encoded_arrays_that_no_encoder_gives_are_refused(codec: Any, encoded: A
     ["quantise(0)", "quantise(17)", "quantise(8, per=row)", "quantise(8, block=0)", "quantise(rounding=up)",
      "quantise(spread=-1)", "quantise(spread=yes)", "quantise(per=bundle, rotate=True)",
      "quantise(rotate=1)", "quantise(per=channel, rotate=True)", "top_k(0)", "top_k(2)", "random_k(0)", "random_k('a')",
-     "soft_labels(0)", "soft_labels(17)", "golomb(-1)", "entropy(other)", "entropy(sampling=True)"],
+     "soft_labels(0)", "soft_labels(17)", "golomb(-1)", "entropy(other)", "entropy(sampling=True)",
+     "entropy(previous, sampling=True)", "quantise(1, rounding=deadzone)"],
 )  # fmt: skip
 def test_wrong_configurations_are_refused(text: str) -> None:
     with pytest.raises(CodecError) as raised:

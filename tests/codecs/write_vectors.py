@@ -57,6 +57,9 @@ def _coded() -> dict[str, tuple[str, Spec, Arrays, Arrays | None]]:
     numbers = {"w": (ramp.reshape(50, 80).astype("<f4") - 60) / 8, "b": np.arange(10, dtype="<f4")}
     rows = {"rows": (1 + ramp[:1000].reshape(100, 10)).astype("<f4")}
     noise = {"w": below("n", 100, 0.5)}
+    sizes = np.arange(1, 41, dtype="<f4")[:, None] * (1 + np.arange(50, dtype="<f4") % 7)
+    lines = {"w": (ramp[:2000].reshape(40, 50).astype("<f4") - 60) * sizes / 64, "b": np.arange(10, dtype="<f4")}
+    coarse = "8, per=bundle, spread=1.5"
     return {
         "entropy-bits": ("entropy", Spec.of(noise), noise, None),
         "entropy-arrays": ("entropy", Spec.of(dense), dense, None),
@@ -67,6 +70,8 @@ def _coded() -> dict[str, tuple[str, Spec, Arrays, Arrays | None]]:
         "entropy-previous": ("entropy(previous)", Spec.of(moved), moved, counts),
         "entropy-open": ("entropy", opened, some, None),
         "quantised-update": ("quantise(8), entropy", Spec.of(numbers), numbers, None),
+        "adaptive-update": (f"quantise({coarse}, rounding=deadzone), entropy(adaptive)", Spec.of(lines), lines, None),
+        "adaptive-sampling": (f"quantise({coarse}), entropy(adaptive, sampling=True)", Spec.of(lines), lines, None),
         "sparse-update": ("top_k(0.05), quantise(4), entropy", Spec.of(numbers), numbers, None),
         "labels": ("soft_labels(8), entropy", Spec.of(rows), rows, None),
     }

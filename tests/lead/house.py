@@ -192,8 +192,8 @@ class House:
             other.cancel()
         return next(iter(done)).get_name()
 
-    async def arrive(self, name: str, task: OpenTask) -> None:
-        """The client's answer is stored and noted."""
+    async def arrive(self, name: str, task: OpenTask, **metrics: float) -> None:
+        """The client's answer is stored and noted; a loss of 1 where no metrics are given."""
         definition = self.definitions.of(await self.runs.get(task.run))
         row = await self.exchanges.get(task.run, task.exchange)
         assert row is not None
@@ -203,7 +203,9 @@ class House:
         data = encode_answer(noise(seed, reply), reply, chain, reference={}, seed=seed)
         self.objects.put(answer(task.id), data, durable=False)
         digest = hashlib.sha256(data).digest()
-        await self.answers.arrive(task.id, name, examples_of(name), {"loss": 1.0}, digest, len(data), self.now)
+        await self.answers.arrive(
+            task.id, name, examples_of(name), metrics or {"loss": 1.0}, digest, len(data), self.now
+        )
         self.signals.publish(f"run:{task.run}", f"answer:{task.id}")
 
     def reply(self, task: OpenTask, definition: Any) -> Any:
@@ -222,7 +224,7 @@ class House:
                     await heard.wait()
         return row.state
 
-    async def answer(self, name: str, task: OpenTask) -> str:
+    async def answer(self, name: str, task: OpenTask, **metrics: float) -> str:
         """Arrives, and what became of it."""
-        await self.arrive(name, task)
+        await self.arrive(name, task, **metrics)
         return await self.verdict(name, task)

@@ -42,7 +42,7 @@ def test_a_run_ends_in_the_bits_of_the_plain_loop(tmp_path: Path) -> None:
     settings = {"steps": 2, "delta": True}
 
     async def script(house: House) -> dict[str, Any]:
-        run = await ready(house, ONE, TWO, rounds=2, settings=settings)
+        run = await ready(house, ONE, TWO, rounds=2, settings=settings, best="none")
         done = {ONE: "", TWO: ""}
         for _ in range(4):
             for name in (TWO, ONE):

@@ -16,7 +16,7 @@ from thinwire.methods.payloads import Part, publish
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
-ROUNDING = st.sampled_from(["stochastic", "nearest"])
+ROUNDING = st.sampled_from(["stochastic", "nearest", "deadzone"])
 QUANTISED = st.one_of(
     st.builds(
         "quantise({}, per={!r}, block=64, rounding={!r})".format,

@@ -84,6 +84,7 @@ def samples() -> list[m.Message]:
         m.DeclineMessage(detail="training diverges"),
         m.StoredModel(digest=_DIGEST, parameters=4810),
         m.RunRequest(settings=RunSettings(rounds=3, chains={"*": {"up": "zstd"}}), model=_DIGEST),  # type: ignore[dict-item]
+        m.BestModel(score="f1", value=0.75, round=7),
         run,
         m.RunList(runs=[run]),
         m.RunCommand(open="drop"),

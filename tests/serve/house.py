@@ -106,7 +106,7 @@ class House:
             self.ledger, durable=False, clock=clock,
         )  # fmt: skip
         self.models = Models(
-            self.runs, definitions, self.objects, self.partials, self.quotas, self.workers,
+            self.runs, self.exchanges, definitions, self.objects, self.partials, self.quotas, self.workers,
             max_bytes=1 << 20, promised=lambda: self.uploads.promised_bytes,
         )  # fmt: skip
         self.payloads = Payloads(PayloadRows(database), self.tasks, self.objects, self.models)

@@ -9,12 +9,16 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests import forked
+from thinwire.edge_client.data import ClientInfo
+from thinwire.edge_client.learner import Learner
+from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods import registry
 from thinwire.operator.access import TOKEN_VARIABLE, URL_VARIABLE
 from thinwire.protocol.exit_codes import Exit
@@ -95,7 +99,7 @@ def test_what_a_finished_run_shows(coordinator: Service, thinwire: Run, digits_m
     assert (tmp_path / "invite").stat().st_mode & 0o777 == 0o600
     coordinator.join_digits(0, 1)
     started = thinwire("run", "start", "--model", str(digits_model), "--set", "name=whole", "--set", "rounds=2",
-                       "--set", "cohort=1", "--watch")  # fmt: skip
+                       "--set", "cohort=1", "--set", "best=accuracy,-examples", "--watch")  # fmt: skip
     assert started.returncode == Exit.OK, started.stderr
     assert [line.split()[1] for line in started.stdout.splitlines() if line.startswith("round ")] == ["start", "1", "2"]
     until(coordinator.clients_have_ended)
@@ -119,10 +123,39 @@ def test_what_a_finished_run_shows(coordinator: Service, thinwire: Run, digits_m
     pulled = thinwire("run", "pull", "whole", "--out", str(tmp_path / "final.safetensors"))
     assert pulled.returncode == Exit.OK
     assert load_file(tmp_path / "final.safetensors").keys() == load_file(digits_model).keys()
+    _check_best(thinwire, whole["run"]["best"], shown, digits_model, tmp_path)
     assert "client-00" in thinwire("client", "list").stdout
     assert thinwire("client", "revoke", "client-00").returncode == Exit.OK
     (client,) = json.loads(thinwire("client", "list", "--format", "json").stdout)["clients"]
     assert client["revoked"] is True
+
+
+def _check_best(thinwire: Run, best: list[dict[str, Any]], shown: str, digits_model: Path, folder: Path) -> None:
+    """The pulled file has the score that is shown; what was always alike is best at first; another run begins there."""
+    by_accuracy, by_examples = best
+    assert (by_accuracy["score"], by_examples["score"], by_examples["round"]) == ("accuracy", "examples", 0)
+    assert f"best by accuracy: {by_accuracy['value']:.4g}, after round {by_accuracy['round']}" in shown
+    pulled = thinwire("run", "pull", "whole", "--best", "--out", str(folder / "best"))
+    assert pulled.stdout.rstrip().endswith(f"after round {by_accuracy['round']}"), pulled.stderr
+    learner = Learner(find_problem("digits"), ClientInfo("client-00", 0, 1))
+    learner.load(load_file(folder / "best"))
+    assert learner.evaluate()["accuracy"] == by_accuracy["value"]
+
+    assert thinwire("run", "pull", "whole", "--best", "examples", "--out", str(folder / "first")).returncode == Exit.OK
+    begun, first = load_file(folder / "first"), load_file(digits_model)
+    assert all(np.array_equal(begun[name], array) for name, array in first.items())
+    for words, code in ((("whole", "--best", "f1"), Exit.REFUSED), (("whole", "accuracy"), Exit.USAGE)):
+        refused = thinwire("run", "pull", *words)
+        assert refused.returncode == code
+        assert "accuracy" in refused.stderr
+
+    warm = thinwire("run", "start", "--model", "best:whole", "--set", "name=warm")
+    assert warm.returncode == Exit.OK, warm.stderr
+    assert thinwire("run", "pull", "warm", "--out", str(folder / "warm")).returncode == Exit.OK
+    assert (folder / "warm").read_bytes() == (folder / "best").read_bytes()
+    for wrong, code in (("best:nobody", Exit.REFUSED), ("best-whole", Exit.USAGE)):
+        assert thinwire("run", "start", "--model", wrong, "--set", "name=cold").returncode == code
+    assert thinwire("run", "stop", "warm").returncode == Exit.OK
 
 
 def test_methods_are_listed_with_every_setting() -> None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .coding import symbols
+from .coding import adaptive, symbols
 from .coding.bits import pack_fields, unpack_fields
 from .coding.grouping import gather, key_sizes, pair_sizes, scatter
 from .coding.reading import Reader
+from .counter import uniform_bits
 from .errors import CodecError
 from .shapes import Shapes, max_shapes_bytes, read_shapes, write_shapes
 from .spec import Array, Arrays, ArraySpec, Open, Spec
 
 SYMBOLS: Final = "entropy/symbols"
-_RAW, _ARRAYS, _PREVIOUS = range(3)
-"""What the first byte says: symbols in as many bits as the largest takes, or coded by array, by the symbol before."""
+_RAW, _ARRAYS, _PREVIOUS, _ADAPTIVE = range(4)
+"""What the first byte says: symbols in as many bits as the largest takes, or coded by array, by the symbol before, by
+what was coded so far.
+"""
 
 
 def coded_symbols(spec: Spec) -> Spec:
@@ -32,7 +36,22 @@ def coded_symbols_item(spec: Spec) -> tuple[str, ArraySpec]:
     return SYMBOLS, ArraySpec("u8", (Open(spec.max_bytes + 2 + max_shapes_bytes(spec)),))
 
 
-def encode_symbols(arrays: Arrays, spec: Spec, before: Arrays | None) -> Array:
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """That the chain allows for tables which nobody sends. With a `seed`, symbols were rounded by its numbers."""
+
+    seed: int | None = None
+
+    def drawn(self, shapes: Shapes) -> adaptive.Drawn | None:
+        """Of every symbol the upper half of the random number by which `quantise` rounded it; None without a seed."""
+        if self.seed is None:
+            return None
+        numbers = (uniform_bits(self.seed, name, math.prod(shape)) for name, shape in shapes.items())
+        halves = ((each >> np.uint32(16)).astype(np.uint16) for each in numbers)
+        return np.concatenate([np.zeros(0, np.uint16), *halves])
+
+
+def encode_symbols(arrays: Arrays, spec: Spec, before: Arrays | None = None, adapts: Adaptation | None = None) -> Array:
     """The shortest of what can be made of them. `before`: the same arrays earlier, where both ends have them."""
     planes = [plane for array in arrays.values() for plane in _planes(array)]
     everything = np.concatenate([np.zeros(0, np.uint8), *planes])
@@ -52,12 +71,24 @@ def encode_symbols(arrays: Arrays, spec: Spec, before: Arrays | None) -> Array:
     elif by_array.bits < bits:
         mode = _ARRAYS
         coded = by_array.encode(everything, sizes)
+    if adapts is not None and all(array.dtype == np.uint8 for array in arrays.values()):
+        known = {name: array.shape for name, array in arrays.items()}
+        adapted = adaptive.Coded(everything, list(known.values()), adapts.drawn(known))
+        if adapted.bits < (8 * len(coded) if mode != _RAW else bits):
+            mode, coded = _ADAPTIVE, adapted.encode()
     if mode == _RAW or 8 * len(coded) >= bits + 8:
         mode, coded = _RAW, bytes([width]) + pack_fields(everything, width)
     return np.frombuffer(bytes([mode]) + shapes + coded, np.uint8)
 
 
-def decode_symbols(coded: Array, spec: Spec, before: Arrays | None, *, conditioned: bool) -> dict[str, Array]:
+def decode_symbols(
+    coded: Array,
+    spec: Spec,
+    before: Arrays | None = None,
+    adapts: Adaptation | None = None,
+    *,
+    conditioned: bool = False,
+) -> dict[str, Array]:
     """The inverse of `encode_symbols`. `conditioned`: whether the chain allows for what came before.
 
     Raises: `malformed`, `no-reference`.
@@ -79,6 +110,8 @@ def decode_symbols(coded: Array, spec: Spec, before: Arrays | None, *, condition
         previous_sizes = key_sizes(previous, 256)
         ordered = symbols.decode_contexts(reader, previous_sizes.tolist())
         everything = scatter(ordered, previous, previous_sizes)
+    elif mode == _ADAPTIVE and adapts is not None and all(spec[name].dtype == "u8" for name in shapes):
+        everything = adaptive.decode(reader, list(shapes.values()), lambda: adapts.drawn(shapes))
     else:
         raise CodecError("malformed", f"entropy knows no mode {mode} here")
     decoded: dict[str, Array] = {}

@@ -19,6 +19,8 @@ from .spec import Array, Arrays, ArraySpec, Dimension, Open, Spec
 STEPS: Final = "step"
 BUNDLE: Final = "quantise/step"
 """The array of the one step of a bundle."""
+_DEAD: Final = 0.65
+"""What is rounded down of a step, at every level: half of it would be the nearest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,10 @@ class Quantise(ArrayCodec):
     do not move, and values beyond h steps are cut: give bits enough (8), since what `entropy` makes of them follows
     the step alone.
     `rounding`: `stochastic`, up with the probability of the fraction: unbiased, error below one step; or `nearest`:
-    error at most step / 2 (to which float32 adds 2**-24 |x|); with 1 bit, the sign. `rotate`: a randomised
+    error at most step / 2 (to which float32 adds 2**-24 |x|); with 1 bit, the sign; or `deadzone`: towards zero, from
+    .65 of a step on away from it: error at most .65 step, and a third fewer bits behind `entropy` for the same square
+    error where most values are below a step (G. Sullivan, "Efficient scalar quantization of exponential and Laplacian
+    random variables", IEEE Trans. Information Theory 42 (5), 1996). `rotate`: a randomised
     Hadamard rotation first (`hadamard`), for arrays with few large values; per tensor or block. The randomness
     comes from `counter` with `context.seed` and the array's name, so equal inputs give equal bytes.
 
@@ -50,7 +55,7 @@ class Quantise(ArrayCodec):
     bits: int = 8
     per: Literal["bundle", "tensor", "channel", "block"] = "tensor"
     block: int = 1024
-    rounding: Literal["stochastic", "nearest"] = "stochastic"
+    rounding: Literal["stochastic", "nearest", "deadzone"] = "stochastic"
     rotate: bool = False
     spread: float = 0.0
 
@@ -61,8 +66,12 @@ class Quantise(ArrayCodec):
             raise CodecError("bad-chain", f"quantise: per is bundle, tensor, channel or block, not {self.per!r}")
         if type(self.block) is not int or not 1 <= self.block <= 1 << 30:
             raise CodecError("bad-chain", f"quantise: block is a number of elements, not {self.block!r}")
-        if self.rounding not in ("stochastic", "nearest"):
-            raise CodecError("bad-chain", f"quantise: rounding is stochastic or nearest, not {self.rounding!r}")
+        if self.rounding not in ("stochastic", "nearest", "deadzone"):
+            raise CodecError(
+                "bad-chain", f"quantise: rounding is stochastic, nearest or deadzone, not {self.rounding!r}"
+            )
+        if self.rounding == "deadzone" and self.bits == 1:
+            raise CodecError("bad-chain", "quantise: one bit has no zero, so no dead zone around it")
         if type(self.spread) not in (int, float) or not 0 <= self.spread <= 1000:
             raise CodecError("bad-chain", f"quantise: spread is a number from 0 to 1000, not {self.spread!r}")
         if type(self.rotate) is not bool or (self.rotate and self.per in ("bundle", "channel")):
@@ -180,6 +189,10 @@ class Quantise(ArrayCodec):
             if self.bits == 1:
                 scaled *= 0.5
                 scaled += 0.5
+            elif self.rounding == "deadzone":
+                scaled += np.copysign(1 - _DEAD, scaled)
+                np.trunc(scaled, out=scaled)
+                scaled += self.half
             else:
                 scaled += self.half
             if random is None:

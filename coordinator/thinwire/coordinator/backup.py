@@ -15,8 +15,9 @@ from thinwire.protocol.places import OPERATOR_TOKEN
 
 from .backing import DATABASE
 from .objects.local import LocalObjects
-from .objects.objects import KINDS, checkpoint
+from .objects.objects import KINDS, checkpoint, payload
 from .records.database import Database
+from .records.payloads import Payloads
 from .records.runs import Runs
 from .records.sqlite import copy_database
 from .runs.identity import fresh_id
@@ -89,11 +90,17 @@ def _copy_objects(source: Path, target: LocalObjects) -> int:
 
 
 async def _needed(database: Path) -> list[str]:
-    """The checkpoints at which the runs stand that are not over."""
-    opened = Database(database)
+    """The checkpoints at which the runs stand that are not over, and what their best models are made of."""
+    opened, names = Database(database), list[str]()
     await opened.open()
     try:
-        return [checkpoint(row.id, row.exchange, row.state_epoch) for row in await Runs(opened).unfinished()]
+        for row in await Runs(opened).unfinished():
+            names.append(checkpoint(row.id, row.exchange, row.state_epoch))
+            names += [checkpoint(row.id, one.exchange, one.epoch) for one in row.best]
+            for one in row.best:
+                sent = await Payloads(opened).of(row.id, one.exchange)
+                names += [payload(row.id, each.digest) for each in sent]
+        return names
     finally:
         await opened.close()
 

@@ -126,7 +126,7 @@ class Service:
             durable=durable,
         )  # fmt: skip
         models = Models(
-            runs, definitions, objects, partials, quotas, workers,
+            runs, exchanges, definitions, objects, partials, quotas, workers,
             max_bytes=settings.max_model_bytes, promised=lambda: self._uploads.promised_bytes,
         )  # fmt: skip
         reads = Reads(runs, exchanges, tasks, self.ledger, troubles, definitions, self.enrolment, self._presence)

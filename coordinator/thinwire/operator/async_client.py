@@ -28,7 +28,7 @@ from thinwire.protocol.messages import (
 from thinwire.protocol.settings import RunSettings
 
 from . import requests
-from .requests import MODELS, Command, Open, Order, Request, run_path
+from .requests import MODELS, Command, Open, Order, Request, model_path, run_path
 from .transport import (
     BLOCK_BYTES,
     STREAM_TIMEOUT,
@@ -103,9 +103,9 @@ class AsyncCoordinator:
         """A paused run with other settings, in force when it is resumed."""
         return await self.send(requests.change(key, wanted))
 
-    async def pull(self, key: str, file: Path) -> int:
-        """Writes a run's model, whole or not at all; how many bytes. Raises also: `OSError`."""
-        async with self._stream(run_path(key, "/model"), {"accept": "*/*"}) as response:
+    async def pull(self, key: str, file: Path, best: str | None = None) -> int:
+        """As `Coordinator.pull`."""
+        async with self._stream(model_path(key, best), {"accept": "*/*"}) as response:
             pieces = [piece async for piece in response.aiter_bytes()]
         await asyncio.to_thread(write_atomic, file, pieces, fsync=False, mode=0o666)
         return file.stat().st_size

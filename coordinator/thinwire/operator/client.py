@@ -37,7 +37,7 @@ from thinwire.protocol.messages import (
 from thinwire.protocol.settings import RunSettings
 
 from . import requests
-from .requests import MODELS, Command, Open, Order, Request, run_path
+from .requests import MODELS, Command, Open, Order, Request, model_path, run_path
 from .transport import (
     BLOCK_BYTES,
     STREAM_TIMEOUT,
@@ -116,9 +116,11 @@ class Coordinator:
         """A run that is over is gone, its model and figures with it."""
         self.order(requests.delete_run(key))
 
-    def pull(self, key: str, file: Path) -> int:
-        """Writes a run's model, whole or not at all; how many bytes. Raises also: `OSError`."""
-        return self.fetch_file(run_path(key, "/model"), file)
+    def pull(self, key: str, file: Path, best: str | None = None) -> int:
+        """Writes a run's model, whole or not at all; how many bytes. `best`: its best one by this score instead; "": by
+        the first that the run keeps (`RunView.best`). Raises also: `OSError`.
+        """
+        return self.fetch_file(model_path(key, best), file)
 
     def events(self, key: str, last: int | None = None) -> Iterator[Event]:
         """The run as it stands, then what happens, until it is over or the coordinator stops. `last`: the id of the

@@ -60,6 +60,11 @@ def run_path(run: str, what: str = "") -> str:
     return f"/v1/runs/{quote(run, safe='')}{what}"
 
 
+def model_path(run: str, best: str | None = None) -> str:
+    """Of a run's model as it stands, or of its best one by this score; "" for the first that the run keeps."""
+    return run_path(run, "/model" if best is None else f"/model?best={quote(best, safe='')}")
+
+
 def runs() -> Request[RunList]:
     return Request("GET", "/v1/runs", RunList)
 

@@ -10,7 +10,7 @@ from thinwire.machine.quantities import in_bytes
 from thinwire.methods.rounds import Round, evaluation_of
 from thinwire.methods.values import EVALUATE
 from thinwire.protocol.bytes import Bytes
-from thinwire.protocol.messages import LEDGER_KINDS, ExchangeMetrics, Ledger, LedgerRow
+from thinwire.protocol.messages import LEDGER_KINDS, BestModel, ExchangeMetrics, Ledger, LedgerRow
 
 from .console import in_bits, in_count, in_figure, in_percent
 from .sheet import Sheet
@@ -87,6 +87,12 @@ def final_measures(exchanges: Iterable[ExchangeMetrics]) -> str:
 
 def _others(exchange: ExchangeMetrics) -> dict[str, float]:
     return {name: value for name, value in sorted(exchange.metrics.items()) if name not in _KNOWN}
+
+
+def best_line(best: BestModel) -> str:
+    """The best model in words."""
+    made = f"after round {best.round}" if best.round else "the first model"
+    return f"best by {best.score}: {best.value:.4g}, {made}"
 
 
 def total(rows: Iterable[LedgerRow]) -> Bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic
 
@@ -61,6 +62,18 @@ class ServerHalf(ABC, Generic[SettingsT]):
     @abstractmethod
     def model(self, state: State) -> Arrays | None:
         """The global model as named arrays; None for a method that has none."""
+
+    def measures(self, state: State) -> bool:
+        """Whether what the clients measure in the exchange from this state is of a whole global model."""
+        return True
+
+    def measured(self, state: State, parts: Mapping[str, Arrays]) -> Arrays | None:
+        """The global model that they measure there, as `model`. `parts`: of the task as they are decoded; the arrays of
+        a part are taken for those of the state under its name.
+        """
+        received = {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+        known = {name: array for name, array in received.items() if name in state.arrays}
+        return self.model(State(state.round, state.step, {**state.arrays, **known}))
 
     def specimen(self, task: Task, rng: np.random.Generator, *, dense: bool) -> Arrays | None:
         """An answer as it may look, for counting bytes before a run; None: it depends on what each client has. `dense`:

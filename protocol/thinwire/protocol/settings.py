@@ -74,6 +74,12 @@ class RunSettings(Settings):
         description="where max-bytes would not last, the cohort is smaller, down to this; the quorum with it",
     )
 
+    best: str | None = Field(
+        None, max_length=200, pattern=r"^(none|-?[a-z][a-z0-9_]{0,31}(,-?[a-z][a-z0-9_]{0,31}){0,3})$",
+        description="scores by which the best model is kept beside the last, as f1,-rmse: with - the lower the better; "
+        "none; default: accuracy or Dice, else loss",
+    )  # fmt: skip
+
     chains: Literal["default", "plain"] | dict[str, ChainSettings] = Field(
         "default", description="the method's chains; raw arrays; or chains by kind of exchange, `*` for all"
     )
@@ -109,6 +115,9 @@ class RunSettings(Settings):
             raise ValueError("least-bits says how far a budget may lower bits: give max-bytes or max-bytes-per-round")
         if self.trim is not None and self.reducer != "trimmed-mean":
             raise ValueError("trim belongs to the reducer trimmed-mean")
+        scores = [score.removeprefix("-") for score in (self.best or "").split(",")]
+        if len(set(scores)) < len(scores):
+            raise ValueError(f"best = {self.best!r} names a score twice")
         if self.over_norm is not None and self.max_norm is None:
             raise ValueError("over-norm says what becomes of an answer beyond max-norm; give max-norm")
         return self

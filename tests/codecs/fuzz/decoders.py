@@ -28,6 +28,7 @@ MEMORY_MB = 4096
 SLOWEST_S = 60
 SMALL_CHAINS = (
     "entropy", "entropy(counts)", "entropy(counts, sampling=True)", "entropy(previous)", "golomb", "golomb(5), zstd",
+    "entropy(adaptive)", "quantise(8, per=bundle, spread=4), entropy(adaptive, sampling=True)",
     "top_k(0.3), quantise(4), entropy", "quantise(1, per=block, block=7), entropy, byte_shuffle(2), zstd",
     "low_rank(ends=False), quantise(8, per=channel), entropy", "quantise(12, rotate=True), entropy",
     "random_k(0.5), cast(bf16), entropy", "delta, cast(f16), byte_shuffle(2), zstd", "pack_bits, entropy",

@@ -34,21 +34,39 @@ function container(data, spec) { // spec: [[name, dtype, shape, optional]]
 
 const bitsOf = (bytes) => Array.from({ length: bytes.length * 8 }, (_, i) => (bytes[i >> 3] >> (i & 7)) & 1);
 
-function rans(data, runs) { // runs: [[256 frequencies, number of symbols]]
-  const lanes = 1 << data[0], view = new DataView(data.buffer, data.byteOffset, data.length), symbols = [];
-  const states = Array.from({ length: lanes }, (_, i) => view.getUint32(1 + 4 * i, true));
-  let at = 1 + 4 * lanes;
-  for (const [table, count] of runs) {
-    const symbolOf = table.flatMap((f, s) => Array(f).fill(s)), starts = table.map(((sum) => (f) => (sum += f) - f)(0));
-    for (let i = 0; i < count; i++) {
-      const lane = symbols.length % lanes, slot = states[lane] % 32768, s = symbolOf[slot];
-      let x = table[s] * Math.floor(states[lane] / 32768) + slot - starts[s];
-      if (x < 65536) { x = x * 65536 + view.getUint16(at, true); at += 2; }
-      states[lane] = x;
-      symbols.push(s);
-    }
+class Rans { // runs: [[256 frequencies, number of symbols]]
+  constructor(data) {
+    this.view = new DataView(data.buffer, data.byteOffset, data.length);
+    this.states = Array.from({ length: 1 << data[0] }, (_, i) => this.view.getUint32(1 + 4 * i, true));
+    this.at = 1 + 4 * this.states.length;
   }
-  return at === data.length && states.every((x) => x === 65536) ? symbols : refuse("the stream does not end");
+  take(runs) {
+    const states = this.states, symbols = [];
+    for (const [table, count] of runs) {
+      const symbolOf = table.flatMap((f, s) => Array(f).fill(s)), starts = table.map(((sum) => (f) => (sum += f) - f)(0));
+      for (let i = 0; i < count; i++) {
+        const lane = symbols.length % states.length, slot = states[lane] % 32768, s = symbolOf[slot];
+        let x = table[s] * Math.floor(states[lane] / 32768) + slot - starts[s];
+        if (x < 65536) { x = x * 65536 + this.view.getUint16(this.at, true); this.at += 2; }
+        states[lane] = x;
+        symbols.push(s);
+      }
+    }
+    return symbols;
+  }
+  end() { if (this.at !== this.view.byteLength || this.states.some((x) => x !== 65536)) refuse("the stream does not end"); }
+}
+
+function rans(data, runs) {
+  const stream = new Rans(data), symbols = stream.take(runs);
+  stream.end();
+  return symbols;
+}
+
+function shared(weights) {
+  const sum = weights.reduce((x, y) => x + y), table = weights.map((w) => w && Math.max(1, Math.floor((32768 * w) / sum)));
+  table[table.indexOf(Math.max(...table))] += 32768 - table.reduce((x, y) => x + y);
+  return table;
 }
 
 function bitTable(level) {
@@ -103,13 +121,53 @@ function codedSymbols(reader, sizes) {
         const a = knots[i >> s], b = knots[(i >> s) + 1] ?? a, v = a + (((b - a) * (i % 2 ** s) + (2 ** s >> 1)) >> s);
         weights[low + i] = v && (16 + (v % 16)) * 2 ** (v >> 4);
       }
-      const sum = weights.reduce((x, y) => x + y), table = weights.map((w) => w && Math.max(1, Math.floor((32768 * w) / sum)));
-      table[table.indexOf(Math.max(...table))] += 32768 - table.reduce((x, y) => x + y);
-      tables.push(table);
+      tables.push(shared(weights));
     }
     runs.push([tables.at(-(back || 1)), size]);
   }
   return runs.length ? rans(reader.rest(), runs) : [];
+}
+
+const bitLength = (v) => { let n = 0; while (v >= 1) { v /= 2; n++; } return n; };
+const least = (v) => Math.max(1, Math.floor(v));
+
+function adaptiveSymbols(reader, shapes) {
+  const [zero, low, high] = reader.take(3), stream = new Rans(reader.rest()), elements = [], weights = new Map();
+  const line = () => ({ S: 0, N: 0 }), all = line();
+  const prior = (level) => {
+    const m = Math.floor((3 * 2 ** level) / 4), R = Math.floor((65536 * m) / (m + 65536 + Math.floor(2 ** 32 / (65536 + m)))), p = [2 ** 24];
+    while (p.length < 256) p.push(Math.floor((p.at(-1) * R) / 65536));
+    return shared(Array.from({ length: 256 }, (_, q) => (q < low || q > high ? 0 : Math.max(1, p[Math.abs(q - zero)]))));
+  };
+  for (const shape of shapes) {
+    const [rows, columns] = shape.length > 1 ? shape : [1, 1], depth = product(shape) / (rows * columns || 1), array = line();
+    const row = Array.from({ length: rows }, line), column = Array.from({ length: columns }, line);
+    for (let i = 0; i < product(shape); i++) {
+      let m = Math.imul(i, 0x9e3779b1);
+      m = Math.imul(m ^ (m >>> 15), 0x85ebca77);
+      m = (m ^ (m >>> 13)) >>> 0;
+      const b = bitLength(m), at = Math.floor(i / depth);
+      elements.push({ stage: b <= 22 ? 0 : 2 * (b - 22) + ((m >>> (b - 2)) & 1) - 1, array, row: row[Math.floor(at / columns)], column: column[at % columns] });
+    }
+  }
+  for (let stage = 0; stage < 21; stage++) {
+    const here = elements.filter((e) => e.stage === stage), g = least((65536 * (all.S + 1)) / (all.N + 4));
+    for (const e of here) {
+      const a = least((65536 * e.array.S + 8 * g) / (e.array.N + 8)), of = (l) => least((65536 * l.S + 6 * a) / (l.N + 6));
+      e.level = bitLength(least((of(e.row) * of(e.column)) / a));
+    }
+    here.sort((x, y) => x.level - y.level);
+    const levels = [...new Set(here.map((e) => e.level))];
+    for (const l of levels) if (!weights.has(l)) weights.set(l, prior(l).map((w) => 16 * w));
+    const symbols = stream.take(levels.map((l) => [shared(weights.get(l)), here.filter((e) => e.level === l).length]));
+    here.forEach((e, i) => {
+      e.symbol = symbols[i];
+      weights.get(e.level)[e.symbol] += 32768;
+      for (const l of [all, e.array, e.row, e.column]) { l.S += Math.abs(e.symbol - zero); l.N++; }
+    });
+  }
+  stream.end();
+  return elements.map((e) => e.symbol);
 }
 
 const DECODERS = {
@@ -134,18 +192,19 @@ const DECODERS = {
         give("bool", mode < 3 ? codedBits(reader, contexts(mode)) : refuse("sampling is not decoded here"));
       }
       if (arrays["entropy/symbols"]) {
-        const reader = new Reader(arrays["entropy/symbols"].data);
-        give("u8", reader.byte() === 1 ? codedSymbols(reader, spec.filter((s) => s[1] === "u8").map((s) => product(s[2]))) : refuse("not decoded here"));
+        const reader = new Reader(arrays["entropy/symbols"].data), mode = reader.byte(), shapes = spec.filter((s) => s[1] === "u8").map((s) => s[2]);
+        give("u8", mode === 1 ? codedSymbols(reader, shapes.map(product)) : mode === 3 ? adaptiveSymbols(reader, shapes) : refuse("not decoded here"));
       }
       return out;
     },
   },
   quantise: {
-    spec: (spec) => spec.flatMap((s) => (s[1] === "f32" ? [[s[0], "u8", s[2]], [`${s[0]}/step`, "f32", []]] : [s])),
-    decode(arrays, spec, vector, { bits = 8 }) {
+    spec: (spec, { per }) => spec.flatMap((s) => (s[1] !== "f32" ? [s] : per === "bundle" ? [[s[0], "u8", s[2]]] : [[s[0], "u8", s[2]], [`${s[0]}/step`, "f32", []]]))
+      .concat(per === "bundle" ? [["quantise/step", "f32", []]] : []),
+    decode(arrays, spec, vector, { bits = 8, per }) {
       return Object.fromEntries(spec.map(([name, dtype, shape]) => {
         if (dtype !== "f32") return [name, arrays[name]];
-        const step = arrays[`${name}/step`].data.readFloatLE(0), half = 2 ** (bits - 1) - 1, data = Buffer.alloc(4 * product(shape));
+        const step = arrays[per === "bundle" ? "quantise/step" : `${name}/step`].data.readFloatLE(0), half = 2 ** (bits - 1) - 1, data = Buffer.alloc(4 * product(shape));
         arrays[name].data.forEach((q, i) => data.writeFloatLE(Math.fround((q - half) * step), 4 * i));
         return [name, { shape, data }];
       }));
@@ -156,7 +215,7 @@ const DECODERS = {
 const [folder, ...names] = process.argv.slice(2);
 for (const name of names) {
   const vector = JSON.parse(readFileSync(`${folder}/${name}.json`)), specs = [Object.entries(vector.spec).map(([key, item]) => [key, ...item])];
-  for (const codec of vector.chain) specs.push(DECODERS[codec.name].spec(specs.at(-1)));
+  for (const codec of vector.chain) specs.push(DECODERS[codec.name].spec(specs.at(-1), codec.configuration));
   let arrays = container(readFileSync(`${folder}/${name}.bin`), specs.pop());
   for (const codec of vector.chain.toReversed()) arrays = DECODERS[codec.name].decode(arrays, specs.pop(), vector, codec.configuration);
   for (const [key, wanted] of Object.entries(vector.decoded)) if (arrays[key].data.toString("hex") !== wanted.hex) refuse(`${name}: ${key} differs`);

@@ -83,12 +83,18 @@ def symbol_table(lowest: int, levels: NDArray[np.int64]) -> NDArray[np.uint32]:
     rounded down and at least 1; what is then missing or in excess goes to the first symbol of the largest
     frequency. At least one level is above 0.
     """
-    weights = _WEIGHTS[levels]
+    table = np.zeros(256, np.uint32)
+    table[lowest : lowest + len(levels)] = share_out(_WEIGHTS[levels])
+    return table
+
+
+def share_out(weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`TOTAL` by these weights, at most 256 of them, one above 0: rounded down, at least 1 where there is any; what is
+    then missing or in excess goes to the first of the largest.
+    """
     shares = np.where(weights > 0, np.maximum(weights * TOTAL // int(weights.sum()), 1), 0)
     shares[int(np.argmax(shares))] += TOTAL - int(shares.sum())
-    table = np.zeros(256, np.uint32)
-    table[lowest : lowest + len(levels)] = shares
-    return table
+    return np.asarray(shares, np.int64)
 
 
 def _weights() -> NDArray[np.int64]:

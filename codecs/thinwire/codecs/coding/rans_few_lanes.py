@@ -23,11 +23,13 @@ Row = tuple[list[int], list[int]]
 
 
 def encode(
-    symbols: NDArray[np.uint8], runs: Sequence[tuple[int, int]], rows: Sequence[Row], lanes: int, precision: int
-) -> tuple[list[int], list[int]]:
-    """The states at the end, and the words in the order in which they were moved out: the decoder's in reverse."""
-    states, words = [1 << 16] * lanes, list[int]()
-    mask, total, renorm = lanes - 1, 1 << precision, 32 - precision
+    states: list[int], symbols: NDArray[np.uint8], runs: Sequence[tuple[int, int]], rows: Sequence[Row], precision: int
+) -> list[int]:
+    """The words in the order in which they were moved out: the decoder's in reverse; `states` are left as they are at
+    the end.
+    """
+    words = list[int]()
+    mask, total, renorm = len(states) - 1, 1 << precision, 32 - precision
     given = symbols.tobytes()
     end = len(given)
     for table, size in reversed(runs):
@@ -42,7 +44,7 @@ def encode(
             quotient, rest = divmod(state, frequency)
             states[index & mask] = quotient * total + rest + ends[symbol] - frequency
         end -= size
-    return states, words
+    return words
 
 
 def decode(

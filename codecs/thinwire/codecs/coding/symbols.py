@@ -23,7 +23,10 @@ MAX_TABLES: Final = 255
 
 
 class Tables:
-    """The frequency tables for contexts with these histograms, (contexts, 256), and how the header writes them."""
+    """The frequency tables for contexts with these histograms, (contexts, 256), and how the header writes them.
+
+    The last table that there may be fits all contexts that are left.
+    """
 
     def __init__(self, histograms: Sequence[NDArray[np.int64]]) -> None:
         self.header = bytearray()
@@ -31,13 +34,15 @@ class Tables:
         self.chosen: list[int] = []
         self.bits = 0
         lengths: list[NDArray[np.int64]] = []
-        for histogram in histograms:
+        for index, histogram in enumerate(histograms):
             if not histogram.any():
                 self.chosen.append(0)
                 continue
             present = np.flatnonzero(histogram)
-            lowest, highest = int(present[0]), int(present[-1])
-            header, own, cost = _new_table(histogram[lowest : highest + 1], lowest)
+            header, own, cost = b"", np.zeros(0, np.uint32), 1 << 63
+            if len(self.rows) < MAX_TABLES:
+                is_last = len(self.rows) == MAX_TABLES - 1
+                header, own, cost = _new_table(histogram, np.sum(histograms[index:], axis=0) if is_last else histogram)
             costs = [
                 int((histogram * other).sum()) if (row[present] > 0).all() else 1 << 62
                 for row, other in zip(self.rows, lengths, strict=True)
@@ -64,14 +69,16 @@ class Tables:
         )
 
 
-def _new_table(histogram: NDArray[np.int64], lowest: int) -> tuple[bytes, NDArray[np.uint32], int]:
-    """How the header writes the cheapest table for these counts from `lowest` on; its row, and 2**16 times all its
-    bits.
+def _new_table(counts: NDArray[np.int64], fitted: NDArray[np.int64]) -> tuple[bytes, NDArray[np.uint32], int]:
+    """How the header writes the cheapest table for symbols with these counts, made of those in `fitted`, which are no
+    fewer; its row, and 2**16 times all its bits.
     """
     found: list[tuple[int, bytes, NDArray[np.uint32]]] = []
-    width = len(histogram)
+    present = np.flatnonzero(fitted)
+    lowest, width = int(present[0]), int(present[-1] - present[0]) + 1
+    histogram, fitted = counts[lowest : lowest + width], fitted[lowest : lowest + width]
     for log_spacing in range(MAX_LOG_SPACING + 1):
-        knots = knot_levels(histogram, log_spacing)
+        knots = knot_levels(fitted, log_spacing)
         row = symbol_table(lowest, spread_levels(knots, width, log_spacing))
         header = bytes([0, lowest, lowest + width - 1, log_spacing]) + knots.tobytes()
         bits = int((histogram * code_lengths(row[lowest : lowest + width])).sum())

@@ -221,22 +221,29 @@ async def metrics(request: Request, run: RunKey) -> Response:
         problems=("run-not-found", "no-global-model", "range-not-satisfiable", "storage-failed"),
     ),
 )
-async def model(request: Request, run: RunKey) -> Response:
+async def model(
+    request: Request,
+    run: RunKey,
+    best: Annotated[
+        str | None,
+        Query(max_length=32, description="the best one by this score instead; empty: by the first that the run keeps"),
+    ] = None,
+) -> Response:
     reads, models, downloads = of(request, Reads), of(request, Models), of(request, Downloads)
     found = await reads.find(run)
     with contextlib.suppress(ProblemError):
         client = require_client(request)
         account_of(request).client = client.name
         if client.group == found.group:
-            return await _model(request, found.id, models, downloads)
+            return await _model(request, found.id, best, models, downloads)
     require_reader(request)
-    return await _model(request, found.id, models, downloads)
+    return await _model(request, found.id, best, models, downloads)
 
 
-async def _model(request: Request, run: str, models: Models, downloads: Downloads) -> Response:
+async def _model(request: Request, run: str, best: str | None, models: Models, downloads: Downloads) -> Response:
     account = account_of(request)
     account.run, account.kind = run, "other"
-    found = await models.as_it_stands(run)
+    found = await (models.as_it_stands(run) if best is None else models.best(run, best))
     if isinstance(found, FinalModel):
         return serve_file(request, found.path, found.digest, downloads, account, private=True)
     return await serve_copy(request, found.data, found.digest, downloads, account)

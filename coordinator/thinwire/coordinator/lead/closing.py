@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import structlog
 
-from thinwire.codecs import Arrays
+from thinwire.codecs import Arrays, CodecError
+from thinwire.coordinator.objects.broadcasts import read_measured
 from thinwire.coordinator.objects.objects import Objects, answer, payload
 from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.objects.states import keep_states, put_state
@@ -15,6 +17,7 @@ from thinwire.coordinator.records.leases import LeaseLostError
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.payloads import Payloads
 from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.runs.best import Best, after
 from thinwire.coordinator.runs.budget import Past
 from thinwire.coordinator.runs.metrics import weighted_metrics
 from thinwire.coordinator.runs.tally import Tally
@@ -110,7 +113,8 @@ class Closing:
             offers=exchange.offers,
             metrics=weighted_metrics(current.metrics_by_slot.values(), settings.max_examples),
         )
-        await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall())
+        best = _best(led, current, figures)
+        await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall(), best)
         self._tally.exchanges[led.id].add(figures.seconds)
         task, asked = current.published.task, len(exchange.slots)
         _log.info(
@@ -118,7 +122,7 @@ class Closing:
             of=settings.rounds, answers=figures.answers, asked=asked, seconds=round(figures.seconds, 3),
             **{name: round(value, 4) for name, value in figures.metrics.items() if name in _TOLD},
         )  # fmt: skip
-        led.method_state, led.index, led.current, led.why = state, current.index + 1, None, Why()
+        led.method_state, led.index, led.current, led.why, led.best = state, current.index + 1, None, Why(), best
         led.checkpoints = {led.index: led.lease.mark, current.index: led.checkpoints.get(current.index)}
         builds_on = led.definition.builds_on_broadcasts
         broadcast = current.published.broadcast
@@ -127,25 +131,41 @@ class Closing:
         await self._release(led, current)
 
     async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
-        """The run is over; its final model is a payload. Raises as `close`."""
+        """The run is over; its final model is a payload, and each of its best ones. Raises as `close`."""
         current, model = led.current, None
         arrays = await self._workers.run(led.definition.server.model, led.method_state)
         await self._workers.run(give_back_freed_memory)
         if arrays is not None:
-            frozen = led.definition.run.frozen
-            marked = Model(arrays, buffers_of(arrays), frozen if isinstance(frozen, tuple) else ())
-            model = await self._workers.run(self._put_model, led, marked)
-        await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall())
+            model = await self._workers.run(self._put_model, led, arrays)
+        best = await self._with_files(led)
+        await self._runs.finish(led.lease, outcome, reason, model, self._clock.wall(), best)
         _log.info("run finished", run=led.definition.run.name, id=led.id, outcome=outcome, reason=reason)
-        led.state, led.orders.command = "finished", None
+        led.state, led.orders.command, led.best = "finished", None, best
         led.current, led.predecessor = None, Predecessor()
         if current is not None:
             current.exchange.close()
         self._signals.publish(f"group:{led.definition.run.group}")
         await self._release(led, current)
 
+    async def _with_files(self, led: Led) -> tuple[Best, ...]:
+        """The best models, each as a payload; what can be read no more is none. Raises as `close`."""
+        files: dict[int, bytes | None] = {}
+        for exchange in {one.exchange for one in led.best}:
+            row = await self._exchanges.get(led.id, exchange)
+            try:
+                arrays = None if row is None else await self._workers.run(
+                    read_measured, self._objects, led.definition, row
+                )  # fmt: skip
+            except (CodecError, ProblemError, FileNotFoundError) as error:
+                _log.error("a best model is damaged", run=led.id, exchange=exchange, why=str(error))
+                continue
+            files[exchange] = None if arrays is None else await self._workers.run(self._put_model, led, arrays)
+        found = ((one, files.get(one.exchange)) for one in led.best)
+        return tuple(replace(one, model=digest) for one, digest in found if digest is not None)
+
     def _put_model(self, led: Led, arrays: Arrays) -> bytes:
-        data = model_bytes(arrays)
+        frozen = led.definition.run.frozen
+        data = model_bytes(Model(arrays, buffers_of(arrays), frozen if isinstance(frozen, tuple) else ()))
         digest = hashlib.sha256(data).digest()
         self._objects.put(payload(led.id, digest), data, durable=True)
         return digest
@@ -179,8 +199,21 @@ class Closing:
         """Deletes the states and payloads of the run that nothing names any more. Raises: `storage-failed`, `OSError`,
         `LeaseLostError`: another leads the run, and what it makes is not seen from here.
         """
-        await self._workers.run(keep_states, self._objects, led.id, led.checkpoints, led.lease.mark)
+        best = [(one.exchange, one.epoch) for one in led.best if one.model is None]
+        await self._workers.run(keep_states, self._objects, led.id, led.checkpoints, led.lease.mark, best)
         # Listed first: what another leader makes from now on is not among these.
         there = await self._workers.run(self._objects.names, f"payloads/{led.id}")
         needed = {payload(led.id, digest) for digest in await self._payloads.needed(led.lease)}
         await self._workers.run(self._objects.delete, [name for name in there if name not in needed])
+
+
+def _best(led: Led, current: Current, figures: Figures) -> tuple[Best, ...]:
+    """The best models when this exchange is closed."""
+    task, definition = current.published.task, led.definition
+    begins = current.is_evaluation or task.step == 0
+    if not begins or not definition.server.measures(led.method_state):
+        return led.best
+    return after(
+        led.best, definition.run.best, figures.metrics,
+        exchange=current.index, round_=led.method_state.round - 1, epoch=led.checkpoints.get(current.index),
+    )  # fmt: skip

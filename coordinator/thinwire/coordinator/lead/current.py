@@ -10,6 +10,7 @@ from typing import Any, Final
 from thinwire.codecs import Arrays
 from thinwire.coordinator.objects.spool import Spool
 from thinwire.coordinator.records.leases import Lease
+from thinwire.coordinator.runs.best import Best
 from thinwire.coordinator.runs.broadcast import Broadcast
 from thinwire.coordinator.runs.budget import Lowered, Past
 from thinwire.coordinator.runs.exchange import Exchange, Slot
@@ -139,8 +140,8 @@ class Why:
 class Led:
     """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state
     before it. `history`: all exchanges that are closed. `lowered`: by a budget, of the round that goes on or was last.
-    `checkpoints`: of this exchange and the one before, each with the epoch that tells it from others. `command`: of the
-    operator, not yet carried out; `resumed`: it has just been told to go on.
+    `checkpoints`: of this exchange and the one before, each with the epoch that tells it from others; `best`: the best
+    models so far. `command`: of the operator, not yet carried out; `resumed`: it has just been told to go on.
     """
 
     definition: Definition
@@ -156,6 +157,7 @@ class Led:
     history: list[Past] = field(default_factory=list)
     lowered: Lowered = field(default_factory=Lowered)
     checkpoints: dict[int, int | None] = field(default_factory=dict)
+    best: tuple[Best, ...] = ()
 
     @property
     def id(self) -> str:

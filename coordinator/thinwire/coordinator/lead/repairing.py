@@ -4,24 +4,15 @@ making is known.
 
 from __future__ import annotations
 
-from typing import cast
-
 import structlog
 
+from thinwire.coordinator.objects.broadcasts import is_whole, read_broadcast
 from thinwire.coordinator.objects.objects import Objects, payload
 from thinwire.coordinator.objects.states import read_state
-from thinwire.coordinator.runs.broadcast import (
-    Broadcast,
-    digests_of,
-    names_of,
-    publish_task,
-    reload_broadcast,
-)
+from thinwire.coordinator.runs.broadcast import Broadcast, names_of, publish_task
 from thinwire.coordinator.runs.rows import ExchangeRow
-from thinwire.machine.files import file_digest, read_mapped
 from thinwire.methods.values import EVALUATE, State, Task
 from thinwire.protocol.encoding import encode_message
-from thinwire.protocol.identity import broadcast_seed
 from thinwire.protocol.reasons import ProblemError
 
 from .current import Led
@@ -44,7 +35,7 @@ class Repairing:
         the checkpoint before it, if no base was lost in it. Raises: `storage-failed`, `CodecError`, `OSError`.
         """
         try:
-            return self._stored(led, row)
+            return read_broadcast(self._objects, led.definition, row)
         except ProblemError as error:
             server, state = led.definition.server, self.state(led.id, row.exchange, row.state_epoch)
             task = server.evaluation(state) if row.kind == EVALUATE else server.task(state)
@@ -59,7 +50,7 @@ class Repairing:
         """
         definition = led.definition
         try:
-            broadcast = self._stored(led, row)
+            broadcast = read_broadcast(self._objects, led.definition, row)
         except ProblemError as error:
             base = (
                 led.predecessor.broadcast
@@ -67,27 +58,13 @@ class Repairing:
                 else None
             )
             broadcast = self._made_again(led, row, task, base, error)
-        if not self._is_whole(led.id, row.plan):
+        if not is_whole(self._objects, led.id, row.plan):
             _log.warning("the plan is made again", run=led.id, exchange=row.exchange)
             specs = {name: part.spec for name, part in broadcast.parts.items()}
             self._replace(led.id, row.plan, encode_message(definition.plan(task, specs, row.lowered_bits)))
-            if not self._is_whole(led.id, row.plan):
+            if not is_whole(self._objects, led.id, row.plan):
                 raise ProblemError("storage-failed", f"the plan {row.plan.hex()} of exchange {row.exchange} is damaged")
         return broadcast
-
-    def _stored(self, led: Led, row: ExchangeRow) -> Broadcast:
-        """As the row names it. Raises: `storage-failed` (a payload is damaged), `CodecError`, `OSError`."""
-        for digest in digests_of(row.parts):
-            if not self._is_whole(led.id, digest):
-                what = f"the payload {digest.hex()} of exchange {row.exchange} is damaged"
-                raise ProblemError("storage-failed", what)
-        seed = broadcast_seed(led.definition.run.seed, row.round, row.step)
-
-        def content(digest: bytes) -> bytes:
-            # A mapped file reads like bytes; the codecs only slice it and view it.
-            return cast(bytes, read_mapped(self._objects.local(payload(led.id, digest))))
-
-        return reload_broadcast(row.parts, led.definition.chains(row.kind, row.lowered_bits), seed, content)
 
     def _made_again(
         self, led: Led, row: ExchangeRow, task: Task, base: Broadcast | None, error: ProblemError
@@ -106,12 +83,6 @@ class Repairing:
 
     def _replace(self, run: str, digest: bytes, data: bytes) -> None:
         """The object is there and whole from now on."""
-        if not self._is_whole(run, digest):
+        if not is_whole(self._objects, run, digest):
             self._objects.delete([payload(run, digest)])
             self._objects.put(payload(run, digest), data, durable=True)
-
-    def _is_whole(self, run: str, digest: bytes) -> bool:
-        try:
-            return file_digest(self._objects.local(payload(run, digest))) == digest
-        except FileNotFoundError:
-            return False

@@ -73,7 +73,7 @@ class Restoring:
         led.history = [Past(one.exchange, one.round, one.kind, one.step) for one in rows.values() if one.closed]
         if (newest := rows.get(row.exchange, rows.get(row.exchange - 1))) is not None:
             led.lowered = Lowered(newest.lowered_bits, newest.lowered_cohort)
-        led.checkpoints = {row.exchange: row.state_epoch}
+        led.checkpoints, led.best = {row.exchange: row.state_epoch}, row.best
         opened = rows.get(row.exchange)
         if (before := rows.get(row.exchange - 1)) is not None:
             contributors = await self._tasks.contributors(row.id, before.exchange)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from thinwire.machine.files import read_mapped
@@ -30,11 +30,19 @@ def read_state(objects: Objects, run: str, exchange: int, epoch: int | None = No
     return unpack_state(cast(bytes, read_mapped(objects.local(checkpoint(run, exchange, epoch)))))
 
 
-def keep_states(objects: Objects, run: str, kept: Mapping[int, int | None], epoch: int | None = None) -> None:
+def keep_states(
+    objects: Objects,
+    run: str,
+    kept: Mapping[int, int | None],
+    epoch: int | None = None,
+    best: Iterable[tuple[int, int | None]] = (),
+) -> None:
     """Deletes all states of a run but these: exchange -> epoch. `epoch`: of the lease of the leader that asks, which
-    may have another by now that writes states too: those of later epochs and exchanges stay. Raises: `OSError`.
+    may have another by now that writes states too: those of later epochs and exchanges stay. `best`: exchange, epoch of
+    older states whose models are the best. Raises: `OSError`.
     """
-    needed, oldest = {checkpoint(run, exchange, of) for exchange, of in kept.items()}, min(kept)
+    needed = {checkpoint(run, exchange, of) for exchange, of in (*kept.items(), *best)}
+    oldest = min(kept)
 
     def is_useless(name: str) -> bool:
         exchange, of = checkpoint_of(name)

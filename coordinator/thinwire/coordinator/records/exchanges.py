@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from thinwire.coordinator.runs.best import Best
 from thinwire.coordinator.runs.rows import ExchangeRow
 
 from .database import Database, upsert_in
@@ -61,11 +62,13 @@ _GO_ON = (
         step=bindparam("next_step"),
         reason=None,
         state_epoch=bindparam("next_epoch"),
+        best=bindparam("best_models"),
     )
 )
 _UNNAME_OLDER = delete(payloads).where(
-    payloads.c.run == bindparam("of_run"), payloads.c.exchange > NO_EXCHANGE, payloads.c.exchange < bindparam("index")
-)
+    payloads.c.run == bindparam("of_run"), payloads.c.exchange > NO_EXCHANGE, payloads.c.exchange < bindparam("index"),
+    payloads.c.exchange.not_in(bindparam("kept", expanding=True)),
+)  # fmt: skip
 _ROOM = select(exchanges.c.max_payload_bytes).where(
     exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"), exchanges.c.closed.is_(False)
 )
@@ -143,9 +146,12 @@ class Exchanges:
 
         await self._database.transaction(work)
 
-    async def close(self, lease: Lease, figures: Figures, round_: int, step: int, now: float) -> None:
+    async def close(
+        self, lease: Lease, figures: Figures, round_: int, step: int, now: float, best: Sequence[Best] = ()
+    ) -> None:
         """The exchange is over: its unanswered tasks are late, and the run stands before the next one, at this round
-        and step. Of the run's payloads those of this exchange stay. Durable. A repeat changes nothing.
+        and step. Of the run's payloads those of this exchange stay, and those of the exchanges that have measured its
+        best models. Durable. A repeat changes nothing.
         """
         run, exchange = lease.run, figures.exchange
         which = {"of_run": run, "index": exchange}
@@ -164,9 +170,10 @@ class Exchanges:
                 "next_round": round_,
                 "next_step": step,
                 "next_epoch": lease.mark,
+                "best_models": [one.to_plain() for one in best],
             }
             connection.execute(_GO_ON, {"of_run": run, **following})
-            connection.execute(_UNNAME_OLDER, which)
+            connection.execute(_UNNAME_OLDER, {**which, "kept": [one.exchange for one in best]})
             delete_uploads(connection, run, exchange)
             add_event(connection, run, "exchange", now, exchange=exchange)
             add_event(connection, run, "run", now)

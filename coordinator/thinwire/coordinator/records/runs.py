@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from sqlalchemy import (
     update,
 )
 
+from thinwire.coordinator.runs.best import Best
 from thinwire.coordinator.runs.rows import RunCommand, RunRow
 from thinwire.protocol.command_options import invalid
 from thinwire.protocol.fields import RunOutcome, RunState
@@ -235,12 +236,18 @@ class Runs:
         await self._database.transaction(work)
 
     async def finish(
-        self, lease: Lease, outcome: RunOutcome, reason: str | None, model: bytes | None, now: float
+        self,
+        lease: Lease,
+        outcome: RunOutcome,
+        reason: str | None,
+        model: bytes | None,
+        now: float,
+        best: Sequence[Best] = (),
     ) -> None:
-        """The run is over: what it still asked for is late, and of its payloads only the final model stays. Durable.
-
-        Raises: `LeaseLostError`.
+        """The run is over: what it still asked for is late, and of its payloads only the final model stays, and the
+        files of its best ones. Durable. Raises: `LeaseLostError`.
         """
+        files = list(dict.fromkeys(digest for digest in (model, *(one.model for one in best)) if digest is not None))
 
         def work(connection: Connection) -> None:
             fence(connection, lease)
@@ -249,10 +256,13 @@ class Runs:
             connection.execute(update(tasks).where(asked, tasks.c.state == "open").values(state="late"))
             delete_uploads(connection, lease.run, row.exchange)
             connection.execute(delete(payloads).where(payloads.c.run == lease.run))
-            if model is not None:
-                named = {"run": lease.run, "exchange": NO_EXCHANGE, "digest": model, "client": "", "kind": "model"}
-                connection.execute(insert(payloads), named)
-            values: dict[str, Any] = {"outcome": outcome, "reason": reason, "model": model, "finished_at": now}
+            if files:
+                named = {"run": lease.run, "exchange": NO_EXCHANGE, "client": "", "kind": "model"}
+                connection.execute(insert(payloads), [{**named, "digest": digest} for digest in files])
+            values: dict[str, Any] = {
+                "outcome": outcome, "reason": reason, "model": model, "finished_at": now,
+                "best": [one.to_plain() for one in best],
+            }  # fmt: skip
             over = update(runs).where(runs.c.id == lease.run)
             connection.execute(over.values(state="finished", command=None, **values))
             add_event(connection, lease.run, "run", now)
@@ -268,11 +278,12 @@ def _get(connection: Connection, run: str, *, lock: bool = False) -> RunRow:
 
 
 def _row(row: Any) -> RunRow:
+    found = {**row._mapping, "best": tuple(map(Best.from_plain, row.best or ()))}
     try:
-        return RunRow(**{**row._mapping, "settings": RunSettings.model_validate(row.settings)})
+        return RunRow(**{**found, "settings": RunSettings.model_validate(row.settings)})
     except ValidationError as error:
         why = f"this version cannot read the run's settings: {invalid(error)}"
-        return RunRow(**{**row._mapping, "settings": _stand_in(row), "unreadable": why})
+        return RunRow(**{**found, "settings": _stand_in(row), "unreadable": why})
 
 
 def _stand_in(row: Any) -> RunSettings:

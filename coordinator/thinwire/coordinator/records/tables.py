@@ -77,7 +77,8 @@ presence: Final = Table(
 # on the disk cannot be read. `command`: pause, pause-drop, stop, stop-drop, resume: not yet carried out.
 # `lineage`: of a run that goes on from a backup; what was said of its exchange `restored_at` or later ones may be of a
 # future that is lost. `state_epoch`: of the lease under which the checkpoint before `exchange` was written, where there
-# may be several leaders; of exchanges likewise.
+# may be several leaders; of exchanges likewise. `best`: score, value, exchange, round, epoch and, once the run is over,
+# file of its best models: what they are made of stays.
 runs: Final = Table(
     "runs",
     metadata,
@@ -101,6 +102,7 @@ runs: Final = Table(
     Column("lineage", String(12)),
     Column("restored_at", Integer),
     Column("state_epoch", Integer),
+    Column("best", JSON),
     Index("runs_group", "group", "state"),
 )
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from thinwire.protocol.fields import RunOutcome, RunState
 from thinwire.protocol.settings import RunSettings
 
+from .best import Best
 from .exchange import SlotState
 
 RunCommand = Literal["pause", "pause-drop", "stop", "stop-drop", "resume"]
@@ -20,7 +21,7 @@ class RunRow:
     carried out. `damaged`: what the run needs on the disk cannot be read. `spec`: digest of the model that clients must
     have. `lineage`, `restored_at`: of a run that goes on from a backup, since this exchange. `unreadable`: what of its
     settings this version does not know; then `settings` are not those. `state_epoch`: what tells its checkpoint from
-    those that leaders of before may have written.
+    those that leaders of before may have written. `best`: its best models so far, by score.
     """
 
     id: str
@@ -43,6 +44,7 @@ class RunRow:
     lineage: str | None = None
     restored_at: int | None = None
     state_epoch: int | None = None
+    best: tuple[Best, ...] = ()
     unreadable: str | None = None
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from thinwire.methods.definition import Definition
 from thinwire.protocol.bytes import Bytes
-from thinwire.protocol.messages import ExchangeMetrics, RunView
+from thinwire.protocol.messages import BestModel, ExchangeMetrics, RunView
 
 from .budget import Lowered
 from .rows import ExchangeRow, RunRow
@@ -35,6 +35,7 @@ def run_view(
         cohort=settings.cohort if open_exchange is None else open_exchange.size,
         parameters=row.parameters,
         model=row.model,
+        best=[BestModel(score=one.score, value=one.value, round=one.round) for one in row.best] or None,
         created_at=row.created_at,
         finished_at=row.finished_at,
         warnings=warnings or None,

@@ -12,11 +12,14 @@ from typing import Final
 
 import structlog
 
-from thinwire.codecs import CodecError
+from thinwire.codecs import Arrays, CodecError
+from thinwire.coordinator.objects.broadcasts import read_measured
 from thinwire.coordinator.objects.objects import Objects, model, payload
 from thinwire.coordinator.objects.partial import Partials
 from thinwire.coordinator.objects.states import read_state
+from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.runs import Runs
+from thinwire.coordinator.runs.best import Best, best_by
 from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.coordinator.runs.identity import fresh_id
 from thinwire.coordinator.runs.rows import RunRow
@@ -56,6 +59,7 @@ class Models:
     def __init__(
         self,
         runs: Runs,
+        exchanges: Exchanges,
         definitions: Definitions,
         objects: Objects,
         partials: Partials,
@@ -66,6 +70,7 @@ class Models:
         promised: Callable[[], int],
     ) -> None:
         self._runs = runs
+        self._exchanges = exchanges
         self._definitions = definitions
         self._objects = objects
         self._partials = partials
@@ -140,13 +145,33 @@ class Models:
         raise ProblemError("no-global-model")
 
     def _read_current(self, row: RunRow) -> CurrentModel | None:
-        arrays = self._definitions.of(row).server.model(
-            read_state(self._objects, row.id, row.exchange, row.state_epoch)
+        return _current(
+            self._definitions.of(row).server.model(read_state(self._objects, row.id, row.exchange, row.state_epoch))
         )
-        if arrays is None:
-            return None
-        data = model_bytes(arrays)
-        return CurrentModel(data, hashlib.sha256(data).digest())
+
+    async def best(self, run: str, score: str) -> FinalModel | CurrentModel:
+        """The best model of a run by this score; "" for the first of which one is kept. Raises as `as_it_stands`."""
+        before: Best | None = None
+        while True:
+            row = await self._runs.get(run)
+            one = best_by(row.best, score)
+            if one.model is not None:
+                await self.check_final(run, one.model)
+                return FinalModel(self._objects.local(payload(run, one.model)), one.model)
+            exchange = await self._exchanges.get(run, one.exchange)
+            try:
+                arrays = None if exchange is None else await self._workers.run(
+                    read_measured, self._objects, self._definitions.of(row), exchange
+                )  # fmt: skip
+            except (CodecError, ProblemError, FileNotFoundError) as error:
+                if one != before:
+                    # While it was read a better one may have taken its place.
+                    before = one
+                    continue
+                raise ProblemError("storage-failed", f"the best model by {one.score}: {error}") from None
+            if (found := _current(arrays)) is None:
+                raise ProblemError("no-global-model")
+            return found
 
     async def check_final(self, run: str, digest: bytes) -> None:
         """Sees to it that the final model is whole; looked at once by each process. Raises: `storage-failed` where
@@ -177,3 +202,10 @@ class Models:
         self._objects.delete([name])
         self._objects.put(name, data, durable=True)
         _log.warning("the final model was damaged and has been made again", run=row.id)
+
+
+def _current(arrays: Arrays | None) -> CurrentModel | None:
+    if arrays is None:
+        return None
+    data = model_bytes(arrays)
+    return CurrentModel(data, hashlib.sha256(data).digest())

@@ -19,10 +19,11 @@ from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
 from thinwire.operator.sheet import Sheet
-from thinwire.operator.tables import final_measures, kind_table, link_table, measure_table, round_table
+from thinwire.operator.tables import best_line, final_measures, kind_table, link_table, measure_table, round_table
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.messages import RunChange, RunView
 
+from .first_model import OF_RUN, first_model
 from .options import Address, AsFormat, Assigned, Format, RunName, fail, operator, print_json, warn, with_options
 from .run_settings import run_settings
 
@@ -54,7 +55,14 @@ OpenExchange = Annotated[Open, typer.Option("--open", help="finish the open exch
 @app.command()
 @with_options
 def start(
-    model: Annotated[Path, typer.Option("--model", help="safetensors file to start from")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            metavar="FILE",
+            help="safetensors file to start from; best:RUN, best:RUN:SCORE or last:RUN: the model of another run",
+        ),
+    ],
     *,
     config: Annotated[Path | None, typer.Option("--config", help="run.toml")] = None,
     assigned: Assigned,
@@ -62,12 +70,12 @@ def start(
     at: Address,
     format_: AsFormat = Format.TABLE,
 ) -> None:
-    """Start a run from a model file."""
+    """Start a run from a model file, or where another run has come to."""
     settings = run_settings(config, assigned.set_)
-    if not model.is_file():
+    if not Path(model).is_file() and not model.startswith(OF_RUN):
         fail(f"--model {model}: there is no such file", Exit.USAGE)
-    with operator(at) as coordinator:
-        stored = coordinator.store_model(model)
+    with operator(at) as coordinator, first_model(coordinator, model) as file:
+        stored = coordinator.store_model(file)
         view = coordinator.start_run(settings, stored.digest)
         if format_ is Format.JSON:
             print_json(view)
@@ -122,6 +130,8 @@ def show(
     screen.print(f"run {view.name} ({view.id}), {view.method}: {_state(view)}, round {view.round} of {view.rounds}")
     if view.reason:
         screen.print(f"reason: {printable(view.reason)}")
+    for best in view.best or ():
+        screen.print(best_line(best))
     if view.waits_for and view.answers < view.cohort:
         screen.print(f"waits for {printable(', '.join(view.waits_for))}")
     for said in budgeted(view):
@@ -201,15 +211,25 @@ def extend(
 @with_options
 def pull(
     run: RunName,
+    score: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SCORE]", help="of --best: one that the run keeps the best model by; default: the first"
+        ),
+    ] = None,
     *,
+    best: Annotated[bool, typer.Option("--best", help="the best model so far instead of the last one")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="file; default: RUN.safetensors")] = None,
     at: Address,
 ) -> None:
-    """Fetch a run's global model as safetensors."""
+    """Fetch a run's global model as safetensors: the last one, or with --best the best one."""
+    if score is not None and not best:
+        fail(f"{score}: say --best {score} for the best model by this score", Exit.USAGE)
     path = out or Path(f"{run}.safetensors")
     with operator(at) as coordinator:
-        size = coordinator.pull(run, path)
-    say(f"{path}: {in_bytes(size)}")
+        size = coordinator.pull(run, path, (score or "") if best else None)
+        kept = [one for one in coordinator.run(run).best or () if score in (None, one.score)] if best else []
+    say(f"{path}: {in_bytes(size)}{f', {best_line(kept[0])}' if kept else ''}")
 
 
 @app.command()

@@ -52,6 +52,9 @@ class Server(ServerHalf[FdAluSettings]):
     def model(self, state: State) -> Arrays | None:
         return None
 
+    def measures(self, state: State) -> bool:
+        return False
+
     def _end_of_block(self, done: int) -> int:
         """The last local round of the block after `done` local rounds; beyond the run's where all are done."""
         if done >= self.facts.rounds:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.methods.arrays import arrived, check_floating, headed, travelling, under
 from thinwire.methods.progfed import TRAIN, WARM_UP, ProgfedSettings
@@ -85,6 +87,15 @@ class Server(ServerHalf[ProgfedSettings]):
     def model(self, state: State) -> Arrays:
         """All of it: before the last stage the blocks that have not grown yet are the first model's."""
         return arrived(under("model", state.arrays))
+
+    def measures(self, state: State) -> bool:
+        """A model that has not grown to its end yet is measured by what there is of it."""
+        model = under("model", state.arrays)
+        return self.stage(model, state.round) == len(cut(model, self.settings)) - 1
+
+    def measured(self, state: State, parts: Mapping[str, Arrays]) -> Arrays:
+        received = {name: array for part in parts.values() for name, array in part.items()}
+        return arrived({**under("model", state.arrays), **received})
 
     def _warm_ups(self, model: Arrays, round_: int) -> int:
         grew = round_ > 1 and self.stage(model, round_) > self.stage(model, round_ - 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,6 +65,9 @@ class Server(ServerHalf[SeedScalarsSettings]):
         """Packed (`stored`): some kilobytes, of which `stored.expand_history` makes the model beside its start."""
         spec = spec_digest(Spec.of(arrived(under(START, state.arrays))))
         return pack_history(state.arrays[STEPS], self.facts.seed, state.arrays[_DIGEST].tobytes(), spec)
+
+    def measured(self, state: State, parts: Mapping[str, Arrays]) -> Arrays:
+        return self.model(State(state.round, state.step, {**state.arrays, **parts[HISTORY]}))
 
     @property
     def _shape(self) -> tuple[int, int]:

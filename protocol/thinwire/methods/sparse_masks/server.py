@@ -100,6 +100,15 @@ class Server(ServerHalf[SparseMasksSettings]):
         spec = Spec((name, ArraySpec("f32", item.shape)) for name, item in names)
         return pack_model(spec, shares, dense, self.facts.seed, self.settings.weights, masks)
 
+    def measures(self, state: State) -> bool:
+        """Where another view is shown than the final one, what is measured is no model that could be stored; nor is it
+        of mean weights before the first answers, or while a floor keeps them from nought.
+        """
+        settings = self.settings
+        if settings.shown != settings.final:
+            return False
+        return settings.final == "mode" or (bool(state.arrays[_MASKS]) and not settings.revive)
+
     def evaluation(self, state: State) -> Task | None:
         """All views of the final probabilities."""
         return Task(state.round, 0, EVALUATE, self._parts(state), Spec(), options=self._options(state))

@@ -32,7 +32,17 @@ from .exchanges import (
 from .ledger import LEDGER_KINDS, Ledger, LedgerKind, LedgerRow, LinkRow
 from .problem import Problem
 from .problems import ProblemKind, ProblemList, ProblemView, Severity
-from .runs import ExchangeMetrics, RunChange, RunCommand, RunList, RunMetrics, RunRequest, RunView, StoredModel
+from .runs import (
+    BestModel,
+    ExchangeMetrics,
+    RunChange,
+    RunCommand,
+    RunList,
+    RunMetrics,
+    RunRequest,
+    RunView,
+    StoredModel,
+)
 from .webhooks import Webhook, WebhookList, WebhookRequest, WebhookTested, WebhookView
 
 __all__ = [
@@ -43,6 +53,7 @@ __all__ = [
     "AnswerMessage",
     "Attendance",
     "AttendanceList",
+    "BestModel",
     "ChainsMessage",
     "ClientList",
     "ClientView",

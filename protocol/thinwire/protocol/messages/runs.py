@@ -24,6 +24,14 @@ class RunRequest(Message):
     model: Digest
 
 
+class BestModel(Message):
+    """The best of a run's models by this score, which clients have measured; `round` has made it, 0 for the first."""
+
+    score: str
+    value: float
+    round: Count
+
+
 class RunView(Message):
     """A run as operators see it. `reason`: why it is paused, stands still or has failed. `warnings`: what its method
     says about these settings. `waits_for`: of a single run that is running, the clients that have been asked and
@@ -45,6 +53,7 @@ class RunView(Message):
     cohort: Count
     parameters: Count
     model: Digest | None = None
+    best: list[BestModel] | None = None
     created_at: float
     finished_at: float | None = None
     warnings: list[str] | None = None
