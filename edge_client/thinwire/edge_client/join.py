@@ -28,6 +28,7 @@ from thinwire.protocol.reasons import ProblemError
 from .agent import Agent
 from .console import speaker
 from .data import ClientInfo
+from .diary import Diary
 from .enrolment import client_name, enrol, enrol_again
 from .learner import Learner
 from .link.care import LinkCare, OverBudgetError
@@ -44,6 +45,8 @@ from .problems.problem_file import LearningProblem, ProblemFileError, is_of_file
 from .rehearsal import rehearse
 from .settings import JoinSettings, ProblemSettings, UsageError
 
+KNOWN: Final = (ProblemError, TaskRefusedError, TaskTooLongError, OverBudgetError, CodecError)
+"""What ends a client in words of ours."""
 _MAX_INVITE_BYTES: Final = 1000
 _MAX_MODEL_HEADER_BYTES: Final = 1 << 20
 
@@ -87,7 +90,7 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
     # Before anything is said to a coordinator, what is wrong at home shows.
     problem = learning_problem(options, *options.sizes)
     invite = invite_of(options.invite_file)
-    say = speaker(options.name or options.folder.name, quiet=options.quiet)
+    say = Diary(speaker(options.name or options.folder.name, quiet=options.quiet), options.log)
     folder = Folder(options.folder, say)
     before = folder.link()
     rng = Random(hashlib.sha256(f"{options.seed}/{options.name}".encode()).digest())  # noqa: S311
@@ -128,12 +131,16 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
             agent = Agent(
                 transfer, folder, learner,
                 say=say, limits=limits, care=care, own_first=options.own_first, process=process,
-                threads=options.threads,
+                threads=options.threads, diary=say,
             )  # fmt: skip
             try:
                 ended = agent.serve(forever=options.forever)
                 break
-            except (ProblemError, TaskRefusedError) as error:
+            except KNOWN as error:
+                say.remember(f"ends: {error}")
+                agent.report(failed=True)
+                if not isinstance(error, (ProblemError, TaskRefusedError)):
+                    raise
                 if error.reason == "model-mismatch" and (hint := _hint(options)):
                     said = str(error).removeprefix(f"{error.reason}: ").rstrip(".")
                     raise TaskRefusedError(error.reason, f"{said}. {hint}") from None
@@ -142,6 +149,13 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
                 say(f"{error}; enrolling again with the invite")
                 credentials = enrol_again(transfer, folder, invite, options.name or credentials.client, error)
                 invite = None
+            except (UnreachableError, BadPeerError, UntrustedError):
+                raise
+            except Exception as error:
+                # Its words may hold data, which stay here.
+                say.remember(f"ends by a {type(error).__name__}")
+                agent.report(failed=True)
+                raise
         if options.keep_model is not None:
             care.hold(learner.spec.max_bytes)
             _keep_model(options.keep_model, ended, transfer, folder, learner)
