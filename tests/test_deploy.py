@@ -94,6 +94,17 @@ def test_the_unit_restarts_what_may_pass_and_nothing_else(unit: Path) -> None:
 
 
 @EACH_UNIT
+def test_the_unit_starts_after_a_power_cut_and_is_watched(unit: Path) -> None:
+    """What the processes say for it: `tests/service/test_edge_device.py`."""
+    settings = _settings(unit)
+    assert settings["Type"] == ["notify"]
+    assert settings["WantedBy"] == ["multi-user.target"]
+    assert "Requires" not in settings, "no network, and it starts all the same"
+    (watched,) = settings["WatchdogSec"]
+    assert re.fullmatch(r"\d+min", watched)
+
+
+@EACH_UNIT
 def test_the_unit_has_a_user_and_a_folder_of_its_own(unit: Path) -> None:
     settings = _settings(unit)
     assert settings["DynamicUser"] == ["yes"]

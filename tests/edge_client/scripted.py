@@ -17,9 +17,9 @@ from thinwire.codecs import Arrays, Chain, Spec
 from thinwire.edge_client.agent import Agent
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import Learner
+from thinwire.edge_client.limits import Limits
 from thinwire.edge_client.link.transfer import Transfer
 from thinwire.edge_client.memory.folder import Folder
-from thinwire.edge_client.performer import Limits
 from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message, spec_digest
 from thinwire.protocol.identity import digest_of

@@ -15,8 +15,8 @@ from tests.edge_client.scripted import Script, ScriptedClient, learner
 from thinwire.codecs import Chain, CodecError, Spec
 from thinwire.edge_client.agent import Agent
 from thinwire.edge_client.enrolment import enrol
+from thinwire.edge_client.limits import Limits, TaskTooLongError
 from thinwire.edge_client.memory.folder import Credentials, Folder
-from thinwire.edge_client.performer import Limits, TaskTooLongError
 from thinwire.edge_client.settings import UsageError
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.encoding import spec_digest

@@ -249,7 +249,7 @@ def test_a_folder_of_another_process_is_left_alone(coordinator: Served, fleet: F
         (["--link=5h"], "--link: no link is '5h'"),
         (["--link=64kbit,300,0"], "'300' is not a time: write, for example, 300ms"),
         (["--max-uplink=fast"], "--max-uplink: 'fast' is not a rate"),
-        (["--bytes-per-day=much"], "--bytes-per-day: 'much' is no number of bytes"),
+        (["--daily-bytes=much"], "--daily-bytes: 'much' is no number of bytes"),
         (["--quiet-hours=22-6"], "--quiet-hours: no quiet hours are '22-6'"),
         (["--allow=everything"], "--allow: there are sample-knowledge"),
         (["--device=abacus"], "abacus"),

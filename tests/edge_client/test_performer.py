@@ -15,8 +15,9 @@ from torch import nn
 from thinwire.codecs import Array, Arrays, CodecError
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.learner import BrokenModelError, Learner
+from thinwire.edge_client.limits import Limits
 from thinwire.edge_client.memory.runs import RunMemory, StagedOutcome
-from thinwire.edge_client.performer import Limits, Performer
+from thinwire.edge_client.performer import Performer
 from thinwire.edge_client.problems.problem_file import LearningProblem
 from thinwire.methods.definition import define
 from thinwire.methods.frozen_parts import marks_of

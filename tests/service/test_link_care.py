@@ -29,7 +29,7 @@ def _carried(service: Service, *options: str, says: str) -> int:
 
 def test_a_day_costs_what_it_may_whichever_process_spends_it(service: Service, digits_model: Path) -> None:
     service.start_run(digits_model, SETTINGS)
-    options = ("--bytes-per-day", str(BUDGET))
+    options = ("--daily-bytes", str(BUDGET))
     first = _carried(service, *options, says="of today are used up")
     # A round costs less than half of it, so at least one was made.
     assert BUDGET / 2 < first <= BUDGET

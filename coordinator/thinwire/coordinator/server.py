@@ -21,6 +21,7 @@ import uvicorn
 
 from thinwire.machine.files import write_atomic
 from thinwire.machine.memory import give_back_large_memory
+from thinwire.machine.supervision import Supervisor
 from thinwire.protocol.places import ADDRESS_FILE
 from thinwire.protocol.reasons import ProblemError
 
@@ -48,10 +49,13 @@ class CannotServeError(Exception):
 class _Server(uvicorn.Server):
     """Stops by SIGINT or SIGTERM without dying of it, and lets parked polls go first."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, started: Callable[[], None], supervisor: Supervisor
+    ) -> None:
         super().__init__(config)
         self._service = service
         self._announce = started
+        self._supervisor = supervisor
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -72,8 +76,17 @@ class _Server(uvicorn.Server):
             self.should_exit = True
         elif self.started:
             self._announce()
+            self._supervisor.tell(READY="1")
+            self._live()
+
+    def _live(self) -> None:
+        """A sign of life while the loop turns, without which nobody is answered."""
+        if self._supervisor.beat_s is not None:
+            self._supervisor.tell(WATCHDOG="1")
+            asyncio.get_running_loop().call_later(self._supervisor.beat_s, self._live)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._supervisor.tell(STOPPING="1")
         self._service.end_waiting()
         await super().shutdown(sockets)
 
@@ -84,6 +97,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
 
     Raises: `CannotServeError`.
     """
+    supervisor = Supervisor.of(os.environ)
     log_from(settings.log_level, settings.log_format)
     give_back_large_memory()
     with _alone(settings.data_dir), _listening(settings) as listener:
@@ -116,7 +130,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], None]) -> bool:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )
-        server = _Server(config, service, started)
+        server = _Server(config, service, started, supervisor)
         try:
             server.run(sockets=[listener])
         finally:

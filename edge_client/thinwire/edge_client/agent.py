@@ -17,6 +17,7 @@ from .console import Say
 from .conversation import ENDS_TALK, Conversation
 from .diary import Diary
 from .learner import BrokenModelError, Turns
+from .limits import Limits, TaskTooLargeError, TaskTooLongError, within_memory
 from .link.care import Care
 from .link.polling import SHORTEST_POLL_S
 from .link.replies import FinishedError
@@ -25,13 +26,15 @@ from .memory.disk import despite_disk
 from .memory.folder import Folder
 from .memory.records import TornRecordError
 from .memory.runs import RunMemory
-from .performer import Limits, Performer, TaskTooLongError
+from .performer import Performer
 from .receiving import PartsLostError
+from .standing import Standing
 
 _LONGEST_PAUSE_S: Final = 300.0
 _REFUSALS: Final = ("answer-invalid", "payload-invalid", "upload-too-large", "task-not-found")
 _GONE: Final = ("payload-not-found", "plan-not-found", "digest-mismatch")
 """What a task needs is no longer kept, or arrives wrong."""
+_DECLINED: Final = (TaskRefusedError, TaskPassedError, TaskTooLongError, TaskTooLargeError, BrokenModelError)
 _TIMES_MISSED: Final = 5
 ResultT = TypeVar("ResultT")
 
@@ -55,7 +58,9 @@ class Agent:
         process: str | None = None,
         threads: int = 1,
         diary: Diary | None = None,
+        standing: Standing | None = None,
     ) -> None:
+        self._standing = standing or Standing()
         self._transfer = transfer
         self._folder = folder
         self._say = say
@@ -81,7 +86,8 @@ class Agent:
         """Works until all runs this client could serve are over; `forever`: and goes on to wait for new ones, and for
         others in the place of one that it cannot serve.
 
-        Returns how it ended. Raises: what `Conversation` and `check_plan` raise, `TaskTooLongError`, `CodecError`.
+        Returns how it ended. Raises: what `Conversation` and `check_plan` raise, `TaskTooLongError`,
+        `TaskTooLargeError`, `CodecError`.
         """
         self._forever = forever
         for memory in self._folder.runs():
@@ -92,6 +98,7 @@ class Agent:
         pause_s = float(SHORTEST_POLL_S)
         while ended is None or forever:
             try:
+                self._standing.does("waiting")
                 self._work_on(self._conversation.ask())
                 pause_s = float(SHORTEST_POLL_S)
             except FinishedError as finished:
@@ -126,12 +133,14 @@ class Agent:
     def _perform(self, task: TaskMessage, memory: RunMemory) -> bool:
         """Whether the task has an outcome now, staged; False where another one is to be asked for."""
         try:
+            self._standing.does("working", run=task.run, round_=task.round)
             if task.plan in self._refused_plans:
                 raise TaskRefusedError("run-invalid", self._refused_plans[task.plan])
             self._conversation.hold(sum(part.size or 0 for part in task.parts))
-            outcome = self._despite_disk(partial(self._performer.perform, task, memory))
+            work = partial(within_memory, partial(self._performer.perform, task, memory))
+            outcome = self._despite_disk(work)
             self._despite_disk(partial(memory.stage, outcome))
-        except (TaskRefusedError, TaskPassedError, TaskTooLongError, CodecError, BrokenModelError) as error:
+        except (*_DECLINED, CodecError) as error:
             self._conversation.decline(task.task, str(error))
             # A model that somebody else has broken is no fault of this client's: the next one may be whole.
             if not self._forever and not isinstance(error, (TaskPassedError, BrokenModelError)):
@@ -191,6 +200,7 @@ class Agent:
         outcome = memory.outcome(task)
         if outcome is None:
             return None
+        self._standing.does("answering", run=memory.run, round_=self._standing.status.round)
         try:
             verdict = self._conversation.answer(memory, outcome, plan, again=again)
         except ProblemError as error:
@@ -201,7 +211,9 @@ class Agent:
             self.report(failed=True)
             return None
         memory.decide(task, "accepted" if verdict.verdict in ("accepted", "duplicate") else "refused")
-        if verdict.verdict != "accepted":
+        if verdict.verdict == "accepted":
+            self._standing.accepted()
+        else:
             self._say(f"{verdict.verdict}" + (f": {verdict.detail}" if verdict.detail else ""))
         self.report(failed=verdict.verdict == "refused")
         return verdict.next

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import secrets
 import signal
-import ssl
-import time
-from datetime import datetime
 from pathlib import Path
-from random import Random
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -19,7 +13,9 @@ import torch
 
 from thinwire.codecs import CodecError
 from thinwire.machine.files import write_atomic
-from thinwire.machine.memory import give_back_freed_memory, keep_freed_memory
+from thinwire.machine.memory import give_back_freed_memory, keep_freed_memory, limit_memory
+from thinwire.machine.quantities import parse_bytes
+from thinwire.machine.supervision import Supervisor
 from thinwire.methods.model_file import model_bytes
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.exit_codes import Exit
@@ -31,22 +27,23 @@ from .data import ClientInfo
 from .diary import Diary
 from .enrolment import client_name, enrol, enrol_again
 from .learner import Learner
-from .link.care import LinkCare, OverBudgetError
-from .link.emulated import Pacer
+from .limits import Limits, TaskTooLargeError, TaskTooLongError
+from .link.care import OverBudgetError
 from .link.replies import BadPeerError, FinishedError
 from .link.resumable import download as download_payload
-from .link.sockets import CountingBackend, UntrustedError
-from .link.transfer import Patience, Transfer, UnreachableError
+from .link.sockets import UntrustedError
+from .link.transfer import Transfer, UnreachableError
 from .memory.folder import Folder, FolderInUseError
 from .memory.records import TornRecordError
-from .performer import Limits, TaskTooLongError
 from .problems.built_in import ProblemOptions, find_problem
 from .problems.problem_file import LearningProblem, ProblemFileError, is_of_file, own_traceback
 from .rehearsal import rehearse
 from .settings import JoinSettings, ProblemSettings, UsageError
+from .station import Station
 
-KNOWN: Final = (ProblemError, TaskRefusedError, TaskTooLongError, OverBudgetError, CodecError)
-"""What ends a client in words of ours."""
+_IN_OUR_WORDS: Final = (
+    ProblemError, TaskRefusedError, TaskTooLongError, TaskTooLargeError, OverBudgetError, CodecError,
+)  # fmt: skip
 _MAX_INVITE_BYTES: Final = 1000
 _MAX_MODEL_HEADER_BYTES: Final = 1 << 20
 
@@ -64,7 +61,7 @@ def serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
         return Exit.REFUSED, str(error)
     except ProblemError as error:
         return (Exit.FAILED if error.status >= 500 else Exit.REFUSED), str(error)
-    except (TaskTooLongError, OverBudgetError, CodecError) as error:
+    except (TaskTooLongError, TaskTooLargeError, OverBudgetError, CodecError) as error:
         return Exit.FAILED, str(error)
     except (FolderInUseError, TornRecordError, OSError) as error:
         return Exit.LOCAL, str(error)
@@ -79,8 +76,10 @@ def serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
 
 
 def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
+    supervisor = Supervisor.of(os.environ)
     torch.set_num_threads(options.threads)
     keep_freed_memory()
+    _leave_to_others(options)
     # Without it CUDA's matrix products are not the same from run to run; read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # What use_deterministic_algorithms(True, warn_only=True) does, without its import of the compiler.
@@ -91,83 +90,70 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
     problem = learning_problem(options, *options.sizes)
     invite = invite_of(options.invite_file)
     say = Diary(speaker(options.name or options.folder.name, quiet=options.quiet), options.log)
-    folder = Folder(options.folder, say)
-    before = folder.link()
-    rng = Random(hashlib.sha256(f"{options.seed}/{options.name}".encode()).digest())  # noqa: S311
-    rates = options.rates
-    backend = CountingBackend(None if rates is None else Pacer(rates, rng))
-    transfer = Transfer(
-        url,
-        backend,
-        rng=rng if rates is not None else Random(),  # noqa: S311
-        say=say,
-        patience=Patience(options.stalled_after_s, options.give_up_after_s),
-        tls=_tls(options.ca_file),
-    )
-    try:
-        limits = Limits(options.max_task_seconds, options.max_task_bytes)
-        care = LinkCare(
-            options.budget,
-            options.quiet_times,
-            counted=lambda: sum(before) + backend.kernel().sent + backend.kernel().received,
-            recall=folder.day,
-            keep=folder.keep_day,
-            now=datetime.now,
-            sleep=time.sleep,
-            say=say,
-        )
+    with Station(url, options, say=say, supervisor=supervisor) as station:
         # Whatever is wrong with the problem shows before anything is said to a coordinator.
         for note in problem.notes:
             say(note)
-        learner = _learner(problem, options, client_name(folder, options.name), device)
+        learner = _learner(problem, options, client_name(station.folder, options.name), device)
         rehearse(learner, problem.file)
         give_back_freed_memory()
-        process = secrets.token_hex(3)
-        credentials = enrol(transfer, folder, invite, options.name, moved=options.moved)
-        while True:
-            if credentials.client != learner.name:
-                learner = _learner(problem, options, credentials.client, device)
-            say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
-            agent = Agent(
-                transfer, folder, learner,
-                say=say, limits=limits, care=care, own_first=options.own_first, process=process,
-                threads=options.threads, diary=say,
-            )  # fmt: skip
-            try:
-                ended = agent.serve(forever=options.forever)
-                break
-            except KNOWN as error:
-                say.remember(f"ends: {error}")
-                agent.report(failed=True)
-                if not isinstance(error, (ProblemError, TaskRefusedError)):
-                    raise
-                if error.reason == "model-mismatch" and (hint := _hint(options)):
-                    said = str(error).removeprefix(f"{error.reason}: ").rstrip(".")
-                    raise TaskRefusedError(error.reason, f"{said}. {hint}") from None
-                if not isinstance(error, ProblemError) or error.reason != "token-invalid" or not invite:
-                    raise
-                say(f"{error}; enrolling again with the invite")
-                credentials = enrol_again(transfer, folder, invite, options.name or credentials.client, error)
-                invite = None
-            except (UnreachableError, BadPeerError, UntrustedError):
+        station.standing.ready(station.transfer.address)
+        _work(station, learner, problem, options, say=say, invite=invite)
+    return Exit.OK, ""
+
+
+def _work(
+    station: Station,
+    learner: Learner,
+    problem: LearningProblem,
+    options: JoinSettings,
+    *,
+    say: Diary,
+    invite: str | None,
+) -> None:
+    """Enrols, and serves until the runs are over."""
+    transfer, folder, standing = station.transfer, station.folder, station.standing
+    limits = Limits(options.max_task_seconds, options.max_task_bytes, standing.within)
+    process = secrets.token_hex(3)
+    credentials = enrol(transfer, folder, invite, options.name, moved=options.moved)
+    while True:
+        standing.joined(credentials.client)
+        if credentials.client != learner.name:
+            learner = _learner(problem, options, credentials.client, str(learner.device))
+        say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
+        agent = Agent(
+            transfer, folder, learner,
+            say=say, limits=limits, care=station.care, own_first=options.own_first, process=process,
+            threads=options.threads, standing=standing, diary=say,
+        )  # fmt: skip
+        try:
+            ended = _served(agent, say, forever=options.forever)
+            break
+        except (ProblemError, TaskRefusedError) as error:
+            if error.reason == "model-mismatch" and (hint := _hint(options)):
+                said = str(error).removeprefix(f"{error.reason}: ").rstrip(".")
+                raise TaskRefusedError(error.reason, f"{said}. {hint}") from None
+            if not isinstance(error, ProblemError) or error.reason != "token-invalid" or not invite:
                 raise
-            except Exception as error:
-                # Its words may hold data, which stay here.
-                say.remember(f"ends by a {type(error).__name__}")
-                agent.report(failed=True)
-                raise
-        if options.keep_model is not None:
-            care.hold(learner.spec.max_bytes)
-            _keep_model(options.keep_model, ended, transfer, folder, learner)
-            say(f"the final model is in {options.keep_model}")
-        return Exit.OK, ""
-    finally:
-        kernel = backend.kernel()
-        folder.keep_link(before[0] + kernel.sent, before[1] + kernel.received)
-        if options.stats is not None:
-            write_atomic(options.stats, json.dumps(_stats(backend)).encode(), fsync=False, mode=0o644)
-        transfer.close()
-        folder.close()
+            say(f"{error}; enrolling again with the invite")
+            credentials = enrol_again(transfer, folder, invite, options.name or credentials.client, error)
+            invite = None
+    if options.keep_model is not None:
+        station.care.hold(learner.spec.max_bytes)
+        _keep_model(options.keep_model, ended, transfer, folder, learner)
+        say(f"the final model is in {options.keep_model}")
+
+
+def _served(agent: Agent, say: Diary, *, forever: bool) -> FinishedError:
+    """Serves. What ends it by an error is told to the coordinator before, as far as it cannot hold data."""
+    try:
+        return agent.serve(forever=forever)
+    except (UnreachableError, BadPeerError, UntrustedError):
+        raise
+    except Exception as error:
+        say.remember(f"ends: {error}" if isinstance(error, _IN_OUR_WORDS) else f"ends by a {type(error).__name__}")
+        agent.report(failed=True)
+        raise
 
 
 def learning_problem(options: ProblemSettings, train: int | None = None, test: int | None = None) -> LearningProblem:
@@ -203,13 +189,15 @@ def _keep_model(path: Path, ended: FinishedError, transfer: Transfer, folder: Fo
     write_atomic(path, model, fsync=True, mode=0o644)
 
 
-def _stats(backend: CountingBackend) -> dict[str, object]:
-    kernel = backend.kernel()
-    return {
-        "kernel": {"sent": kernel.sent, "received": kernel.received},
-        "process": {"sent": backend.process.sent, "received": backend.process.received},
-        "connections": backend.connections,
-    }
+def _leave_to_others(options: JoinSettings) -> None:
+    """What this process may have of the machine. Raises: `UsageError`."""
+    if options.nice is not None:
+        os.nice(options.nice)
+    if options.memory is not None:
+        try:
+            limit_memory(parse_bytes(options.memory))
+        except ValueError as error:
+            raise UsageError(f"--memory {options.memory}: {error}") from None
 
 
 def _device(text: str) -> str:
@@ -229,13 +217,6 @@ def invite_of(path: Path | None) -> str | None:
             return file.read(_MAX_INVITE_BYTES).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--invite-file {path}: {error}") from None
-
-
-def _tls(ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"--ca-file {ca_file}: {error}") from None
 
 
 def _interrupt(_: int, __: FrameType | None) -> NoReturn:

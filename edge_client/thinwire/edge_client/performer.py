@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from thinwire.codecs import Arrays, CodecError
 from thinwire.machine.memory import give_back_freed_memory
@@ -22,6 +18,7 @@ from thinwire.protocol.messages import TaskMessage
 
 from .console import Say, in_words
 from .learner import Learner, NarrowChainError, Turns, said_of_not_finite
+from .limits import Limits, at_most
 from .memory.folder import Folder
 from .memory.runs import RunMemory, StagedOutcome
 from .plans import CheckedPlan
@@ -29,18 +26,6 @@ from .progress import Progress
 from .receiving import Fetch, Receiving
 
 _MAX_METRICS: Final = 12
-
-
-class TaskTooLongError(Exception):
-    """A task took more than `--max-task-seconds`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one task may cost this client. `seconds`: None is unlimited; `size_bytes`: of all its decoded arrays."""
-
-    seconds: float | None = None
-    size_bytes: int = 1 << 33
 
 
 class Performer:
@@ -106,7 +91,7 @@ class Performer:
             learner.watch(merge_parts(parts), first=message.round == 1)
         task = Task(message.round, message.step, plan.kind, parts, checked.reply, options=message.options or {})
         try:
-            with _at_most(self._limits.seconds):
+            with at_most(self._limits):
                 if message.plan not in self._proved:
                     checked.half.check(task, learner)
                     self._proved.add(message.plan)
@@ -188,22 +173,3 @@ def _metrics(outcome: Outcome, seconds: float, more: Mapping[str, float]) -> dic
     if len(found) < len(given):
         own["not_finite"] = float(len(given) - len(found))
     return {**dict(list(found.items())[: _MAX_METRICS - len(own)]), **own}
-
-
-@contextmanager
-def _at_most(seconds: float | None) -> Iterator[None]:
-    """Raises `TaskTooLongError` in the middle of the work when the time is up."""
-    if seconds is None:
-        yield
-        return
-
-    def stop(_: int, __: FrameType | None) -> Any:
-        raise TaskTooLongError(f"the task took more than {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

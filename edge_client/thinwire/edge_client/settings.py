@@ -116,18 +116,23 @@ class ProblemSettings(Settings):
         return _of_user("XDG_CACHE_HOME", ".cache") / "thinwire" if self.download else None
 
 
-class PlaceSettings(Settings):
-    """Which client of this device is meant, and whom it trusts."""
+class FolderSettings(Settings):
+    """Which client of this device is meant."""
 
     name: Name = Field(None, description="this client's stable name")
     data_dir: Path | None = Field(None, description="this client's folder: one per client")
-    give_up_after_s: float | None = Field(None, ge=0, description="seconds without any answer")
-    ca_file: Path | None = Field(None, description="certificates to trust instead of the system's")
 
     @property
     def folder(self) -> Path:
         """Where data of users belong (XDG), unless said otherwise."""
         return self.data_dir or _of_user("XDG_DATA_HOME", ".local/share") / "thinwire-client" / (self.name or "client")
+
+
+class PlaceSettings(FolderSettings):
+    """Which client of this device is meant, and whom it trusts."""
+
+    give_up_after_s: float | None = Field(None, ge=0, description="seconds without any answer")
+    ca_file: Path | None = Field(None, description="certificates to trust instead of the system's")
 
 
 class SimulateSettings(ProblemSettings):
@@ -169,6 +174,8 @@ class JoinSettings(PlaceSettings, PartSettings, ProblemSettings):
     threads: int = Field(
         1, ge=1, description="of torch. Others wait for it on a busy machine; their number changes the last bits"
     )
+    nice: int | None = Field(None, ge=0, le=19, description="leave the processors to others: 19 is the most")
+    memory: Bytes = Field(None, description="of this process at most: 1GB. A task that needs more is declined")
     device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
     allow: Permissions = Field((), description="consent, for example sample-knowledge")
     max_task_seconds: float = Field(86_400.0, ge=0.001, description="longest training of one task")
@@ -186,8 +193,8 @@ class JoinSettings(PlaceSettings, PartSettings, ProblemSettings):
     link: Link = Field(None, description="emulate 4g, 3g, nb-iot, satellite or RATE,RTT,LOSS: 64kbit,300ms,1%")
     max_uplink: Rate = Field(None, description="bits per second to use at most: 64kbit, 2mbit")
     max_downlink: Rate = Field(None, description="bits per second to use at most: 64kbit, 2mbit")
-    metered: bool = Field(False, description="the link is billed: 50MB a day, unless --bytes-per-day says otherwise")
-    bytes_per_day: Bytes = Field(None, description="both directions, by the local day: 50MB. What is used up, waits")
+    metered: bool = Field(False, description="the link is billed: 50MB a day, unless --daily-bytes says otherwise")
+    daily_bytes: Bytes = Field(None, description="both directions, by the local day: 50MB. What is used up, waits")
     quiet_hours: Hours = Field(None, description="no transfer begins in them: 22:00-06:30, local time")
     log: Literal["failures", "rounds", "never"] = Field(
         "failures", description="when the coordinator is sent the lines that this client has said since the last ones, "
@@ -209,8 +216,8 @@ class JoinSettings(PlaceSettings, PartSettings, ProblemSettings):
     @property
     def budget(self) -> int | None:
         """Bytes that a day may cost."""
-        if self.bytes_per_day is not None:
-            return parse_bytes(self.bytes_per_day)
+        if self.daily_bytes is not None:
+            return parse_bytes(self.daily_bytes)
         return METERED_BYTES_PER_DAY if self.metered else None
 
     @property

@@ -1,13 +1,18 @@
-"""How the C library keeps memory: what goes back to the system when it is freed, and what stays for the next use.
+"""How the C library keeps memory: what goes back to the system when it is freed, and what stays for the next use; and
+how much memory there may be.
 
-Settings of glibc; other C libraries are left as they are.
+The former are settings of glibc; other C libraries are left as they are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import resource
+from pathlib import Path
 from typing import Final
+
+from .quantities import in_bytes
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _LARGE_BYTES: Final = 2 << 20
@@ -48,3 +53,25 @@ def give_back_freed_memory() -> None:
     """What is free now goes back, also between blocks that are in use. A process that waits holds what it needs."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def limit_memory(size: int) -> None:
+    """From now on the system gives this process no more than so many bytes of memory of its own: on Linux all that it
+    may write to and shares with nobody, code and mapped files not among it. What asks for more gets an error.
+
+    Raises: `ValueError` where it holds more already.
+    """
+    held = _own_memory()
+    if held is not None and held >= size:
+        raise ValueError(f"this process holds {in_bytes(held)} before it has begun")
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _own_memory() -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmData:"):
+                return int(line.split()[1]) * 1024
+    return None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.edge_client.conftest import MakeTransfer
 from tests.edge_client.cutting_server import CuttingServer
+from thinwire.edge_client.console import Say
 from thinwire.edge_client.link.care import Day, LinkCare, OverBudgetError, QuietHours, parse_quiet_hours
 from thinwire.edge_client.link.emulated import Pacer, limited
 from thinwire.edge_client.link.resumable import download, upload
@@ -41,7 +42,9 @@ class _Days:
     def _keep(self, day: Day) -> None:
         self.day = day
 
-    def care(self, bytes_per_day: int | None = None, quiet: str | None = None) -> LinkCare:
+    def care(
+        self, bytes_per_day: int | None = None, quiet: str | None = None, hindered: Say = lambda _: None
+    ) -> LinkCare:
         return LinkCare(
             bytes_per_day,
             None if quiet is None else parse_quiet_hours(quiet),
@@ -51,6 +54,7 @@ class _Days:
             now=lambda: self.now,
             sleep=self.sleep,
             say=self.said.append,
+            hindered=hindered,
         )
 
 
@@ -121,6 +125,24 @@ def test_a_clock_that_is_set_right_ends_quiet_hours_that_were_none() -> None:
     days.care(quiet="22:00-06:30").hold()
     assert sum(days.pauses) <= 60
     assert len(days.said) == 1
+
+
+def test_a_start_without_a_clock_is_no_new_day() -> None:
+    """Else whoever pulls the plug would get the day's bytes again."""
+    days = _Days()
+    days.care(BUDGET).hold()
+    days.counted += 900_000
+    for now in (datetime(1970, 1, 1), NOON):
+        days.now = now
+        assert days.care(BUDGET).today == 900_000
+    days.now += timedelta(days=1)
+    assert days.care(BUDGET).today == 0
+
+
+def test_what_is_waited_for_is_told_and_that_it_is_over() -> None:
+    days, hindered = _Days(NOON.replace(hour=23)), list[str]()
+    days.care(quiet="22:00-06:30", hindered=hindered.append).hold()
+    assert hindered == ["quiet hours; waiting until Wed 06:30", ""]
 
 
 def test_nothing_begins_in_quiet_hours_and_no_poll_reaches_into_them() -> None:

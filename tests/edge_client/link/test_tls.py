@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from tests.certificates import Certificate, signed
 from tests.edge_client.cutting_server import CuttingServer, running
 from thinwire.edge_client.link.resumable import download, upload
 from thinwire.edge_client.link.sockets import CountingBackend, UntrustedError
@@ -22,35 +21,15 @@ PAYLOAD = Random(2).randbytes(200_000)
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1, signed by itself, with its key beside it as `key.pem`."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("there is no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    command = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "1",
-    ]
-    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder / "cert.pem"
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return signed(tmp_path_factory.mktemp("tls"), "127.0.0.1")
 
 
 @pytest.fixture
-def secure(certificate: Path) -> Iterator[CuttingServer]:
+def secure(certificate: Certificate) -> Iterator[CuttingServer]:
     with running() as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+        context.load_cert_chain(certificate.chain, certificate.key)
         server.socket = context.wrap_socket(server.socket, server_side=True)
         yield server
 
@@ -70,11 +49,11 @@ def _transfer(server: CuttingServer, trusted: Path | None, slept: list[float]) -
 
 @pytest.mark.parametrize("cut_after", [None, 60_000])
 def test_transfers_over_tls_go_on_where_they_were_cut(
-    cut_after: int | None, secure: CuttingServer, certificate: Path, tmp_path: Path, slept: list[float]
+    cut_after: int | None, secure: CuttingServer, certificate: Certificate, tmp_path: Path, slept: list[float]
 ) -> None:
     secure.cut_after = cut_after
     secure.payloads[digest_of(PAYLOAD).hex()] = PAYLOAD
-    transfer = _transfer(secure, certificate, slept)
+    transfer = _transfer(secure, certificate.authority, slept)
     assert download(transfer, digest_of(PAYLOAD), len(PAYLOAD), tmp_path) == PAYLOAD
     found = upload(transfer, "task01", PAYLOAD, known=None, remember=lambda _: None)
     assert bytes(secure.uploads[found]) == PAYLOAD
@@ -83,12 +62,12 @@ def test_transfers_over_tls_go_on_where_they_were_cut(
 
 
 def test_counts_are_of_what_crosses_the_network(
-    secure: CuttingServer, certificate: Path, tmp_path: Path, slept: list[float]
+    secure: CuttingServer, certificate: Certificate, tmp_path: Path, slept: list[float]
 ) -> None:
     if not hasattr(socket, "TCP_INFO"):
         pytest.skip("this kernel gives no TCP_INFO")
     secure.payloads[digest_of(PAYLOAD).hex()] = PAYLOAD
-    transfer = _transfer(secure, certificate, slept)
+    transfer = _transfer(secure, certificate.authority, slept)
     download(transfer, digest_of(PAYLOAD), len(PAYLOAD), tmp_path)
     kernel, process = transfer.backend.kernel(), transfer.backend.process
     assert (kernel.sent, kernel.received) == (process.sent, process.received)
@@ -97,11 +76,11 @@ def test_counts_are_of_what_crosses_the_network(
 
 
 def test_a_second_connection_resumes_the_session(
-    secure: CuttingServer, certificate: Path, tmp_path: Path, slept: list[float]
+    secure: CuttingServer, certificate: Certificate, tmp_path: Path, slept: list[float]
 ) -> None:
     payload = PAYLOAD[:100]
     secure.payloads[digest_of(payload).hex()] = payload
-    transfer = _transfer(secure, certificate, slept)
+    transfer = _transfer(secure, certificate.authority, slept)
     costs = []
     for _ in range(2):
         before = transfer.backend.process.received
@@ -116,7 +95,7 @@ def test_a_second_connection_resumes_the_session(
 
 def test_an_unknown_certificate_is_not_trusted(secure: CuttingServer, tmp_path: Path, slept: list[float]) -> None:
     transfer = _transfer(secure, None, slept)
-    with pytest.raises(UntrustedError, match=r"not trusted: self.signed certificate"):
+    with pytest.raises(UntrustedError, match=r"not trusted: .*certificate"):
         download(transfer, digest_of(PAYLOAD), len(PAYLOAD), tmp_path)
     assert secure.requests == []
     # Where a coordinator is known to live, a certificate that is not valid yet, or no more, passes.
@@ -125,4 +104,30 @@ def test_an_unknown_certificate_is_not_trusted(secure: CuttingServer, tmp_path: 
         download(transfer, digest_of(PAYLOAD), len(PAYLOAD), tmp_path)
     assert sum(slept) >= 5
     assert secure.requests == []
+    transfer.close()
+
+
+def test_a_certificate_that_is_not_valid_yet_is_waited_for(secure: CuttingServer, slept: list[float]) -> None:
+    """A device without a clock of its own starts years ago: nobody has to come to it."""
+    error = ssl.SSLCertVerificationError()
+    errors = []
+    for code in (9, 10):
+        error.verify_code, error.verify_message = code, "certificate is not valid"
+        errors.append(UntrustedError("coordinator.example", error))
+    early, late = errors
+    assert ("by this device's clock it is 20" in str(early), early.early, late.early) == (True, True, False)
+    transfer = _transfer(secure, None, slept)
+    outcomes = iter([early, early, None])
+
+    def attempt() -> str:
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+        return "served"
+
+    assert transfer.persist(attempt) == "served"
+    assert len(slept) == 2
+    outcomes = iter([late])
+    with pytest.raises(UntrustedError):
+        transfer.persist(attempt)
     transfer.close()

@@ -1,13 +1,15 @@
-"""What a device does: it joins, and gets another token; `simulate` plays many of them."""
+"""What a device does: it joins, says how it stands, gets another token; `simulate` plays many of them."""
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from thinwire.edge_client.settings import JoinSettings, PlaceSettings, SimulateSettings
+from thinwire.edge_client.settings import FolderSettings, JoinSettings, PlaceSettings, SimulateSettings, UsageError
+from thinwire.machine.text import printable
 from thinwire.protocol.command_options import fail
 from thinwire.protocol.exit_codes import Exit
 
@@ -50,3 +52,30 @@ def rotate(options: PlaceSettings) -> None:
     if code is not Exit.OK:
         fail(PROGRAM, message, code)
     print(message)
+
+
+@command(app)
+def status(
+    options: FolderSettings,
+    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="text or json")] = "text",
+) -> None:
+    """Say what the client of this device does now, from its folder: no coordinator is asked. Ends with 1 where no
+    process works in it.
+    """
+    from thinwire.edge_client.memory.folder import is_in_use
+    from thinwire.edge_client.standing import read_status, status_lines
+
+    try:
+        found, runs = read_status(options.folder), is_in_use(options.folder)
+    except UsageError as error:
+        fail(PROGRAM, str(error), Exit.USAGE)
+    except OSError as error:
+        fail(PROGRAM, f"{options.folder}: {error.strerror}", Exit.LOCAL)
+    if found is None:
+        fail(PROGRAM, f"no client has worked in {options.folder}; name it by --name or --data-dir", Exit.USAGE)
+    if format_ == "json":
+        print(json.dumps({**found.model_dump(), "runs": runs}))
+    else:
+        for word, said in status_lines(found, runs=runs):
+            print(f"{word:<12} {printable(said)}")
+    raise typer.Exit(int(Exit.OK if runs else Exit.FAILED))

@@ -18,6 +18,8 @@ from thinwire.machine.quantities import in_bytes
 METERED_BYTES_PER_DAY: Final = 50_000_000
 """Of a metered link whose user names no budget."""
 _LONGEST_SLEEP_S: Final = 60.0
+_NO_CLOCK_BEFORE: Final = datetime(2025, 1, 1)
+"""A device without a clock of its own begins in 1970, or with its firmware; that is no new day."""
 _TALK_BYTES: Final = 2_000
 """More than a poll, or the framing of one exchange, costs, its connection included."""
 
@@ -84,7 +86,7 @@ class Care(Protocol):
 class LinkCare:
     """`counted`: bytes this client has ever carried, both directions. `recall`, `keep`: the day, across processes.
 
-    `now` is local time; `sleep` takes seconds.
+    `now` is local time; `sleep` takes seconds; `hindered` hears what is waited for, and "" when that is over.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class LinkCare:
         now: Callable[[], datetime],
         sleep: Callable[[float], None],
         say: Say,
+        hindered: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._bytes_per_day = bytes_per_day
         self._quiet = quiet
@@ -107,6 +110,12 @@ class LinkCare:
         self._now = now
         self._sleep = sleep
         self._say = say
+        self._hindered = hindered
+
+    @property
+    def today(self) -> int | None:
+        """Bytes of this day, where they are limited."""
+        return None if self._bytes_per_day is None else self._used(self._now())
 
     def hold(self, size: int = 0) -> None:
         """Returns when so many bytes, and what it takes to speak of them, may cross. Raises: `OverBudgetError`."""
@@ -122,10 +131,13 @@ class LinkCare:
             if self._quiet is not None and (left := self._quiet.left(now)) > wait:
                 wait, why = left, "quiet hours"
             if not wait:
+                if told:
+                    self._hindered("")
                 return
             words = f"{why}; waiting until {(now + wait):%a %H:%M}"
             if words != told:
                 self._say(words)
+                self._hindered(words)
                 told = words
             # A clock that is set right meanwhile is looked at again soon.
             self._sleep(min(wait.total_seconds(), _LONGEST_SLEEP_S))
@@ -139,7 +151,8 @@ class LinkCare:
     def _used(self, now: datetime) -> int:
         """Bytes of this day."""
         date, counted = now.date().isoformat(), self._counted()
-        if self._day is None or self._day.date != date or self._day.begun_at > counted:
+        unset = self._day is not None and now < _NO_CLOCK_BEFORE
+        if self._day is None or (self._day.date != date and not unset) or self._day.begun_at > counted:
             self._day = Day(date, counted)
             self._keep(self._day)
         return counted - self._day.begun_at

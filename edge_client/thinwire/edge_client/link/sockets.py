@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -21,16 +22,28 @@ from thinwire.machine.tcp import tcp_info
 
 from .emulated import Pacer
 from .polling import SHORTEST_POLL_S
+from .standstill import Standstill
 
 _LOOKS: Final = 16
 """How often within a timeout it is looked whether anything has moved."""
 _PROBE_EVERY_S: Final = 10
 _PROBES: Final = 3
+_NOT_YET, _NO_MORE = 9, 10
+"""OpenSSL's codes of certificates that are not valid at this time."""
 _Found = TypeVar("_Found")
 
 
 class UntrustedError(Exception):
-    """The peer's certificate is not one of those this client trusts. Asking again cannot help."""
+    """The peer's certificate is not one of those this client trusts. Asking again cannot help, unless it is
+    `early`: not valid yet by the clock of this device, which may not have been set since it started.
+    """
+
+    def __init__(self, host: str, error: ssl.SSLCertVerificationError) -> None:
+        self.early = error.verify_code == _NOT_YET
+        said = f"the certificate of {host} is not trusted: {error.verify_message}"
+        if error.verify_code in (_NOT_YET, _NO_MORE):
+            said += f"; by this device's clock it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        super().__init__(said)
 
 
 @dataclass(slots=True)
@@ -51,6 +64,8 @@ class CountingBackend(httpcore.NetworkBackend):
         self._open: set[CountingStream] = set()
         self._pacer = pacer
         self._sessions: dict[str, ssl.SSLSession] = {}
+        self.step: Callable[[], None] = lambda: None
+        """Called at each look whether a connection has moved: whoever waits there does not hang."""
         self.keepalive_s = SHORTEST_POLL_S
         """After how long without a byte the kernel asks whether the peer is there; ends connections that are dead."""
 
@@ -104,25 +119,6 @@ class CountingBackend(httpcore.NetworkBackend):
             self._open.remove(stream)
             self._closed.sent += counts.sent
             self._closed.received += counts.received
-
-
-class Standstill:
-    """When to give a connection up on which nothing moves: `timeout_s` after its last byte, sent or confirmed."""
-
-    def __init__(self, timeout_s: float, now_s: float, confirmed: int | None) -> None:
-        self._timeout_s = timeout_s
-        self._moved_at = now_s
-        self._confirmed = confirmed
-
-    def left_s(self, now_s: float, confirmed: int | None) -> float:
-        """How long to wait still. `confirmed`: bytes whose arrival the peer's kernel has confirmed until now.
-
-        What was on its way when the wait began is confirmed a moment later: that is no sign that an answer is coming,
-        so it moves the end by that moment alone.
-        """
-        if confirmed != self._confirmed:
-            self._confirmed, self._moved_at = confirmed, now_s
-        return self._moved_at + self._timeout_s - now_s
 
 
 class CountingStream(httpcore.NetworkStream):
@@ -181,6 +177,7 @@ class CountingStream(httpcore.NetworkStream):
     def _patiently(self, step: Callable[[], _Found], timeout: float | None) -> _Found:
         """What `step` returns. Raises: TimeoutError where nothing has moved for so long; OSError."""
         self._keep_alive()
+        self._backend.step()
         if timeout is None:
             self._connection.settimeout(None)
             return step()
@@ -192,6 +189,7 @@ class CountingStream(httpcore.NetworkStream):
                 return step()
             except TimeoutError as error:
                 # With a number it is the kernel's own: the peer answers no probe.
+                self._backend.step()
                 left_s = standstill.left_s(time.monotonic(), self._confirmed())
                 if error.errno is not None or left_s <= 0:
                     raise
@@ -243,7 +241,7 @@ class TlsStream(httpcore.NetworkStream):
             self._run(self._tls.do_handshake, timeout)
         except ssl.SSLCertVerificationError as error:
             stream.close()
-            raise UntrustedError(f"the certificate of {host} is not trusted: {error.verify_message}") from error
+            raise UntrustedError(self._host, error) from error
         except ssl.SSLError as error:
             stream.close()
             raise httpcore.ConnectError(str(error)) from error

@@ -5,11 +5,8 @@ httpcore and not httpx, whose connection pool it is: httpx adds headers to every
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import ssl
 import time
-import urllib.request
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,11 +22,10 @@ from thinwire.protocol.messages import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.short import Known, decode_short, encode_short
 
+from .proxies import BadProxyError, connections, proxy_for, refusal
 from .replies import BadPeerError, Headers, Reply, StrangerError, check, read_reply
 from .sockets import CountingBackend, UntrustedError
 
-KEEP_ALIVE_S: Final = 650.0
-"""Longer than the longest poll: opening TLS anew for every exchange would cost more than a thin exchange does."""
 _LONGEST_WAIT_S: Final = 60.0
 _LARGEST_BODY: Final = MAX_MESSAGE_BYTES + MAX_INLINE_BYTES
 
@@ -65,7 +61,10 @@ class AgainError(Exception):
 
 
 class Transfer:
-    """Raises, from every call: `UnreachableError`, `BadPeerError`, `ProblemError` for what repeating cannot help."""
+    """`hindered`: hears why there is no answer, and, by "", that there is one again.
+
+    Raises, from every call: `UnreachableError`, `BadPeerError`, `ProblemError` for what repeating cannot help.
+    """
 
     def __init__(
         self,
@@ -78,6 +77,7 @@ class Transfer:
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        hindered: Callable[[str], None] = lambda _: None,
     ) -> None:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
@@ -93,11 +93,14 @@ class Transfer:
         self._say = say
         self._clock = clock
         self._silent_since: float | None = None
-        proxy = _proxy(parts.scheme, parts.hostname)
-        # What messages call the way: without the name and the password that a proxy may want.
-        through = "" if proxy is None else f" through the proxy {urlsplit(proxy).hostname}:{urlsplit(proxy).port}"
-        self._way = self.address + through
-        self._pool = _pool(proxy, backend, tls)
+        self._hindered = hindered
+        try:
+            proxy = proxy_for(parts.scheme, parts.hostname)
+        except BadProxyError as error:
+            raise BadPeerError(str(error)) from None
+        # What messages call the way.
+        self._way = self.address + ("" if proxy is None else f" through the proxy {proxy.place}")
+        self._pool = connections(proxy, backend, tls)
 
     def use_token(self, token: str, *, known: bool = True) -> None:
         """`known`: the token is of this address, so a coordinator lives here: whatever else answers will pass."""
@@ -180,7 +183,8 @@ class Transfer:
         it is cut.
 
         Raises: `ProblemError` of a reason that repeating cannot help, or that is in `unless`; `BrokenError`; and, where
-        no coordinator is known to live at this address, `StrangerError` and `UntrustedError`.
+        no coordinator is known to live at this address, `StrangerError` and `UntrustedError`, but for a certificate
+        that is not valid yet: a device that has just started may not know what time it is.
         """
         tries = broken = 0
         asked_s: float | None = None
@@ -196,7 +200,7 @@ class Transfer:
             except AgainError as error:
                 why, asked_s = str(error), None
             except (StrangerError, UntrustedError) as error:
-                if not self._known:
+                if not self._known and not (isinstance(error, UntrustedError) and error.early):
                     raise
                 why, asked_s = str(error), None
             except ProblemError as error:
@@ -229,6 +233,7 @@ class Transfer:
 
     def unheard(self, why: str) -> None:
         """There was no answer. Raises: `UnreachableError`, where there has been none for too long."""
+        self._hindered(f"{self._way}: {why}")
         now = self._clock()
         if self._silent_since is None:
             self._silent_since = now
@@ -240,6 +245,7 @@ class Transfer:
         """The coordinator is there: what follows is a new outage."""
         self._silent_since = None
         self._known = True
+        self._hindered("")
 
     @contextmanager
     def open(
@@ -255,30 +261,9 @@ class Transfer:
         stalled = self.patience.stalled_after_s
         limits = {"connect": stalled, "write": stalled, "read": stalled + patient_s, "pool": stalled}
         address = self.address + path
-        with self._pool.stream(method, address, headers=sent, content=body, extensions={"timeout": limits}) as response:
-            yield response
-
-
-def _proxy(scheme: str, host: str) -> str | None:
-    """The proxy that the environment names for this host; never one for this machine itself."""
-    found = urllib.request.getproxies().get(scheme)
-    if found is None or _is_loopback(host) or urllib.request.proxy_bypass(host):
-        return None
-    return found
-
-
-def _is_loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost" or host.endswith(".localhost")
-
-
-def _pool(proxy: str | None, backend: CountingBackend, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
-    context = tls or ssl.create_default_context()
-    if proxy is None:
-        return httpcore.ConnectionPool(
-            ssl_context=context, network_backend=backend, max_connections=2, keepalive_expiry=KEEP_ALIVE_S
-        )
-    return httpcore.HTTPProxy(
-        proxy, ssl_context=context, network_backend=backend, max_connections=2, keepalive_expiry=KEEP_ALIVE_S
-    )
+        asked = {"timeout": limits}
+        try:
+            with self._pool.stream(method, address, headers=sent, content=body, extensions=asked) as response:
+                yield response
+        except httpcore.ProxyError as error:
+            raise refusal(error) from None

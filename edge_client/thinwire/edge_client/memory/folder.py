@@ -4,32 +4,37 @@
     name                   what it asked to be called where the user gave no name
     enrolment              what an enrolment that has no answer yet is asked for with
     lock                   held while a process works in this folder
+    status.json            what the client does now; see `standing`
     link                   what the kernel counted over all connections so far
     day                    what it had counted when the present day began
     plans/DIGEST           plans, as received
     partial/DIGEST         downloads, as far as they have come
     runs/RUN/              what it knows of one run; see `runs`
 
-Everything but `partial` is a record. A run whose files a disk has damaged begins anew; what is left of them is kept in
-`damaged`, in case somebody can mend it.
+Everything but `partial` and `status.json` is a record. A run whose files a disk has damaged begins anew; what is left
+of them is kept in `damaged`, in case somebody can mend it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from thinwire.edge_client.link.care import Day
 from thinwire.machine.files import drop_unfinished
 
 from .records import Record, TornRecordError, read_record, write_record
 from .runs import RunMemory
+
+_LOOK_S: Final = 0.05
 
 
 class FolderInUseError(Exception):
@@ -56,9 +61,7 @@ class Folder:
         self.say = say
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _locked(self._lock, fcntl.LOCK_EX):
             os.close(self._lock)
             raise FolderInUseError(f"another client works in {path}") from None
         drop_unfinished(path)
@@ -161,3 +164,25 @@ class Folder:
             return read_record(self.path / name).facts
         except (FileNotFoundError, TornRecordError):
             return None
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a process works in this folder. Raises: `OSError`."""
+    try:
+        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _locked(lock, fcntl.LOCK_SH)
+    finally:
+        os.close(lock)
+
+
+def _locked(lock: int, kind: int) -> bool:
+    """Whether this process has the lock now. Who only looks has it for a moment: it is asked for twice."""
+    for wait_s in (_LOOK_S, 0.0):
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+            return True
+        time.sleep(wait_s)
+    return False
