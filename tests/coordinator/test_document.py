@@ -78,6 +78,7 @@ def operations(standing: Served) -> dict[tuple[str, str], Any]:
 
 def _documented() -> list[tuple[str, str]]:
     from thinwire.coordinator.api import (
+        client_logs,
         enrolment,
         events,
         exchanges,
@@ -91,7 +92,7 @@ def _documented() -> list[tuple[str, str]]:
 
     return [
         (method.lower(), route.path)
-        for router in (enrolment, exchanges, payloads, uploads, runs, events, problems, webhooks, health)
+        for router in (enrolment, client_logs, exchanges, payloads, uploads, runs, events, problems, webhooks, health)
         for route in router.router.routes
         for method in sorted(route.methods)  # type: ignore[attr-defined]
         if route.path not in ENDLESS  # type: ignore[attr-defined]

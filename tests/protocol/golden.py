@@ -70,6 +70,8 @@ def samples() -> list[m.Message]:
         m.OperatorToken(token="token"),  # noqa: S106
         client,
         m.ClientList(clients=[client]),
+        m.LogLine(at=1.7e9, said="refused: answer-invalid"),
+        m.ClientLog(client="client-00", lines=[m.LogLine(at=1.7e9, said="ends")], received_at=1.7e9),
         m.Registration(spec=_DIGEST[:8], holds={"run001": 299}),
         part,
         task,

@@ -20,6 +20,7 @@ from .backing import DATABASE, Backing
 from .lead.building import Terms, build_leadership
 from .lead.clock import Clock
 from .records.answers import Answers as AnswerRows
+from .records.client_logs import ClientLogs as LogRows
 from .records.clients import Clients
 from .records.events import Events as EventRows
 from .records.exchanges import Exchanges
@@ -37,6 +38,7 @@ from .records.webhooks import Webhooks as WebhookRows
 from .runs.definitions import Definitions
 from .runs.tally import Tally
 from .serve.answers import Answers
+from .serve.client_logs import ClientLogs
 from .serve.commands import Commands
 from .serve.delivery import Delivering
 from .serve.enrolment import Enrolment
@@ -157,6 +159,7 @@ class Service:
             events,
             Figures(runs, exchanges, self.ledger, tally, self._presence, objects, partials, workers),
             Payloads(PayloadRows(database), tasks, objects, models),
+            ClientLogs(LogRows(database), self.enrolment),
             Webhooks(webhook_rows, self._posting, signals),
         )
 

@@ -13,6 +13,7 @@ from thinwire.protocol.fields import EventKind, Role
 from thinwire.protocol.messages import (
     AttendanceList,
     ClientList,
+    ClientLog,
     Invite,
     InviteList,
     InviteRequest,
@@ -116,6 +117,10 @@ def void(digits: str) -> Order:
 
 def clients() -> Request[ClientList]:
     return Request("GET", "/v1/clients", ClientList)
+
+
+def client_log(name: str) -> Request[ClientLog]:
+    return Request("GET", f"/v1/clients/{quote(name, safe='')}/log", ClientLog)
 
 
 def revoke(name: str, *, with_invite: bool) -> Order:

@@ -25,7 +25,7 @@ from thinwire.protocol.short import Known
 from .console import Say
 from .link.care import Care
 from .link.polling import PollLength
-from .link.replies import BadPeerError, FinishedError, Reply, StrangerError, TooLargeError
+from .link.replies import BadPeerError, FinishedError, Reply, StrangerError, TooLargeError, check, read_reply
 from .link.resumable import download, upload
 from .link.sockets import UntrustedError
 from .link.transfer import UNHEARD, BrokenError, Transfer, UnreachableError
@@ -41,6 +41,8 @@ _UNHEARD_OF: Final = ("answer-not-found", "bad-message")
 """To a question what became of an answer sent before; the latter of a coordinator of before there were such questions.
 """
 _LONGEST_DETAIL: Final = 300
+_LONGEST_REPLY: Final = 1 << 16
+_OCTETS: Final = {"Content-Type": "application/octet-stream"}
 _MOST_HELD: Final = 16
 _SHORT_POLL_S: Final = 5
 """Who answers after so long, in whatever words, or hangs up, has held a poll and not refused one."""
@@ -154,6 +156,17 @@ class Conversation:
         message = DeclineMessage(detail=why[:_LONGEST_DETAIL])
         with contextlib.suppress(*UNHEARD, *ENDS_TALK, ProblemError):
             self._transfer.ask("POST", f"/v1/tasks/{task}/decline", None, message)
+
+    def tell(self, client: str, lines: bytes) -> bool:
+        """Sends lines of the client's log, packed; whether they have arrived. Tried once: nobody waits for them, and a
+        coordinator of before there were such lines has no place for them.
+        """
+        try:
+            with self._transfer.open("POST", f"/v1/clients/{client}/log", _OCTETS, lines) as response:
+                check(read_reply(response, _LONGEST_REPLY))
+        except (*UNHEARD, *ENDS_TALK, ProblemError):
+            return False
+        return True
 
     def _poll(self, message: Registration) -> TaskMessage | None:
         self.hold()

@@ -22,8 +22,9 @@ from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
 from .agent import Agent
-from .console import Say, speaker
+from .console import speaker
 from .data import ClientInfo
+from .diary import Diary
 from .enrolment import client_name, enrol, enrol_again
 from .learner import Learner
 from .limits import Limits, TaskTooLargeError, TaskTooLongError
@@ -40,6 +41,9 @@ from .rehearsal import rehearse
 from .settings import JoinSettings, ProblemSettings, UsageError
 from .station import Station
 
+_IN_OUR_WORDS: Final = (
+    ProblemError, TaskRefusedError, TaskTooLongError, TaskTooLargeError, OverBudgetError, CodecError,
+)  # fmt: skip
 _MAX_INVITE_BYTES: Final = 1000
 _MAX_MODEL_HEADER_BYTES: Final = 1 << 20
 
@@ -85,7 +89,7 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
     # Before anything is said to a coordinator, what is wrong at home shows.
     problem = learning_problem(options, *options.sizes)
     invite = invite_of(options.invite_file)
-    say = speaker(options.name or options.folder.name, quiet=options.quiet)
+    say = Diary(speaker(options.name or options.folder.name, quiet=options.quiet), options.log)
     with Station(url, options, say=say, supervisor=supervisor) as station:
         # Whatever is wrong with the problem shows before anything is said to a coordinator.
         for note in problem.notes:
@@ -99,7 +103,13 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
 
 
 def _work(
-    station: Station, learner: Learner, problem: LearningProblem, options: JoinSettings, *, say: Say, invite: str | None
+    station: Station,
+    learner: Learner,
+    problem: LearningProblem,
+    options: JoinSettings,
+    *,
+    say: Diary,
+    invite: str | None,
 ) -> None:
     """Enrols, and serves until the runs are over."""
     transfer, folder, standing = station.transfer, station.folder, station.standing
@@ -114,10 +124,10 @@ def _work(
         agent = Agent(
             transfer, folder, learner,
             say=say, limits=limits, care=station.care, own_first=options.own_first, process=process,
-            threads=options.threads, standing=standing,
+            threads=options.threads, standing=standing, diary=say,
         )  # fmt: skip
         try:
-            ended = agent.serve(forever=options.forever)
+            ended = _served(agent, say, forever=options.forever)
             break
         except (ProblemError, TaskRefusedError) as error:
             if error.reason == "model-mismatch" and (hint := _hint(options)):
@@ -132,6 +142,18 @@ def _work(
         station.care.hold(learner.spec.max_bytes)
         _keep_model(options.keep_model, ended, transfer, folder, learner)
         say(f"the final model is in {options.keep_model}")
+
+
+def _served(agent: Agent, say: Diary, *, forever: bool) -> FinishedError:
+    """Serves. What ends it by an error is told to the coordinator before, as far as it cannot hold data."""
+    try:
+        return agent.serve(forever=forever)
+    except (UnreachableError, BadPeerError, UntrustedError):
+        raise
+    except Exception as error:
+        say.remember(f"ends: {error}" if isinstance(error, _IN_OUR_WORDS) else f"ends by a {type(error).__name__}")
+        agent.report(failed=True)
+        raise
 
 
 def learning_problem(options: ProblemSettings, train: int | None = None, test: int | None = None) -> LearningProblem:

@@ -20,8 +20,9 @@ from sqlalchemy import (
 from .ledger_tables import NUMBER, ledger, ledger_days, links, metadata
 
 __all__ = [
-    "answers", "audit", "clients", "events", "exchanges", "invites", "leases", "ledger", "ledger_days", "links",
-    "metadata", "payloads", "presence", "replicas", "runs", "secrets", "sessions", "tasks", "uploads", "webhooks",
+    "answers", "audit", "client_logs", "clients", "events", "exchanges", "invites", "leases", "ledger", "ledger_days",
+    "links", "metadata", "payloads", "presence", "replicas", "runs", "secrets", "sessions", "tasks", "uploads",
+    "webhooks",
 ]  # fmt: skip
 
 # `version`: rises with every change of who may do what, over all clients, so that what has changed is found.
@@ -265,4 +266,13 @@ webhooks: Final = Table(
     Column("failures", Integer, nullable=False),
     Column("said", String(300)),
     Column("next_at", Float),
+)
+
+# The latest lines that each client has sent: pairs of its own time in Unix seconds, and text.
+client_logs: Final = Table(
+    "client_logs",
+    metadata,
+    Column("client", String(64), primary_key=True),
+    Column("lines", JSON, nullable=False),
+    Column("received_at", Float, nullable=False),
 )

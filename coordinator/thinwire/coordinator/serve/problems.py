@@ -248,6 +248,7 @@ def _gave_up(row: RunRow, one: Missing, since: float) -> ProblemView:
             kind="declined", severity="warning", since=since, run=row.name, client=one.client,
             said=f"{one.client} declined its task of {row.name}: {one.detail}",
             cure="mend what it says on the device; it is asked again in the next round",
+            command=f"thinwire client log {one.client}",
         )  # fmt: skip
     return ProblemView(
         kind="refused", severity="warning", since=since, run=row.name, client=one.client,

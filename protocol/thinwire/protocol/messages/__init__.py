@@ -9,6 +9,7 @@ from thinwire.protocol.fields import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 from .attendance import Absence, Attendance, AttendanceList
 from .enrolment import (
     ClientList,
+    ClientLog,
     ClientView,
     Enrolled,
     Enrolment,
@@ -16,6 +17,7 @@ from .enrolment import (
     InviteList,
     InviteRequest,
     InviteView,
+    LogLine,
     OperatorToken,
     TokenRequest,
 )
@@ -56,6 +58,7 @@ __all__ = [
     "BestModel",
     "ChainsMessage",
     "ClientList",
+    "ClientLog",
     "ClientView",
     "DeclineMessage",
     "Enrolled",
@@ -69,6 +72,7 @@ __all__ = [
     "LedgerKind",
     "LedgerRow",
     "LinkRow",
+    "LogLine",
     "OperatorToken",
     "PartMessage",
     "Plan",
