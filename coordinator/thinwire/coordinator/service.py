@@ -27,6 +27,7 @@ from .records.exchanges import Exchanges
 from .records.invites import Invites
 from .records.leases import Leases
 from .records.ledger import Ledger
+from .records.participation import Participation
 from .records.payloads import Payloads as PayloadRows
 from .records.presence import Presence as PresenceRows
 from .records.runs import Runs
@@ -56,6 +57,7 @@ from .serve.quotas import Limits, Quotas
 from .serve.reads import Reads
 from .serve.registrations import Registrations
 from .serve.tasks import TaskBook, TaskMessages
+from .serve.tracing import Tracing, sending_to
 from .serve.uploads import Uploads
 from .serve.webhooks import Webhooks
 from .settings import ServeSettings
@@ -143,6 +145,12 @@ class Service:
             webhook_rows, self._event_rows, events, self._posting, Leases(database), signals, backing.holder,
             backing.lease_s,
         )  # fmt: skip
+        self._tracing = None
+        if settings.otlp:
+            self._tracing = Tracing(
+                sending_to(settings.otlp), self._event_rows, runs, exchanges, Participation(database), self.ledger,
+                Leases(database), backing.holder, backing.lease_s,
+            )  # fmt: skip
         self._endpoints_take = (
             *self.pages.parts,
             self.enrolment,
@@ -179,6 +187,7 @@ class Service:
             ("follow-access", self.enrolment.follow()),
             ("follow-uploads", self._uploads.follow()),
             ("webhooks", self._delivering.deliver()),
+            *([] if self._tracing is None else [("traces", self._tracing.trace())]),
         ):
             self._background.append(asyncio.create_task(_for_ever(name, work), name=name))
         self.parts.update({type(part): part for part in self._endpoints_take})
@@ -198,6 +207,8 @@ class Service:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self._posting.close()
+        if self._tracing is not None:
+            await self._tracing.finish()
         with contextlib.suppress(ProblemError):
             await self._save()
         await self._backing.database.close()

@@ -51,6 +51,7 @@ class Ledger:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+        self._carried: defaultdict[LedgerKind, Bytes] = defaultdict(Bytes)
         self._fresh: dict[Key, Bytes] = {}
         self._fresh_links: dict[str, tuple[int, int]] = {}
         self._open: dict[int, tuple[Account, Callable[[], int]]] = {}
@@ -74,8 +75,17 @@ class Ledger:
 
     def record(self, key: Key, value: Bytes) -> None:
         """Adds to the row of this key."""
+        self._carried[key[3]] += value
+        self._keep(key, value)
+
+    def _keep(self, key: Key, value: Bytes) -> None:
         before = self._fresh.get(key)
         self._fresh[key] = value if before is None else before + value
+
+    @property
+    def carried(self) -> dict[LedgerKind, Bytes]:
+        """All bytes of this process by kind, since it began, stored or not."""
+        return dict(self._carried)
 
     def report_link(self, client: str, sent: int, received: int) -> None:
         """What the client's own kernel has counted by now; an older report that comes later changes nothing."""
@@ -105,7 +115,7 @@ class Ledger:
             await self._database.transaction(lambda connection: _add(connection, fresh, told, now))
         except BaseException:
             for key, value in fresh.items():
-                self.record(key, value)
+                self._keep(key, value)
             for client, counts in told.items():
                 self.report_link(client, *counts)
             raise
@@ -135,10 +145,6 @@ class Ledger:
     async def client(self, name: str) -> Bytes:
         """All bytes of one client, of whatever run."""
         return (await self._sums("client", client=name)).get(name, Bytes())
-
-    async def kinds(self) -> dict[LedgerKind, Bytes]:
-        """All bytes by kind since the coordinator's first start."""
-        return await self._sums("kind")
 
     async def clients_of(self, run: str) -> list[str]:
         """The clients that have spent bytes on this run, sorted."""
