@@ -73,9 +73,12 @@ class CountingProxy:
             self.connections += 1
             self._start(self._serve, client)
 
+    def _connect(self) -> socket.socket:
+        return socket.create_connection(self._target)
+
     def _serve(self, client: socket.socket) -> None:
         try:
-            server = socket.create_connection(self._target)
+            server = self._connect()
         except OSError:
             client.close()
             return

@@ -44,6 +44,10 @@ def test_the_bill_is_the_same_in_every_form(
     assert {row["client"] for row in rows} >= {"client-00", "client-01"}
     text = told()
     assert "paid" in text
-    assert in_bytes(spent) in text
+    assert in_bytes(of_run["runs"][0]["wire_bytes"]) in text
+    # Of one run: with what its clients cost without one.
+    alone = told("--run", "paid")
+    assert in_bytes(spent) in alone
+    assert "without a run" in alone
     done = CliRunner().invoke(app, ["bill", "--run", "nobody's", *where])
     assert (done.exit_code, "run-not-found" in done.output) == (Exit.REFUSED, True)

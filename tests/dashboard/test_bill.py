@@ -21,17 +21,25 @@ def test_the_bill_is_the_ledger(tmp_path: Path) -> None:
     async def work() -> None:
         async with site(tmp_path) as here:
             run = await trained(here)
+            # Of no run: of a client of this one, of one that has no part in it, and of nobody.
+            here.service.ledger.record(("", "anna", None, "idle"), Bytes(3, 0, 300, 0, 20))
+            here.service.ledger.record(("", "anna", None, "unaccounted"), Bytes(0, 0, 0, 0, 500))
+            here.service.ledger.record(("", "zoe", None, "idle"), Bytes(1, 0, 1000, 0, 0))
+            here.service.ledger.record(("", "", None, "other"), Bytes(1, 0, 1000, 0, 0))
             for kind, value in (("answer", Bytes(2, 900, 80, 70, 60)), ("payload", Bytes(1, 0, 40, 5000, 30))):
                 here.service.ledger.record((run, "anna", 1, kind), value)
             await here.service.ledger.flush()
             asked = await here.http.get(f"/v1/runs/{run}/ledger")
             ledger = Ledger.model_validate_json(asked.content)
-            mine = total(row for row in ledger.rows if row.run == run)
+            mine = total(ledger.rows)
             bill = await here.twin("/bill?run=night")
-            assert bill["wire_bytes"] == bill["today_bytes"] == bill["month_bytes"] == mine.wire == 6180
+            assert bill["wire_bytes"] == bill["today_bytes"] == bill["month_bytes"] == mine.wire == 6180 + 820
+            page = (await here.http.get("/bill?run=night", headers={"accept": "text/html"})).text
+            assert "Of it unaccounted" in page
+            assert "500 B" in page
             assert sum(row["uplink_payload_bytes"] for row in bill["kinds"]) == mine.uplink_payload
             (of_run,) = bill["runs"]
-            assert (of_run["run"], of_run["wire_bytes"]) == ("night", mine.wire)
+            assert (of_run["run"], of_run["wire_bytes"]) == ("night", 6180)  # what its budget is about
             told = list(csv.DictReader(io.StringIO((await here.http.get("/bill.csv?run=night")).text)))
             assert sum(int(row["downlink_payload_bytes"]) for row in told) == mine.downlink_payload
             (over,) = [one for one in (await here.twin("/activity?about=round 2"))["lines"] if one["kind"] == "round"]

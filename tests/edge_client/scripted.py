@@ -138,7 +138,10 @@ class ScriptedClient:
         folder = Folder(self.path)
         transfer = self.make_transfer(self.server.address)
         try:
-            agent = Agent(transfer, folder, learner(size), say=self.said.append, limits=limits, own_first=own_first)
+            agent = Agent(
+                transfer, folder, learner(size), say=self.said.append, limits=limits, own_first=own_first,
+                process="aaaaaa", start=folder.begin(),
+            )  # fmt: skip
             if until is None:
                 agent.serve(forever=forever)
             else:

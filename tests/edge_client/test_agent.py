@@ -68,6 +68,8 @@ def test_a_task_is_fetched_performed_and_answered(client: ScriptedClient, server
     assert first.holds is None
     assert first.spec == spec_digest(script.spec)
     assert second.holds == {"run001": 0}
+    # Which of its folder's it is, it says until it has been heard.
+    assert (first.process, first.start, second.process, second.start) == ("aaaaaa", 1, "aaaaaa", None)
 
 
 def test_where_the_short_form_is_known_it_is_spoken_and_says_the_same(

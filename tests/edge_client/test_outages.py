@@ -177,6 +177,7 @@ def test_a_new_invite_replaces_credentials_that_are_worth_nothing(
     enrolled = Enrolled(client="client-00", token="alive", group="default", role="client")  # noqa: S106
     server.answers.append((201, {"Content-Type": "application/msgpack"}, encode_message(enrolled)))
     alive = enrol_again(transfer, folder, "new-invite", "client-00", refused)
-    assert folder.credentials() == alive == Credentials(server.address, "client-00", "alive")
+    assert folder.credentials() == alive == Credentials(server.address, "client-00", "alive", alive.link)
+    assert min(alive.link) > 0  # what the dead ones have cost is none of theirs
     assert "Authorization" not in server.requests[-1][2]
     folder.close()

@@ -87,7 +87,11 @@ class Performed:
         return self._performer.perform(message, self._memory)
 
 
-def learner(bad: Callable[[Arrays], None] = lambda _: None) -> Learner:
+def small() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def learner(bad: Callable[[Arrays], None] = lambda _: None, model: Callable[[], nn.Module] = small) -> Learner:
     """Of a small model and forty rows; `bad` may spoil them."""
     random = np.random.default_rng(0)
     arrays = {
@@ -97,7 +101,7 @@ def learner(bad: Callable[[Arrays], None] = lambda _: None) -> Learner:
     bad(arrays)
     parts = {name: (torch.from_numpy(array), torch.from_numpy(classes[name])) for name, array in arrays.items()}
     task = LearningProblem(
-        lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)),
+        model,
         lambda _: Data(parts["train"], parts["evaluation"]),
         nn.CrossEntropyLoss(),
     )
@@ -190,6 +194,22 @@ def test_a_client_whose_frozen_parts_are_others_declines_and_names_them(tmp_path
         else:
             with pytest.raises(TaskRefusedError, match=r"model-mismatch.*backbone\.weight.*frozen=any"):
                 performed(task)
+
+
+def test_a_model_that_the_method_cannot_work_with_refuses_the_plan(tmp_path: Path) -> None:
+    """Of all tasks, and not this one alone: what is left is to decline, and to say what would help."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.last(torch.relu(self.second(torch.relu(self.first(inputs)))))
+
+    performed = Performed(learner(model=Net), tmp_path, "progfed")
+    with pytest.raises(TaskRefusedError, match=r"run-invalid.*blocks\(\) and head\(\).*a Net, which has neither"):
+        performed(performed.first())
 
 
 def test_who_trains_with_more_threads_than_one_says_so(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tests.methods.fd_alu_runs import (
     server_of,
 )
 from tests.methods.fleet import learners
+from thinwire.codecs import Arrays
 from thinwire.methods.arrays import same_bits
 from thinwire.methods.fd_alu.sample_cache import related_samples
 from thinwire.methods.fd_alu.teachers import hashes_of
@@ -86,6 +87,51 @@ def test_the_cache_keeps_the_latest_scores_and_takes_no_answer_that_does_not_fit
     assert bytes(found.arrays["names"]) == b"a\nc"
     short = server.reducer.add(server.reducer.zero(), Contribution(0, "a", 1, {"logits": np.ones((1, 3), np.float32)}))
     assert same_bits(server.advance(found, short).arrays, found.arrays)
+
+
+def test_a_client_whose_examples_are_others_by_now_has_no_teacher_and_is_known_anew() -> None:
+    """Fewer, or as many; until an answer with the new ones counts."""
+    server = server_of(knowledge="sample", **SMALL)
+    fleet = learners(3, examples=120, split="dirichlet:1", allow=["sample-knowledge"])
+    state, memory = server.start(MODEL, 0), dict[str, Arrays]()
+    total = server.reducer.zero()
+    for slot, (name, learner) in enumerate(fleet.items()):
+        outcome = block(learner, state, server, {}, knowledge="sample")
+        memory[name] = outcome.memory_if_accepted
+        total = server.reducer.add(total, Contribution(slot, name, 1, outcome.answer.arrays))
+    state = server.advance(state, total)
+    learner, name = fleet["client-00"], "client-00"
+    again = block(learner, state, server, memory[name], knowledge="sample")
+    assert set(again.answer.arrays) == {"logits"}
+    refused = block(learner, state, server, again.memory_if_refused, knowledge="sample")
+    assert set(refused.answer.arrays) == {"logits"}
+    train = learner.train
+    assert isinstance(train, TensorSamples)
+    assert isinstance(train.inputs, torch.Tensor)
+    assert train.labels is not None
+    learner.train = TensorSamples(train.inputs + 1, train.labels)
+    other = block(learner, state, server, memory[name], knowledge="sample")
+    assert set(other.answer.arrays) == {"logits", "hashes", "labels"}
+    later = block(learner, state, server, other.memory_if_refused, knowledge="sample")
+    assert set(later.answer.arrays) == {"logits", "hashes", "labels"}
+    state = server.advance(
+        state, server.reducer.add(server.reducer.zero(), Contribution(0, name, 1, other.answer.arrays))
+    )
+    assert bytes(state.arrays["names"]).decode().split("\n")[-1] == name
+    fewer = block(learner, state, server, other.memory_if_accepted, knowledge="sample")
+    assert set(fewer.answer.arrays) == {"logits"}
+
+
+def test_a_client_that_sends_its_hashes_again_takes_its_own_place() -> None:
+    server = server_of(knowledge="sample", **{"related": 2, "hash-dims": 2})
+    a = sample_answer([[9, 0], [0, 9]], [0, 1], [[6, 0, 0], [0, 3, 0]])
+    b = sample_answer([[9, 1]], [0], [[2, 0, 0]])
+    other = sample_answer([[1, 9], [9, 9], [8, 1]], [1, 2, 0], [[1, 0, 0], [2, 0, 0], [3, 0, 0]])
+    state = after(server, {"a": a, "b": b, "c": a})
+    changed = server.advance(state, server.reducer.add(server.reducer.zero(), Contribution(0, "a", 1, other)))
+    expected = after(server, {"b": b, "c": a})
+    expected = server.advance(expected, server.reducer.add(server.reducer.zero(), Contribution(0, "a", 1, other)))
+    assert same_bits(changed.arrays, expected.arrays)
 
 
 def test_knowledge_of_single_examples_needs_consent_and_enough_of_a_class() -> None:

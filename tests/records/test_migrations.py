@@ -169,9 +169,17 @@ def test_the_ledger_keeps_every_byte(moved: House, old: dict[str, Any]) -> None:
 
 def test_clients_and_links_are_as_they_were(moved: House, old: dict[str, Any]) -> None:
     dump = moved.records.dump()
-    for name in ("clients", "invites", "links"):
-        added = (0,) if name == "clients" else ()
+    for name in ("clients", "invites"):
+        added = (0, 0, None) if name == "clients" else ()
         assert dump[name] == sorted(repr((*_typed(row).values(), *added)) for row in old[name])
+    sums: dict[str, list[int]] = {}
+    for row in old["ledger"]:
+        if row["client"]:
+            found = sums.setdefault(row["client"], [0, 0])
+            for place, way in enumerate(("uplink", "downlink")):
+                found[place] += row[f"{way}_payload_bytes"] + row[f"{way}_framing_bytes"]
+    told = {row["client"]: (row["sent_bytes"], row["received_bytes"]) for row in old["links"]}
+    assert dump["links"] == sorted(repr((name, *told.get(name, (0, 0)), *both)) for name, both in sums.items())
     for name in ("presence", "leases", "secrets", "events", "sessions", "audit"):
         assert dump[name] == []
 

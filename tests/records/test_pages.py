@@ -61,10 +61,11 @@ def test_days_are_the_ledgers_bytes(house: House) -> None:
     house.do(ledger.flush())
     assert house.do(bills.days(None, 0)) == {day: 1137, day + 1: 50}
     assert house.do(bills.days("run1", day + 1)) == {day + 1: 50}
+    assert house.do(bills.days("run1", day)) == {day: 1137, day + 1: 50}  # with what its clients cost without a run
     assert house.do(bills.day_of(["anna", "bert"], day)) == {"anna": 1130, "bert": 7}
     rows = house.do(bills.rows("run1"))
     assert {key: value.wire for key, value in rows.items()} == {
-        ("anna", "answer"): 115, ("anna", "payload"): 1015, ("bert", "answer"): 50,
+        ("anna", "answer"): 115, ("anna", "payload"): 1015, ("bert", "answer"): 50, ("bert", "idle"): 7,
     }  # fmt: skip
     assert sum(value.wire for value in house.do(bills.rows(None)).values()) == 1187
 

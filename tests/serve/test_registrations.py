@@ -9,6 +9,7 @@ import pytest
 
 from tests.serve.conftest import Play
 from tests.serve.house import House, never, reason_of
+from thinwire.coordinator.serve.presence import Presence
 from thinwire.coordinator.serve.registrations import FinishedError
 from thinwire.coordinator.wire.meter import Meter
 from thinwire.protocol.messages import PartMessage, Registration, TaskMessage
@@ -62,6 +63,35 @@ def test_of_two_processes_with_one_folder_the_former_is_told(play: Stage) -> Non
         assert [await asks(one) for one in ("copied", "fourth", "copied")] == ["waits", "waits", "client-doubled"]
         # Those that do not say what they are cannot be told apart.
         assert [await asks(None) for _ in range(2)] == ["waits"] * 2
+
+    play(act)
+
+
+def test_a_copy_of_a_folder_is_noticed_though_both_never_run_at_the_same_time(play: Stage) -> None:
+    async def act(house: House) -> None:
+        client = await house.enrol("ann")
+        await house.run()
+
+        async def asks(process: str, start: int | None) -> str:
+            # Another process of the coordinator, which has heard of nobody.
+            presence = Presence(house.presence_rows, house.signals)
+            try:
+                await presence.begin(client.name, process, start)
+            except ProblemError as problem:
+                return problem.reason
+            return "waits"
+
+        # A process that is heard again, and one behind some that nobody has heard of.
+        for process, start in (("first1", 1), ("first1", 1), ("second", 2), ("second", 2), ("fifth1", 5)):
+            assert await asks(process, start) == "waits"
+        # Copied when it had begun once; put back from then; and one as far along as the other.
+        for process, start in (("copied", 2), ("copied", 3), ("fourth", 4), ("other1", 5)):
+            assert await asks(process, start) == "client-doubled"
+        assert [await asks(*one) for one in (("fifth1", 5), ("older1", None), ("sixth1", 6))] == ["waits"] * 3
+        # Revoked and enrolled again, with whatever folder.
+        await house.enrolment.revoke("ann")
+        client = await house.enrol("ann")
+        assert await asks("anew11", 1) == "waits"
 
     play(act)
 

@@ -92,7 +92,7 @@ class Service:
         runs, exchanges, tasks = Runs(database), Exchanges(database), Tasks(database)
         self._presence_rows = PresenceRows(database, backing.holder if backing.is_shared else None)
         self._event_rows = EventRows(database)
-        self.ledger = Ledger(database)
+        self.ledger = Ledger(database, is_shared=backing.is_shared)
 
         terms = Terms(backing.holder, data_dir / "answers", settings.present_for_s, durable, backing.lease_s)
         self._leadership = build_leadership(

@@ -15,7 +15,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
 from .conversation import ENDS_TALK, Conversation
-from .diary import Diary
+from .diary import Diary, bring
 from .learner import BrokenModelError, Turns
 from .limits import Limits, TaskTooLargeError, TaskTooLongError, within_memory
 from .link.care import Care
@@ -40,7 +40,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Agent:
-    """One client of one coordinator. `now_s`, `own_first`, `threads`: as for `Performer`; `process`: as for
+    """One client of one coordinator. `now_s`, `own_first`, `threads`: as for `Performer`; `process`, `start`: as for
     `Conversation`. `diary`: what it has said, where its coordinator is to be told.
     """
 
@@ -56,6 +56,7 @@ class Agent:
         now_s: Callable[[], float] = time.monotonic,
         own_first: bool = True,
         process: str | None = None,
+        start: int | None = None,
         threads: int = 1,
         diary: Diary | None = None,
         standing: Standing | None = None,
@@ -66,7 +67,7 @@ class Agent:
         self._say = say
         self._diary = diary
         self._conversation = Conversation(
-            transfer, folder, spec_digest(learner.spec), say=say, care=care, now_s=now_s, process=process
+            transfer, folder, spec_digest(learner.spec), say=say, care=care, now_s=now_s, process=process, start=start
         )
         self._performer = Performer(
             self._conversation.fetch,
@@ -117,7 +118,7 @@ class Agent:
         if self._diary is None or credentials is None:
             return
         lines = self._diary.packed(failed=failed)
-        if lines is not None and self._conversation.tell(credentials.client, lines):
+        if lines is not None and bring(self._transfer, credentials.client, lines):
             self._diary.arrived()
 
     def _work_on(self, task: TaskMessage | None) -> None:

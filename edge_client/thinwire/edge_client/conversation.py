@@ -25,7 +25,7 @@ from thinwire.protocol.short import Known
 from .console import Say
 from .link.care import Care
 from .link.polling import PollLength
-from .link.replies import BadPeerError, FinishedError, Reply, StrangerError, TooLargeError, check, read_reply
+from .link.replies import BadPeerError, FinishedError, Reply, StrangerError, TooLargeError
 from .link.resumable import download, upload
 from .link.sockets import UntrustedError
 from .link.transfer import UNHEARD, BrokenError, Transfer, UnreachableError
@@ -41,8 +41,6 @@ _UNHEARD_OF: Final = ("answer-not-found", "bad-message")
 """To a question what became of an answer sent before; the latter of a coordinator of before there were such questions.
 """
 _LONGEST_DETAIL: Final = 300
-_LONGEST_REPLY: Final = 1 << 16
-_OCTETS: Final = {"Content-Type": "application/octet-stream"}
 _MOST_HELD: Final = 16
 _SHORT_POLL_S: Final = 5
 """Who answers after so long, in whatever words, or hangs up, has held a poll and not refused one."""
@@ -57,7 +55,8 @@ class _TooLongError(BrokenError):
 class Conversation:
     """One client's with one coordinator. Whatever it says is repeated by one policy, `Transfer.persist`.
 
-    `spec`: the digest of the client's model spec. `process`: what this process calls itself, None for nothing.
+    `spec`: the digest of the client's model spec. `process`: what this process calls itself, None for nothing; `start`:
+    which one of its folder's it is, None where nobody knows.
     `now_s`: seconds that only differences are taken of. Raises, from every call: what `Transfer` raises;
     `OverBudgetError`.
     """
@@ -72,11 +71,12 @@ class Conversation:
         care: Care | None,
         now_s: Callable[[], float],
         process: str | None = None,
+        start: int | None = None,
     ) -> None:
         self._transfer = transfer
         self._folder = folder
         self._spec = spec
-        self._process = process
+        self._process, self._start = process, start
         self._say = say
         self._care = care
         self._now_s = now_s
@@ -84,6 +84,8 @@ class Conversation:
         self._inline = True
         self._short, self._proven = True, False
         self._link_before = folder.link()
+        found = folder.credentials()
+        self._link_at_first = (0, 0) if found is None else found.link
 
     def hold(self, size: int = 0) -> None:
         """Waits until the user lets so many bytes cross. Raises: `OverBudgetError`."""
@@ -94,12 +96,16 @@ class Conversation:
         """The next task; None where the wait for one ended without it."""
         held = {memory.run: memory.state.held for memory in self._folder.runs() if memory.state.held is not None}
         holds = dict(list(held.items())[-_MOST_HELD:]) or None
-        message = Registration(spec=self._spec, holds=holds, process=self._process)
+        message = Registration(spec=self._spec, holds=holds, process=self._process, start=self._start)
         while True:
             try:
-                return self._transfer.persist(lambda: self._poll(message), breaks=_BREAKS if self._inline else None)
+                task = self._transfer.persist(lambda: self._poll(message), breaks=_BREAKS if self._inline else None)
             except BrokenError as error:
                 self._payloads_apart(str(error))
+            else:
+                # A poll that somebody on the way has ended may never have arrived.
+                self._start = self._start if task is None else None
+                return task
 
     def fetch(self, digest: bytes, size: int | None, *, most: int = 1 << 36, kind: str = "payloads") -> bytes:
         """As `download`."""
@@ -115,9 +121,7 @@ class Conversation:
         """
         payload = outcome.payload
         self.hold(len(payload or b""))
-        link = self._link()
-        self._folder.keep_link(*link)
-        bare = AnswerMessage(examples=outcome.examples, metrics=dict(outcome.metrics), link=link)
+        bare = AnswerMessage(examples=outcome.examples, metrics=dict(outcome.metrics))
         named = bare if payload is None else bare.model_copy(update={"received": digest_of(payload)})
         shared = None if plan is None else {"run": memory.run, "plan": plan}
         known = memory.state.upload if memory.state.staged == outcome.task else None
@@ -130,8 +134,12 @@ class Conversation:
                 message = bare.model_copy(update={"upload": known})
             else:
                 message = named if asks else bare.model_copy(update={"payload": payload})
+            # What was sent of it before has been counted by both.
+            link = {"link": self._told_link()}
             try:
-                return self._verdict(outcome.task, message, named, shared)
+                return self._verdict(
+                    outcome.task, message.model_copy(update=link), named.model_copy(update=link), shared
+                )
             except BrokenError as error:
                 broken += 1
                 asks = payload is not None
@@ -156,17 +164,6 @@ class Conversation:
         message = DeclineMessage(detail=why[:_LONGEST_DETAIL])
         with contextlib.suppress(*UNHEARD, *ENDS_TALK, ProblemError):
             self._transfer.ask("POST", f"/v1/tasks/{task}/decline", None, message)
-
-    def tell(self, client: str, lines: bytes) -> bool:
-        """Sends lines of the client's log, packed; whether they have arrived. Tried once: nobody waits for them, and a
-        coordinator of before there were such lines has no place for them.
-        """
-        try:
-            with self._transfer.open("POST", f"/v1/clients/{client}/log", _OCTETS, lines) as response:
-                check(read_reply(response, _LONGEST_REPLY))
-        except (*UNHEARD, *ENDS_TALK, ProblemError):
-            return False
-        return True
 
     def _poll(self, message: Registration) -> TaskMessage | None:
         self.hold()
@@ -285,7 +282,11 @@ class Conversation:
         asked = query if self._inline else {**query, "inline": 0}
         return f"{path}?{urlencode(asked)}" if asked else path
 
-    def _link(self) -> tuple[int, int]:
-        """Cumulative bytes sent and received as the kernel counts them, over all processes of this client's folder."""
+    def _told_link(self) -> tuple[int, int]:
+        """Cumulative bytes sent and received as the kernel counts them, over all processes of this client's folder,
+        since it has its credentials; what the folder has in all is kept in it.
+        """
         counts = self._transfer.backend.kernel()
-        return self._link_before[0] + counts.sent, self._link_before[1] + counts.received
+        sent, received = self._link_before[0] + counts.sent, self._link_before[1] + counts.received
+        self._folder.keep_link(sent, received)
+        return sent - self._link_at_first[0], received - self._link_at_first[1]

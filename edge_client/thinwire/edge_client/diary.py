@@ -10,11 +10,17 @@ from typing import Final, Literal
 import zstandard
 
 from thinwire.protocol.fields import MAX_LOG_LINES, MAX_SAID
+from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
+from .conversation import ENDS_TALK
+from .link.replies import check, read_reply
+from .link.transfer import UNHEARD, Transfer
 
 When = Literal["failures", "rounds", "never"]
 _LEVEL: Final = 9
+_LONGEST_REPLY: Final = 1 << 16
+_OCTETS: Final = {"Content-Type": "application/octet-stream"}
 
 
 class Diary:
@@ -53,3 +59,15 @@ class Diary:
         for _ in range(min(self._sent, len(self._lines))):
             self._lines.popleft()
         self._sent = 0
+
+
+def bring(transfer: Transfer, client: str, lines: bytes) -> bool:
+    """Sends what a diary has packed; whether it has arrived. Tried once: nobody waits for it, and a coordinator of
+    before there were such lines has no place for them.
+    """
+    try:
+        with transfer.open("POST", f"/v1/clients/{client}/log", _OCTETS, lines) as response:
+            check(read_reply(response, _LONGEST_REPLY))
+    except (*UNHEARD, *ENDS_TALK, ProblemError):
+        return False
+    return True

@@ -68,10 +68,12 @@ def _enrolled(transfer: Transfer, folder: Folder, invite: str | None, name: str)
     if not invite:
         raise UsageError("this client has not enrolled; give an invite: --invite-file FILE, or THINWIRE_INVITE")
     asked = Enrolment(invite=invite, name=name, nonce=folder.nonce())
+    before, here = folder.link(), transfer.backend.kernel()
+    link = before[0] + here.sent, before[1] + here.received
     _, enrolled, _ = transfer.call("POST", "/v1/clients", Enrolled, asked)
     if enrolled is None:
         raise BadPeerError(f"{transfer.address} answers an enrolment without a word")
-    found = Credentials(transfer.address, enrolled.client, enrolled.token)
+    found = Credentials(transfer.address, enrolled.client, enrolled.token, link)
     folder.keep_credentials(found)
     transfer.use_token(found.token)
     return found

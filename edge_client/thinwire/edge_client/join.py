@@ -114,7 +114,7 @@ def _work(
     """Enrols, and serves until the runs are over."""
     transfer, folder, standing = station.transfer, station.folder, station.standing
     limits = Limits(options.max_task_seconds, options.max_task_bytes, standing.within)
-    process = secrets.token_hex(3)
+    process, start = secrets.token_hex(3), folder.begin()
     credentials = enrol(transfer, folder, invite, options.name, moved=options.moved)
     while True:
         standing.joined(credentials.client)
@@ -124,7 +124,7 @@ def _work(
         agent = Agent(
             transfer, folder, learner,
             say=say, limits=limits, care=station.care, own_first=options.own_first, process=process,
-            threads=options.threads, standing=standing, diary=say,
+            start=start, threads=options.threads, standing=standing, diary=say,
         )  # fmt: skip
         try:
             ended = _served(agent, say, forever=options.forever)

@@ -93,7 +93,7 @@ class Performer:
         try:
             with at_most(self._limits):
                 if message.plan not in self._proved:
-                    checked.half.check(task, learner)
+                    _prove(checked, task, learner)
                     self._proved.add(message.plan)
                 perform = checked.half.evaluate if plan.kind == EVALUATE else checked.half.perform
                 outcome = perform(task, memory.memory(), learner)
@@ -158,6 +158,14 @@ class Performer:
 
     def _seconds_left(self, begun: float) -> float | None:
         return None if self._limits.seconds is None else begun + self._limits.seconds - self._now_s()
+
+
+def _prove(checked: CheckedPlan, task: Task, learner: Learner) -> None:
+    """A model that the method cannot work with fits none of its tasks: the plan is refused."""
+    try:
+        checked.half.check(task, learner)
+    except CodecError as error:
+        raise TaskRefusedError("run-invalid", error.detail) from None
 
 
 def _what(message: TaskMessage, checked: CheckedPlan) -> str:

@@ -47,8 +47,9 @@ REASONS: Final[Mapping[str, Reason]] = {
     "client-doubled": Reason(
         409,
         False,
-        "Another process works as this client: its folder has been copied. Stop one of them, and enrol the copy as a "
-        "client of its own: with another invite, in an empty folder.",
+        "Another process works, or has worked, as this client: its folder has been copied, or put back from a backup. "
+        "Enrol the copy as a client of its own: with another invite, in an empty folder. Where there is no copy, have "
+        "the operator revoke the client, and join with a new invite in this folder.",
     ),
     "too-many-requests": Reason(429, True, "Slow down; Retry-After says for how long."),
     # runs

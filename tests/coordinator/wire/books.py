@@ -6,7 +6,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from thinwire.coordinator.wire.accounting import Account, Key
+from thinwire.coordinator.wire.accounting import Account, Bill, Key
 from thinwire.protocol.bytes import Bytes
 
 
@@ -24,5 +24,5 @@ class Sums:
         self.held[key] += value
 
     @contextlib.contextmanager
-    def while_open(self, account: Account, uncharged: Callable[[], int]) -> Iterator[None]:
+    def while_open(self, bill: Bill, uncharged: Callable[[], Bytes]) -> Iterator[None]:
         yield

@@ -26,7 +26,7 @@ class Rows:
         assert now.downlink_framing >= 0
 
     @contextlib.contextmanager
-    def while_open(self, account: Account, uncharged: Callable[[], int]) -> Iterator[None]:
+    def while_open(self, bill: Bill, uncharged: Callable[[], Bytes]) -> Iterator[None]:
         yield
 
 

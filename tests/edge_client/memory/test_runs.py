@@ -172,3 +172,18 @@ def test_plans_and_counters_are_kept(tmp_path: Path) -> None:
     assert folder.plan(b"\1" * 32) == b"plan"
     assert folder.link() == (5, 7)
     folder.close()
+
+
+def test_each_process_of_a_folder_begins_behind_those_before_it(tmp_path: Path) -> None:
+    said: list[str] = []
+    for count in (1, 2, 3):
+        folder = Folder(tmp_path / "c", said.append)
+        assert folder.begin() == count
+        folder.close()
+    assert not said
+    # Whoever does not know says nothing: a number that is too low would be another's.
+    (tmp_path / "c" / "starts").write_bytes(b"torn")
+    folder = Folder(tmp_path / "c", said.append)
+    assert folder.begin() is None
+    assert len(said) == 1
+    folder.close()

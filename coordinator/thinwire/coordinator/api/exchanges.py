@@ -181,7 +181,7 @@ async def _answered(
     account, book = account_of(request), of(request, TaskBook)
     answers, registrations = of(request, Answers), of(request, Registrations)
     account.uplink_payload = len(message.payload or b"")
-    verdict = await answers.answer(client.name, task, message)
+    verdict = await answers.answer(client.name, task, message, account)
     if verdict is None:
         return empty(202, {"retry-after": "1"})
     following = None

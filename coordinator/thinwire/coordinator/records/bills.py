@@ -7,16 +7,17 @@ from collections.abc import Collection, Iterable
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Executable, func, select
+from sqlalchemy import Connection, Executable, and_, func, or_, select
 
 from thinwire.coordinator.runs.budget import DAY_S
 from thinwire.coordinator.wire.accounting import Key
 from thinwire.protocol.bytes import Bytes
 
 from .database import Database, upsert_in
-from .ledger_rows import SUMS
+from .ledger_rows import SUMS, idle_of
 from .tables import ledger, ledger_days
 
+_days: Final = ledger_days.alias()
 _SUM: Final = func.sum(ledger_days.c.uplink_bytes + ledger_days.c.downlink_bytes)
 
 
@@ -27,19 +28,23 @@ class Bills:
         self._database = database
 
     async def rows(self, run: str | None) -> dict[tuple[str, str], Bytes]:
-        """By client and kind, of a run or of all that ever crossed."""
+        """By client and kind, of all that ever crossed; or of a run, and what its clients cost without one, as its
+        ledger shows it.
+        """
         query = select(ledger.c.client, ledger.c.kind, *SUMS).group_by(ledger.c.client, ledger.c.kind)
         if run is not None:
-            query = query.where(ledger.c.run == run)
+            query = query.where(or_(ledger.c.run == run, idle_of(run)))
         return await self._database.read(
             lambda connection: {(row[0], row[1]): Bytes(*row[2:]) for row in connection.execute(query)}
         )
 
     async def days(self, run: str | None, since: int) -> dict[int, int]:
-        """Wire bytes by day, of a run or of all, from this day on, in days since 1970."""
+        """Wire bytes by day, in days since 1970, from this one on; of all, or of a run and its clients without one."""
         query = select(ledger_days.c.day, _SUM).where(ledger_days.c.day >= since).group_by(ledger_days.c.day)
         if run is not None:
-            query = query.where(ledger_days.c.run == run)
+            members = select(_days.c.client).where(_days.c.run == run, _days.c.client != "")
+            idle = and_(ledger_days.c.run == "", ledger_days.c.client.in_(members))
+            query = query.where(or_(ledger_days.c.run == run, idle))
         return await self._database.read(lambda connection: {row[0]: int(row[1]) for row in connection.execute(query)})
 
     async def day_of(self, clients: Collection[str], day: int) -> dict[str, int]:

@@ -13,7 +13,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from .database import Database, upsert
 from .invites import delete_invite, find_invite, spend_invite
-from .tables import clients, presence, tasks
+from .tables import clients, links, presence, tasks
 
 _ALL: Final = select(
     clients.c.name, clients.c.group, clients.c.role, clients.c.token_hash, clients.c.invite_hash, clients.c.seen,
@@ -98,10 +98,11 @@ class Clients:
                 raise ProblemError("too-many-requests", "this coordinator takes no further clients")
             if not again:
                 spend_invite(connection, code_hash)
-                # What another of this name has said, and what it holds, is not this one's.
+                # What another of this name has said, what it holds and has counted, is not this one's.
                 _forget(connection, name)
+                connection.execute(delete(links).where(links.c.client == name))
             client = Client(name, invite.group, invite.role, token_hash, code_hash, seen=False)
-            _put(connection, before, client, enrolled_at=now)
+            _put(connection, before, client, enrolled_at=now, starts=0, process=None)
             return client
 
         return await self._database.transaction(work, durable=True)
@@ -162,7 +163,7 @@ def _client(
     return Client(name, group, role, token_hash, invite_hash, seen, replaced_hash, revoked_at is not None)
 
 
-def _put(connection: Connection, before: Client | None, client: Client, **also: float) -> None:
+def _put(connection: Connection, before: Client | None, client: Client, **also: float | None) -> None:
     """One client's row in the place of the one there was before. Raises: `name-taken`: another came in between."""
     values = {
         "group": client.group, "role": client.role, "token_hash": client.token_hash, "seen": client.seen,

@@ -9,22 +9,21 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, Executable, case, exists, select
+from sqlalchemy import Connection, exists, or_, select
 
-from thinwire.coordinator.wire.accounting import Account, Key
+from thinwire.coordinator.wire.accounting import Account, Bill, Key
 from thinwire.coordinator.wire.listing import Listing
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LedgerKind, LedgerRow, LinkRow
 from thinwire.protocol.reasons import ProblemError
 
-from .bills import add_to_day, days_of
-from .database import Database, upsert_in
+from .bills import days_of
+from .database import Database
+from .ledger_adding import add, number_of, values_of
 from .ledger_rows import (
-    COUNTS,
-    NO_EXCHANGE,
     SUMS,
     Extent,
     block,
@@ -35,6 +34,7 @@ from .ledger_rows import (
     idle_rows,
     kind_sums,
 )
+from .links import SETTLED_S, Counts, Links
 from .tables import ledger, links
 
 _Read = Callable[[Connection, Extent, LedgerRow | None], list[LedgerRow]]
@@ -42,40 +42,47 @@ _PLACES: Final = {"run": 0, "client": 1, "exchange": 2, "kind": 3}
 
 
 class Ledger:
-    """The books of the transport, and what they say. One event loop uses it. `clock`: Unix seconds.
+    """The books of the transport, and what they say. One event loop uses it. `clock`: Unix seconds; `is_shared`:
+    whether other processes charge too.
 
     What cannot be stored stays in memory and counts: a full disk keeps nobody from reading. Every question raises
     `storage-failed`.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time, *, is_shared: bool = True) -> None:
         self._database = database
         self._clock = clock
         self._carried: defaultdict[LedgerKind, Bytes] = defaultdict(Bytes)
         self._fresh: dict[Key, Bytes] = {}
-        self._fresh_links: dict[str, tuple[int, int]] = {}
-        self._open: dict[int, tuple[Account, Callable[[], int]]] = {}
+        self._links = Links(SETTLED_S if is_shared else 0.0)
+        self._open: dict[int, tuple[Bill, Callable[[], Bytes]]] = {}
         self._storing = asyncio.Lock()
         self._flushes: set[asyncio.Task[None]] = set()
 
     # -- what the transport tells -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def while_open(self, account: Account, uncharged: Callable[[], int]) -> Iterator[None]:
+    def while_open(self, bill: Bill, uncharged: Callable[[], Bytes]) -> Iterator[None]:
         """A request that is being served: what it has carried so far is charged at its end."""
-        self._open[id(account)] = account, uncharged
+        self._open[id(bill.account)] = bill, uncharged
         try:
             yield
         finally:
-            del self._open[id(account)]
+            del self._open[id(bill.account)]
 
     def uncharged(self, run: str, of: Container[int | None]) -> int:
         """Bytes of open requests that belong to these exchanges of a run, as far as it is known."""
-        return sum(uncharged() for one, uncharged in self._open.values() if one.run == run and one.exchange in of)
+        mine = (
+            uncharged
+            for bill, uncharged in self._open.values()
+            if bill.account.run == run and bill.account.exchange in of
+        )
+        return sum(uncharged().wire for uncharged in mine)
 
     def record(self, key: Key, value: Bytes) -> None:
         """Adds to the row of this key."""
         self._carried[key[3]] += value
+        self._links.charge(key[1], value)
         self._keep(key, value)
 
     def _keep(self, key: Key, value: Bytes) -> None:
@@ -87,10 +94,16 @@ class Ledger:
         """All bytes of this process by kind, since it began, stored or not."""
         return dict(self._carried)
 
-    def report_link(self, client: str, sent: int, received: int) -> None:
-        """What the client's own kernel has counted by now; an older report that comes later changes nothing."""
-        before = self._fresh_links.get(client, (0, 0))
-        self._fresh_links[client] = max(before[0], sent), max(before[1], received)
+    def report_link(self, client: str, sent: int, received: int, account: Account | None = None) -> None:
+        """What the client's own kernel has counted by now, before the request with this account that says so. What the
+        ledger lacks of it becomes a row of the kind `unaccounted`. An older report that comes later changes nothing.
+        """
+        up, down = self._links.charged(client)
+        for bill, uncharged in self._open.values():
+            if bill.account.client == client:
+                mine = bill.charged_to(client) if bill.account is account else Bytes() - uncharged()
+                up, down = up - mine.uplink, down - mine.downlink
+        self._links.say(client, Counts(sent, received, (up, down), self._clock()))
 
     async def flush(self) -> None:
         """Stores what has come since the last call. Raises: `storage-failed`, `storage-full`; then nothing is lost."""
@@ -106,18 +119,20 @@ class Ledger:
             await self._store()
 
     async def _store(self) -> None:
-        fresh, self._fresh = self._fresh, {}
-        told, self._fresh_links = self._fresh_links, {}
-        if not fresh and not told:
-            return
         now = self._clock()
+        fresh, self._fresh = self._fresh, {}
+        told, self._links.fresh = self._links.fresh, {}
+        settled = self._links.settled(now)
+        if not fresh and not told and not settled:
+            return
         try:
-            await self._database.transaction(lambda connection: _add(connection, fresh, told, now))
+            await self._database.transaction(lambda connection: add(connection, fresh, told, settled, now))
         except BaseException:
             for key, value in fresh.items():
                 self._keep(key, value)
             for client, counts in told.items():
-                self.report_link(client, *counts)
+                self._links.keep(client, counts)
+            self._links.put_back(settled)
             raise
 
     # -- questions --------------------------------------------------------------------------------------------
@@ -152,12 +167,15 @@ class Ledger:
 
     async def links(self, run: str) -> list[LinkRow]:
         """What the run's clients have reported of their links, beside all the bytes that are theirs, by client."""
-        names, counted = await self.clients_of(run), await self._sums("client", of_run=run)
+        names, counted = await self.clients_of(run), await self._sums("client", of_run=run, but="unaccounted")
         query = select(links.c.client, links.c.sent_bytes, links.c.received_bytes).where(
-            exists().where(ledger.c.run == run, ledger.c.client == links.c.client)
+            exists().where(ledger.c.run == run, ledger.c.client == links.c.client),
+            or_(links.c.sent_bytes > 0, links.c.received_bytes > 0),
         )
         told = {name: counts for name, *counts in await self._database.read(lambda one: one.execute(query).all())}
-        for name, counts in self._fresh_links.items():
+        for name, counts in self._links.fresh.items():
+            if not any(counts):
+                continue
             told[name] = list(map(max, told.get(name, counts), counts))
         return [
             LinkRow(
@@ -220,11 +238,17 @@ class Ledger:
             return [*(_row(*one) for one in mine), *stored]
         return []
 
-    async def _sums(self, by: str, *, of_run: str | None = None, **where: str | int) -> dict[Any, Bytes]:
-        """Sums of the rows with these values, by the value of a column; `of_run`: at least those of its clients."""
+    async def _sums(
+        self, by: str, *, of_run: str | None = None, but: LedgerKind | None = None, **where: str | int
+    ) -> dict[Any, Bytes]:
+        """Sums of the rows with these values, by the value of a column; `of_run`: at least those of its clients; `but`:
+        without those of a kind.
+        """
         query = select(ledger.c[by], *SUMS).where(*(ledger.c[name] == value for name, value in where.items()))
         if of_run is not None:
             query = query.where(ledger.c.client.in_(select(ledger.c.client).where(ledger.c.run == of_run)))
+        if but is not None:
+            query = query.where(ledger.c.kind != but)
 
         def work(connection: Connection) -> dict[Any, Bytes]:
             return {row[0]: Bytes(*row[1:]) for row in connection.execute(query.group_by(ledger.c[by]))}
@@ -236,57 +260,18 @@ class Ledger:
             async with self._storing:
                 sums = defaultdict(Bytes, await self._database.read(work))
                 for key, value in self._fresh.items():
-                    if all(key[_PLACES[name]] == wanted for name, wanted in where.items()):
-                        sums[_number(key[2]) if by == "exchange" else key[_PLACES[by]]] += value
+                    if key[3] != but and all(key[_PLACES[name]] == wanted for name, wanted in where.items()):
+                        sums[number_of(key[2]) if by == "exchange" else key[_PLACES[by]]] += value
                 return dict(sums)
         return await self._database.read(work)
 
 
-def _add(connection: Connection, fresh: dict[Key, Bytes], told: dict[str, tuple[int, int]], now: float) -> None:
-    if fresh:
-        connection.execute(_adding(connection.dialect.name), [_values(key, value) for key, value in fresh.items()])
-        add_to_day(connection, fresh.items(), now)
-    if told:
-        rows = [{"client": name, "sent_bytes": sent, "received_bytes": got} for name, (sent, got) in told.items()]
-        connection.execute(_keeping(connection.dialect.name), rows)
-
-
-@cache
-def _adding(dialect: str) -> Executable:
-    new = upsert_in(dialect, ledger)
-    return new.on_conflict_do_update(
-        index_elements=["run", "client", "exchange", "kind"],
-        set_={count.name: count + new.excluded[count.name] for count in COUNTS},
-    )
-
-
-@cache
-def _keeping(dialect: str) -> Executable:
-    link = upsert_in(dialect, links)
-    counts = [(links.c[name], link.excluded[name]) for name in ("sent_bytes", "received_bytes")]
-    later = {old.name: case((now > old, now), else_=old) for old, now in counts}
-    return link.on_conflict_do_update(index_elements=["client"], set_=later)
-
-
-def _values(key: Key, value: Bytes) -> dict[str, Any]:
-    """A row of the table, or of its message but for the exchange."""
-    run, client, exchange, kind = key
-    return {
-        "run": run, "client": client, "exchange": _number(exchange), "kind": kind,
-        "requests": value.requests, "uplink_payload_bytes": value.uplink_payload,
-        "uplink_framing_bytes": value.uplink_framing, "downlink_payload_bytes": value.downlink_payload,
-        "downlink_framing_bytes": value.downlink_framing, "resumed_bytes": value.resumed, "seconds": value.seconds,
-    }  # fmt: skip
-
-
 def _row(key: Key, value: Bytes) -> LedgerRow:
     """A row of what could not be stored; what is to be taken off a stored row shows only when it can be."""
-    positive = {name: max(0, count) if isinstance(count, int) else count for name, count in _values(key, value).items()}
+    positive = {
+        name: max(0, count) if isinstance(count, int) else count for name, count in values_of(key, value).items()
+    }
     return LedgerRow.model_validate({**positive, "exchange": key[2]})
-
-
-def _number(exchange: int | None) -> int:
-    return NO_EXCHANGE if exchange is None else exchange
 
 
 def _call(read: _Read, of: Extent, behind: LedgerRow | None, connection: Connection) -> list[LedgerRow]:

@@ -57,7 +57,7 @@ def extent(connection: Connection, run: str) -> Extent:
     last = connection.execute(select(func.coalesce(func.max(ledger.c.id), 0))).scalar_one()
     counts = (
         select(func.count()).select_from(ledger).where(ledger.c.id <= last, one)
-        for one in (_own(run), _idle(run, last))
+        for one in (_own(run), idle_of(run, last))
     )
     return Extent(run, last, sum(connection.execute(count).scalar_one() for count in counts))
 
@@ -73,7 +73,7 @@ def block(connection: Connection, of: Extent, behind: LedgerRow | None) -> list[
         number = NO_EXCHANGE if behind.exchange is None else behind.exchange
         last = behind.client, number, behind.kind, behind.run
         query = query.where(tuple_(*_ORDER) > tuple_(*map(literal, last)))
-    both = union_all(query.where(_own(of.run)), query.where(_idle(of.run, of.last)))
+    both = union_all(query.where(_own(of.run)), query.where(idle_of(of.run, of.last)))
     ordered = both.order_by(*(text(column.name) for column in _ORDER)).limit(BLOCK)
     found = connection.execute(ordered).mappings()
     return [LedgerRow.model_validate({**row, "exchange": exchange_of(row["exchange"])}) for row in found]
@@ -95,7 +95,7 @@ def exchange_of(number: int) -> int | None:
 
 def kind_sums(connection: Connection, run: str) -> list[LedgerRow]:
     """A row for each kind."""
-    both = (_own(run), _idle(run))
+    both = (_own(run), idle_of(run))
     inner = union_all(*(select(ledger.c.kind, *SUMS).where(one).group_by(ledger.c.kind) for one in both)).subquery()
     sums = (cast(func.sum(inner.c[count.name]), count.type).label(count.name) for count in COUNTS)
     found = connection.execute(select(inner.c.kind, *sums).group_by(inner.c.kind).order_by(inner.c.kind)).mappings()
@@ -108,7 +108,7 @@ def client_extent(connection: Connection, run: str) -> Extent:
     pairs = union(
         *(
             select(ledger.c.client, ledger.c.kind).where(ledger.c.id <= last, one)
-            for one in (_own(run), _idle(run, last))
+            for one in (_own(run), idle_of(run, last))
         )
     )
     return Extent(run, last, connection.execute(select(func.count()).select_from(pairs.subquery())).scalar_one())
@@ -132,7 +132,8 @@ def _own(run: str) -> ColumnElement[bool]:
     return ledger.c.run == run
 
 
-def _idle(run: str, last: int | None = None) -> ColumnElement[bool]:
+def idle_of(run: str, last: int | None = None) -> ColumnElement[bool]:
+    """Of a row: whether it belongs to no run and to a client of this one, which has a row up to `last`."""
     of_run = exists().where(_OTHER.c.run == run, _OTHER.c.client == ledger.c.client)
     if last is not None:
         of_run = of_run.where(_OTHER.c.id <= last)

@@ -29,12 +29,15 @@ ledger: Final = Table(
     Index("ledger_client", "client"),
 )
 
+# What the client's kernel has counted, as far as it has said so, and the sums of all its rows of the ledger.
 links: Final = Table(
     "links",
     metadata,
     Column("client", String(64), primary_key=True),
     Column("sent_bytes", BigInteger, nullable=False),
     Column("received_bytes", BigInteger, nullable=False),
+    Column("uplink_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("downlink_bytes", BigInteger, nullable=False, server_default="0"),
 )
 
 # Wire bytes by day, in days since 1970 (UTC); since the version that notes them.

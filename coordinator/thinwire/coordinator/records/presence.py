@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from thinwire.protocol.fields import Role
+from thinwire.protocol.reasons import REASONS, ProblemError
 
 from .database import Database, upsert_in
 from .tables import clients, presence, runs, tasks
@@ -40,6 +41,10 @@ def _later(seen_at: ColumnElement[float]) -> ColumnElement[float]:
     return case((seen_at > presence.c.seen_at, seen_at), else_=presence.c.seen_at)
 
 
+_BEGUN: Final = select(clients.c.starts, clients.c.process).where(clients.c.name == bindparam("of"))
+_BEGIN: Final = (
+    update(clients).where(clients.c.name == bindparam("of")).values(starts=bindparam("start"), process=bindparam("by"))
+)
 _HERE: Final = or_(presence.c.holder.is_(None), presence.c.holder == bindparam("here", type_=String))
 """A poll that waits elsewhere by now is not the one that was left."""
 _LEFT: Final = (
@@ -98,6 +103,24 @@ class Presence:
         """The client's poll waits; this is what it said."""
         seen = Seen(client, spec, holds, now, parked=True, gone=False)
         await self._database.transaction(lambda connection: self._put(connection, seen))
+
+    async def begin(self, client: str, process: str, start: int) -> None:
+        """A process of the client asks for the first time, which calls itself so, the `start`-th of its folder. They
+        begin one after the other, so a number that another has said before is of another folder.
+
+        Raises: `client-doubled`.
+        """
+
+        def work(connection: Connection) -> None:
+            found = connection.execute(_BEGUN, {"of": client}).one_or_none()
+            if found is None or (found.starts, found.process) == (start, process):
+                return
+            if start <= found.starts:
+                seen = f"This folder has begun {start} times, and one of this client {found.starts} times."
+                raise ProblemError("client-doubled", f"{seen} {REASONS['client-doubled'].meaning}")
+            connection.execute(_BEGIN, {"of": client, "start": start, "by": process})
+
+        await self._database.transaction(work)
 
     async def leave(self, left: Mapping[str, bool], now: float, closed: Collection[str] = ()) -> None:
         """The polls of these clients wait no more: since their connection died, or else they were heard now. `closed`:

@@ -25,6 +25,7 @@ __all__ = [
     "webhooks",
 ]  # fmt: skip
 
+# `starts`, `process`: of its newest process, which one of its folder's it is and what it calls itself.
 # `version`: rises with every change of who may do what, over all clients, so that what has changed is found.
 clients: Final = Table(
     "clients",
@@ -39,6 +40,8 @@ clients: Final = Table(
     Column("revoked_at", Float),
     Column("replaced_hash", LargeBinary(32)),
     Column("version", BigInteger, nullable=False, server_default="0"),
+    Column("starts", BigInteger, nullable=False, server_default="0"),
+    Column("process", String(12)),
     Index("clients_version", "version"),
 )
 

@@ -18,6 +18,7 @@ from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.records.tasks import Tasks
 from thinwire.coordinator.runs.rows import TaskRow
 from thinwire.coordinator.signals.signals import Signals
+from thinwire.coordinator.wire.accounting import Account
 from thinwire.machine.workers import Workers
 from thinwire.protocol.fields import Verdict
 from thinwire.protocol.messages import AnswerMessage
@@ -70,13 +71,15 @@ class Answers:
         self._expected: dict[str, asyncio.Event] = {}
         self._unsure: OrderedDict[str, None] = OrderedDict()
 
-    async def answer(self, client: str, task: str, message: AnswerMessage) -> Verdict | None:
-        """What became of it; None while it is still being checked. Raises: `task-not-found`, `answer-invalid`,
-        `payload-invalid`, `digest-mismatch`, `answer-not-found`, `upload-not-found`, `upload-incomplete`,
-        `storage-failed`, `storage-full`.
+    async def answer(
+        self, client: str, task: str, message: AnswerMessage, account: Account | None = None
+    ) -> Verdict | None:
+        """What became of it; None while it is still being checked. `account`: of the request. Raises:
+        `task-not-found`, `answer-invalid`, `payload-invalid`, `digest-mismatch`, `answer-not-found`,
+        `upload-not-found`, `upload-incomplete`, `storage-failed`, `storage-full`.
         """
         if message.link is not None:
-            self._ledger.report_link(client, *message.link)
+            self._ledger.report_link(client, *message.link, account)
         until = time.monotonic() + CHECK_S
         with self._signals.subscribe(f"task:{task}") as heard:
             row = await self._tasks.get(task, client)

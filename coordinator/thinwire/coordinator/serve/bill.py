@@ -38,8 +38,8 @@ class OfRun:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """`run`: whose rows these are, None for all that has ever crossed. `today`, `month`: wire bytes since midnight and
-    since the first of the month, UTC, of all runs.
+    """`run`: whose rows these are, and those of its clients that belong to no run, as its ledger has them; None for all
+    that has ever crossed. `today`, `month`: wire bytes of them since midnight and since the first of the month, UTC.
     """
 
     run: str | None

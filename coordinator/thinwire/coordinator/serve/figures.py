@@ -46,7 +46,7 @@ class RunFigures:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What is so at this moment. `runs`: by state; `disk_bytes`: by folder; `wire`: by kind, since the process began."""
+    """What is so at this moment. `runs`: by state; `disk_bytes`: by folder; `wire`: by kind, of this process alone."""
 
     runs: Mapping[str, int]
     parked_clients: int

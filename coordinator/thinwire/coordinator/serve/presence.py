@@ -105,7 +105,20 @@ class Presence:
         with contextlib.suppress(ProblemError):  # the next save tries again
             await self.save()
 
-    def tell_apart(self, client: str, process: str | None) -> None:
+    async def begin(self, client: str, process: str | None, start: int | None) -> None:
+        """The client's process asks, the `start`-th of its folder where it says so. One at a time is told apart by its
+        name alone. Raises: `client-doubled`, `storage-failed`, `storage-full`.
+        """
+        self._tell_apart(client, process)
+        if process is not None and start is not None:
+            try:
+                await self._rows.begin(client, process, start)
+            except ProblemError as problem:
+                if problem.reason == "client-doubled":
+                    _log.warning("a folder of this client was copied, or put back", client=client, start=start)
+                raise
+
+    def _tell_apart(self, client: str, process: str | None) -> None:
         """The process of the client that asks is the present one from now on. One that was followed by another and
         still asks is not the only one: a client that begins again never comes back as what it was before.
 

@@ -83,7 +83,7 @@ class Registrations:
         connection is gone. Raises: `run-finished`, `model-mismatch`, `token-invalid` (revoked or replaced meanwhile),
         `client-doubled`, `storage-failed`, `storage-full`.
         """
-        self._presence.tell_apart(client.name, registration.process)
+        await self._presence.begin(client.name, registration.process, registration.start)
         until = time.monotonic() + max(wait_s, MIN_WAIT_S)
         mine = f"client:{client.name}"
         gone = asyncio.ensure_future(hung_up())

@@ -74,8 +74,10 @@ class Books(Protocol):
         sum is negative.
         """
 
-    def while_open(self, account: Account, uncharged: Callable[[], int]) -> AbstractContextManager[None]:
-        """A request that is being served; `uncharged` says what it has carried beyond what has been recorded."""
+    def while_open(self, bill: Bill, uncharged: Callable[[], Bytes]) -> AbstractContextManager[None]:
+        """A request that is being served; `uncharged` says what it has carried beyond what has been recorded, as
+        framing.
+        """
 
 
 class Bill:
@@ -119,6 +121,10 @@ class Bill:
             if difference != _NOTHING:
                 self._books.record(key, difference)
         self._charged = found
+
+    def charged_to(self, client: str) -> Bytes:
+        """What of it has been recorded as this client's."""
+        return Bytes.sum(value for key, value in self._charged.items() if key[1] == client)
 
 
 class Scoped(Protocol):

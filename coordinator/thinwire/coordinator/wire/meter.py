@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 from thinwire.machine.tcp import TcpInfo
@@ -55,14 +56,18 @@ class Meter:
         self._lost = False
         self._parted = False
         self._counted: TcpInfo | None = None
+        # What the kernel carries beyond the transport: under TLS all the time, else what nobody has read at the end.
+        self._beyond = Bill(books, Account(kind="connect" if tls else "other"), requests=int(tls))
 
     @contextlib.contextmanager
     def request(self, account: Account) -> Iterator[Bill]:
         """While a request is open its bytes are left to its bill, even if the connection is lost before its end."""
         bill = self._current = Bill(self._books, account)
         self._open_requests += 1
+        # Whoever asks again has received all that was written before.
+        self._charge_beyond(uplink=False)
         try:
-            with self._books.while_open(account, lambda: self._uncharged() + bill.missing):
+            with self._books.while_open(bill, partial(self._unrecorded, bill)):
                 yield bill
         finally:
             self._open_requests -= 1
@@ -73,6 +78,7 @@ class Meter:
         self._take(bill)
         bill.end(seconds)
         self._owner = bill.account.client or self._owner
+        self._charge_beyond(uplink=True)
         if self._current is bill:
             self._current = None
         self._behind.append((self.downlink, bill))
@@ -122,10 +128,24 @@ class Meter:
             bill.charge(part)
             missing -= part
         if self._counted is not None:
-            beyond = self._counted.received - self.uplink, self._counted.sent - self.downlink
-            value = Bytes(int(self._tls), 0, max(0, beyond[0]), 0, max(0, beyond[1]))
-            if value != Bytes():
-                self._books.record(("", self._owner, None, "connect" if self._tls else "other"), value)
+            self._beyond.uplink = max(0, self._counted.received - self.uplink)
+            self._beyond.downlink = max(0, self._counted.sent - self.downlink)
+            self._beyond.account.client = self._owner
+            if self._tls or self._beyond.uplink or self._beyond.downlink:
+                self._beyond.end(0.0)
+
+    def _charge_beyond(self, *, uplink: bool) -> None:
+        """What TLS has added by now, so that little is forgotten with the process. `uplink`: whether all that the
+        kernel has received by now has been read.
+        """
+        counted = self._kernel() if self._tls else None
+        if counted is None or not self._owner:
+            return
+        if uplink:
+            self._beyond.uplink = max(self._beyond.uplink, counted.received - self.uplink)
+        self._beyond.downlink = max(self._beyond.downlink, counted.sent - self.downlink)
+        self._beyond.account.client = self._owner
+        self._beyond.charge(0)
 
     def _missing(self, counted: TcpInfo | None) -> int:
         """Bytes handed over that the kernel has not sent."""
@@ -134,6 +154,11 @@ class Meter:
     def _uncharged(self) -> int:
         """Bytes since the last charge, both ways."""
         return self.uplink - self._billed_uplink + self.downlink - self._billed_downlink
+
+    def _unrecorded(self, bill: Bill) -> Bytes:
+        """The same by direction, with what of this bill may yet cross."""
+        up, down = self.uplink - self._billed_uplink, self.downlink - self._billed_downlink
+        return Bytes(uplink_framing=up, downlink_framing=down + bill.missing)
 
     def _take(self, bill: Bill) -> None:
         bill.uplink += self.uplink - self._billed_uplink

@@ -31,7 +31,10 @@ def bill(
     at: Address,
     format_: Annotated[BillFormat, typer.Option("--format", help="table, json, or csv by client")] = BillFormat.TABLE,
 ) -> None:
-    """Bytes by run and kind, payload and framing apart, up to now, today and this month, and at a run's end."""
+    """Bytes by run and kind, payload and framing apart, up to now, today and this month, and at a run's end.
+
+    The kind `unaccounted` is what clients' own kernels have counted beyond the coordinator.
+    """
     about = "" if run is None else f"?run={quote(run, safe='')}"
     with operator(at) as coordinator:
         if format_ is BillFormat.CSV:
@@ -54,5 +57,7 @@ def bill(
         sizes = (in_count(one[f"{name}_bytes"]) for name in directions)
         kinds.add_row(one["kind"] or "(none)", in_count(one["requests"]), *sizes)
     screen.print(kinds)
+    if run is not None:
+        say("with what the run's clients cost without a run: enrolment, polls without a task, connections")
     sums = {"in all": found["wire_bytes"], "this month": found["month_bytes"], "today": found["today_bytes"]}
     say(", ".join(f"{name} {in_bytes(size)}" for name, size in sums.items()))

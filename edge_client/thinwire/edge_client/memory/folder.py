@@ -5,6 +5,7 @@
     enrolment              what an enrolment that has no answer yet is asked for with
     lock                   held while a process works in this folder
     status.json            what the client does now; see `standing`
+    starts                 how many processes have begun to work in it
     link                   what the kernel counted over all connections so far
     day                    what it had counted when the present day began
     plans/DIGEST           plans, as received
@@ -43,11 +44,14 @@ class FolderInUseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`coordinator`: the address they are for; they are never sent elsewhere."""
+    """`coordinator`: the address they are for; they are never sent elsewhere. `link`: bytes sent and received before
+    they were asked for: what was spent on another coordinator, or as another client, is none of this one's.
+    """
 
     coordinator: str
     client: str
     token: str
+    link: tuple[int, int] = (0, 0)
 
 
 class Folder:
@@ -65,6 +69,8 @@ class Folder:
             os.close(self._lock)
             raise FolderInUseError(f"another client works in {path}") from None
         drop_unfinished(path)
+        facts = self._facts("link")
+        self._link = (0, 0) if facts is None else (facts["sent"], facts["received"])
         self._runs: dict[str, RunMemory] = {}
 
     def close(self) -> None:
@@ -124,10 +130,14 @@ class Folder:
             facts = read_record(path).facts
         except FileNotFoundError:
             return None
-        return Credentials(facts["coordinator"], facts["client"], facts["token"])
+        sent, received = facts.get("link", (0, 0))
+        return Credentials(facts["coordinator"], facts["client"], facts["token"], (sent, received))
 
     def keep_credentials(self, credentials: Credentials) -> None:
-        facts = {"coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token}
+        facts = {
+            "coordinator": credentials.coordinator, "client": credentials.client, "token": credentials.token,
+            "link": list(credentials.link),
+        }  # fmt: skip
         write_record(self.path / "credentials", Record(facts))
         (self.path / "enrolment").unlink(missing_ok=True)
 
@@ -144,10 +154,27 @@ class Folder:
     def keep_plan(self, digest: bytes, plan: bytes) -> None:
         write_record(self.path / "plans" / digest.hex(), Record(blobs={"plan": plan}))
 
+    def begin(self) -> int | None:
+        """How many processes have begun to work in this folder, this one included: kept before anybody hears of it.
+        None where that cannot be known or kept.
+        """
+        try:
+            count = int(read_record(self.path / "starts").facts["count"])
+        except FileNotFoundError:
+            count = 0
+        except TornRecordError as error:
+            self.say(f"{error}: a copy of this folder would not be noticed")
+            return None
+        try:
+            write_record(self.path / "starts", Record({"count": count + 1}))
+        except OSError as error:
+            self.say(f"this client's disk: {error}: a copy of this folder would not be noticed")
+            return None
+        return count + 1
+
     def link(self) -> tuple[int, int]:
         """Bytes sent and received by processes before this one."""
-        facts = self._facts("link")
-        return (0, 0) if facts is None else (facts["sent"], facts["received"])
+        return self._link
 
     def keep_link(self, sent: int, received: int) -> None:
         write_record(self.path / "link", Record({"sent": sent, "received": received}))

@@ -17,7 +17,7 @@ from thinwire.protocol.identity import client_seed
 
 class Client(ClientHalf[FdAluSettings]):
     """Memory: `model/NAME`, this client's model, whatever became of the answer; what its teacher remembers of an answer
-    that was counted.
+    that was counted; `data`, of the last one that was, whatever became of those behind it.
     """
 
     def needs(self) -> frozenset[Need]:
@@ -34,7 +34,8 @@ class Client(ClientHalf[FdAluSettings]):
         learner.model.eval()
         answer, counted = teacher.knowledge()
         model = headed("model", learner.arrays())
-        return Outcome(Answer(answer, len(learner.train), metrics), {**model, **counted}, model)
+        before = {"data": memory["data"]} if "data" in memory else {}
+        return Outcome(Answer(answer, len(learner.train), metrics), {**model, **counted}, {**model, **before})
 
     def evaluate(self, task: Task, memory: Arrays, learner: Learner) -> Outcome:
         """Of this client's own model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -87,9 +87,14 @@ class Cache:
         return np.flatnonzero(self.owner == index)
 
     def with_answers(self, answers: Answers) -> Cache:
-        """With the latest logits; clients that are new join. An answer that does not fit its client's examples, or
-        comes without hashes from a client that is not known, changes nothing.
+        """With the latest logits; clients that are new join, and those that send hashes again join anew: their examples
+        are others. An answer that does not fit its client's examples, or comes without hashes from a client that is not
+        known, changes nothing.
         """
+        if any("hashes" in answers[client] for client in self.names if client in answers):
+            return self._without([name for name in self.names if "hashes" in answers.get(name, {})]).with_answers(
+                answers
+            )
         logits = self.logits.copy()
         new = []
         for client in sorted(answers):
@@ -114,6 +119,16 @@ class Cache:
             np.concatenate([logits, *(answers[client]["logits"].astype(np.float32) for client in new)]),
             related_samples(hashes, labels, self.related.shape[1]),
         )
+
+    def _without(self, clients: Collection[str]) -> Cache:
+        """Before anybody is related to those who come in their place."""
+        names = tuple(name for name in self.names if name not in clients)
+        stays = np.isin(self.owner, [index for index, name in enumerate(self.names) if name in names])
+        places = np.cumsum([name in names for name in self.names], dtype=np.int32) - 1
+        return Cache(
+            names, places[self.owner[stays]], self.hashes[stays], self.labels[stays], self.logits[stays],
+            self.related[stays],
+        )  # fmt: skip
 
     def teachers(self, client: str) -> Arrays | None:
         """For this client's examples: `known`, bool (n,), whether any is related, and of those the mean logits of the

@@ -17,7 +17,7 @@ from thinwire.methods.fd_alu.proxy_labels import digest_of, drawn
 from thinwire.methods.inputs import parts_of
 from thinwire.methods.learner import Learner
 from thinwire.methods.local_optimizers import Optimizer
-from thinwire.methods.samples import Batch, Samples, in_order, shuffled
+from thinwire.methods.samples import Batch, Samples, in_order, named, shuffled
 from thinwire.methods.values import Task, TaskRefusedError
 
 _AT_ONCE = 256
@@ -176,7 +176,9 @@ class ProxyTeacher(Teacher):
 
 
 class SampleTeacher(_WithTargets):
-    """Learns from the related examples' logits, answers with its own examples' ones."""
+    """Learns from the related examples' logits, answers with its own examples' ones. Remembers `data`, what names the
+    examples that the coordinator knows; where they are others by now, it has no teacher and sends their hashes again.
+    """
 
     def __init__(self, settings: FdAluSettings, task: Task, memory: Arrays, learner: Learner) -> None:
         super().__init__(settings, task, memory, learner)
@@ -191,11 +193,16 @@ class SampleTeacher(_WithTargets):
         self._sent = np.flatnonzero(frequent(labels, self._classes, settings, learner)[labels])
         self._labels = labels[self._sent].astype(np.uint16)
         mine = task.parts.get("private")
+        self._data = np.frombuffer(named(learner.train, torch.from_numpy(self._sent)), np.uint8)
         # Without a part of its own, the coordinator does not know this client's examples.
-        self._is_known = mine is not None
+        self._is_known = (
+            mine is not None
+            and len(mine["known"]) == len(self._sent)
+            and np.array_equal(memory.get("data", self._data), self._data)
+        )
         line = np.full(len(labels), -1)
         scores: Array = np.zeros((0, self._classes), np.float32)
-        if mine is not None and len(mine["known"]) == len(self._sent):
+        if mine is not None and self._is_known:
             scores = mine["logits"]
             line[self._sent[mine["known"]]] = np.arange(len(scores))
         self._teach(line, scores)
@@ -208,7 +215,7 @@ class SampleTeacher(_WithTargets):
             seed = int(self.task.options["seed"])
             answer["hashes"] = hashes_of(self.learner, samples, self.settings.hash_dims, seed, chosen)
             answer["labels"] = self._labels
-        return answer, {}
+        return answer, {"data": self._data}
 
 
 def hashes_of(

@@ -6,7 +6,9 @@ from typing import Final, Literal, get_args
 
 from thinwire.protocol.fields import Count, Message
 
-LedgerKind = Literal["connect", "enrol", "register", "plan", "payload", "answer", "evaluate", "idle", "other"]
+LedgerKind = Literal[
+    "connect", "enrol", "register", "plan", "payload", "answer", "evaluate", "idle", "other", "unaccounted"
+]
 LEDGER_KINDS: Final[tuple[LedgerKind, ...]] = get_args(LedgerKind)
 
 
@@ -15,6 +17,10 @@ class LedgerRow(Message):
 
     Framing is everything that is not payload: request and status lines, headers, control messages. `resumed_bytes`:
     payload that did not cross again, summed over the requests that went on where an interrupted one had stopped.
+
+    The kind `unaccounted` is what the client's own kernel had counted, when the client last answered, beyond all that
+    the coordinator had: what a killed coordinator forgot, and what only the client's side of a proxy carries. Nobody
+    knows what it was, so all of it is framing, of no run.
     """
 
     run: str
@@ -33,7 +39,9 @@ class LedgerRow(Message):
 
 
 class LinkRow(Message):
-    """What a client's own kernel counted, as it last reported, beside the coordinator's transport count."""
+    """What a client's own kernel counted, as it last reported, beside the coordinator's transport count, which is all
+    of its rows but those of the kind `unaccounted`.
+    """
 
     client: str
     sent_bytes: Count
