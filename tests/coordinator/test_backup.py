@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,33 @@ def test_a_backup_goes_into_an_empty_folder_and_comes_from_a_whole_one(served: S
     with pytest.raises(BackupError, match="no backup"):
         restore(copy, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_backup_in_one_file_is_the_folder(served: Served, tmp_path: Path) -> None:
+    served.run(model(50))
+    folder, file, again = tmp_path / "copy", tmp_path / "copy.tar", tmp_path / "deep" / "again"
+    count = back_up(served.data_dir, folder)
+    assert back_up(served.data_dir, file) == restore(file, again) == count > 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def objects(where: Path) -> dict[str, bytes]:
+        found = [path for path in where.rglob("*") if path.is_file() and path.parent != where]
+        return {str(path.relative_to(where)): path.read_bytes() for path in found}
+
+    assert objects(again) == objects(folder)
+    assert {path.name for path in again.iterdir()} == {path.name for path in folder.iterdir()}
+    # Nothing is left beside them, also where it fails.
+    with pytest.raises(BackupError, match="exists"):
+        back_up(served.data_dir, file)
+    data = bytearray(file.read_bytes())
+    for damaged in (data[: len(data) // 2], b"no archive", data[:512]):
+        (tmp_path / "damaged.tar").write_bytes(bytes(damaged))
+        with pytest.raises(BackupError, match="backup"):
+            restore(tmp_path / "damaged.tar", tmp_path / "new")
+    with pytest.raises(BackupError, match="no backup"):
+        restore(tmp_path / "nowhere.tar", tmp_path / "new")
+    names = {path.name for path in tmp_path.iterdir() if path != served.data_dir}
+    assert names == {"copy", "copy.tar", "damaged.tar", "deep"}
 
 
 def test_objects_without_their_database_are_left_alone(served: Served) -> None:

@@ -11,7 +11,8 @@ import torch
 from tests import forked
 from tests.methods.fleet import train
 from thinwire.edge_client.data import ClientInfo
-from thinwire.edge_client.learner import Learner, fresh_model
+from thinwire.edge_client.held_model import fresh_model
+from thinwire.edge_client.learner import Learner
 from thinwire.edge_client.model import compact_arrays, first_model
 from thinwire.edge_client.problems.built_in import find_problem
 from thinwire.methods.feddlr.compact import compact_like, truncate_model

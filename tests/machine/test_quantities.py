@@ -1,4 +1,4 @@
-"""Bytes and rates as text: three digits, the right unit, and back again."""
+"""Bytes as text: three digits, the right unit, and back again; rates from text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinwire.machine.quantities import in_bytes, in_rate, parse_bytes, parse_rate
+from thinwire.machine.quantities import in_bytes, parse_bytes, parse_rate
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,6 @@ def test_bytes_as_text(count: float, text: str) -> None:
     assert in_bytes(count) == text
 
 
-def test_rates_as_text() -> None:
-    assert [in_rate(rate) for rate in (50, 9600, 64e3, 1.6e6)] == [
-        "50 bit/s",
-        "9.60 kbit/s",
-        "64.0 kbit/s",
-        "1.60 Mbit/s",
-    ]
-
-
 @given(st.integers(1, 10**15))
 def test_bytes_there_and_back(count: int) -> None:
     text = in_bytes(count)
@@ -42,13 +33,6 @@ def test_bytes_there_and_back(count: int) -> None:
     if count >= 1000:
         assert sum(character.isdigit() for character in text) >= 3
     assert parse_bytes(str(count)) == count
-
-
-@given(st.floats(1, 1e15))
-def test_rates_there_and_back(rate: float) -> None:
-    text = in_rate(rate)
-    assert in_rate(parse_rate(text)) == text
-    assert abs(parse_rate(text) - rate) <= max(0.5, 0.005 * rate)
 
 
 @given(st.integers(1, 10**15), st.integers(1, 10**15))

@@ -101,7 +101,7 @@ def test_a_budget_of_bytes_is_kept(here: Here) -> None:
 def test_interrupted_it_goes_on(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(TASK)
     words = [
-        "advise", "--task", str(tmp_path / "task.py"), "--clients", "2", "--rounds", "2", "--minutes", "0.05",
+        "advise", "--task", str(tmp_path / "task.py"), "--clients", "2", "--rounds", "2", "--minutes", "60",
         "--split", "iid", "--out", str(tmp_path), "--format", "json",
     ]  # fmt: skip
     first = CliRunner().invoke(app, words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from thinwire.coordinator.runs.metrics import Told, weighted_metrics
+from thinwire.methods.frozen_parts import mark_as_number
 from thinwire.methods.rounds import bytes_to_accuracy, bytes_until, evaluation_of, rounds_of
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.tables import final_measures, measure_table, measures, round_cells
@@ -102,6 +104,24 @@ def test_bits_are_of_payload_for_one_answer_and_parameter() -> None:
     assert one.bits_per_parameter(36) == (8 * 90 / (2 * 36), 8 * 180 / (2 * 36))
     assert round_cells(one, 36)[5] == "10/20"
     assert one.cost.framing == 30
+
+
+def test_parts_that_do_not_travel_and_are_compared_by_nobody_are_told_of_and_where_they_differ() -> None:
+    """As the coordinator makes one number of what its clients say; one of before has no mark."""
+    same, other = (mark_as_number({"backbone.weight": bytes([number]) * 32}) for number in (1, 2))
+    assert 1 < same < 2
+    assert 1 < other < 2
+    cases = [((same, same, 1.0), 1.0), ((same, other, same), 2.0), ((1.0, 1.0), 1.0)]
+    for marks, wanted in cases:
+        told = [Told(5, {"loss": 0.5, "unchecked": mark}) for mark in marks]
+        assert weighted_metrics(told, 10)["unchecked"] == wanted
+        exchange = _exchange(0, 1, 0, "train", 0.9, 100)
+        exchange.metrics["unchecked"] = wanted
+        (said,) = learning_warnings([exchange])
+        assert ("was not the same at all of them" in said) == (wanted == 2)
+        assert ("nothing compares them" in said) == (wanted == 1)
+        assert "thinwire-client model init" in said
+    assert "unchecked" not in weighted_metrics([Told(5, {"loss": 0.5})], 10)
 
 
 def test_a_run_that_learns_nothing_is_told_of() -> None:

@@ -15,6 +15,7 @@ from thinwire.coordinator.records.events import Events
 from thinwire.coordinator.records.exchanges import Exchanges, Figures
 from thinwire.coordinator.records.leases import Lease, Leases
 from thinwire.coordinator.records.payloads import Payloads
+from thinwire.coordinator.records.presence import Presence
 from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.records.tasks import NewTask, Tasks
 from thinwire.coordinator.records.uploads import Uploads
@@ -43,6 +44,7 @@ class House:
         self.tasks = Tasks(database)
         self.answers = Answers(database)
         self.payloads = Payloads(database)
+        self.presence = Presence(database)
         self.uploads = Uploads(database)
         self.events = Events(database)
 

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, insert, select, text
 
 from tests.coordinator.faults import filled, small_disk
-from thinwire.coordinator.records import tables
+from thinwire.coordinator.records import migrating, tables
 from thinwire.coordinator.records.database import Database, upsert
 from thinwire.protocol.reasons import ProblemError
 
@@ -170,33 +170,36 @@ def test_what_is_queued_is_committed_before_the_end(tmp_path: Path) -> None:
     opened(tmp_path / "db", use)
 
 
-def test_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> None:
+def test_a_new_database_is_as_migrations_would_make_it(tmp_path: Path) -> None:
     async def use(_: Database) -> None:
         pass
 
     for _ in range(2):  # the second time there is nothing to do
         opened(tmp_path / "db", use)
-    engine = create_engine(f"sqlite:///{tmp_path / 'made'}")
-    tables.metadata.create_all(engine)
+    engine = create_engine(f"sqlite:///{tmp_path / 'migrated'}")
+    with engine.begin() as connection:
+        migrating.upgrade(connection)
     engine.dispose()
-    with sqlite3.connect(tmp_path / "db") as migrated, sqlite3.connect(tmp_path / "made") as made:
-        for table in tables.metadata.sorted_tables:
-            for pragma in ("table_info", "index_list"):
-                found = [
-                    sorted(row[1:] for row in connection.execute(f"PRAGMA {pragma}({table.name})"))
-                    for connection in (migrated, made)
-                ]
-                assert found[0] == found[1], (table.name, pragma)
-        assert migrated.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    migrated.close()
+    with sqlite3.connect(tmp_path / "db") as made, sqlite3.connect(tmp_path / "migrated") as migrated:
+        both = made, migrated
+        for table in (*tables.metadata.tables, "alembic_version"):
+            for pragma in ("table_info", "index_list", "foreign_key_list"):
+                found = [sorted(row[1:] for row in of.execute(f"PRAGMA {pragma}({table})")) for of in both]
+                assert found[0] == found[1], (table, pragma)
+        names = [sorted(of.execute("SELECT type, name FROM sqlite_master")) for of in both]
+        assert names[0] == names[1]
+        versions = [of.execute("SELECT version_num FROM alembic_version").fetchall() for of in both]
+        assert versions[0] == versions[1] == [(migrating.newest(),)]
+        assert made.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     made.close()
+    migrated.close()
 
 
 WRITER = """
 import asyncio, sys
 from pathlib import Path
 from sqlalchemy import insert
-from thinwire.coordinator.records import tables
+from thinwire.coordinator.records import migrating, tables
 from thinwire.coordinator.records.database import Database
 
 async def write():

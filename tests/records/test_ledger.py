@@ -104,11 +104,13 @@ def check(records: Records, ledger: Ledger, sums: Sums) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(steps=steps)
-def test_whatever_becomes_of_its_writes_the_ledger_holds_what_was_charged(opened: Records, steps: list[tuple]) -> None:
+@given(steps=steps, is_shared=st.booleans())
+def test_whatever_becomes_of_its_writes_the_ledger_holds_what_was_charged(
+    opened: Records, steps: list[tuple], is_shared: bool
+) -> None:
     """Also while nothing can be stored."""
     opened.empty()
-    ledger, sums = Ledger(opened.database), Sums(Bytes)
+    ledger, sums = Ledger(opened.database, is_shared=is_shared), Sums(Bytes)
 
     async def give_up() -> None:
         flushing = asyncio.create_task(ledger.flush())
@@ -134,7 +136,7 @@ def test_whatever_becomes_of_its_writes_the_ledger_holds_what_was_charged(opened
                     check(opened, ledger, sums)
             case "restart":
                 opened.run(ledger.flush())
-                ledger = Ledger(opened.database)
+                ledger = Ledger(opened.database, is_shared=is_shared)
             case "ask":
                 check(opened, ledger, sums)
     check(opened, ledger, sums)

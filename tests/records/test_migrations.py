@@ -123,7 +123,10 @@ def test_clients_go_on_where_they_were(moved: House, old: dict[str, Any]) -> Non
     for client in moved.do(moved.clients.all()):
         task = moved.do(moved.tasks.open_of(client.name))
         assert (None if task is None else task.id) == tasks.get(client.name)
-    assert moved.do(moved.tasks.busy(runs(moved)["paused"].id, {*tasks, "ward-00"})) == set(tasks)
+    for name in (*tasks, "ward-00"):
+        moved.do(moved.presence.arrive(name, None, {}, 0.0))
+    paused = runs(moved)["paused"]
+    assert tasks.keys().isdisjoint(moved.do(moved.presence.free("default", None, ["client"], 0.0, None, paused.id)))
     (upload,) = moved.do(moved.uploads.all())
     assert (upload.client, upload.task, upload.run) == ("default-01", tasks["default-01"], run.id)
     assert (upload.exchange, upload.kind, upload.task_state) == (1, "again", "open")

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import Connection, insert, select, text, update
 
 from tests.postgres_server import PostgresServer
-from thinwire.coordinator.records import tables
+from thinwire.coordinator.records import migrating, tables
 from thinwire.coordinator.records.database import Database
+from thinwire.coordinator.records.postgres import Postgres
 from thinwire.protocol.reasons import ProblemError
 
 links = tables.links
@@ -60,6 +61,24 @@ def test_replicas_that_begin_at_once_migrate_once(postgres: PostgresServer) -> N
         assert await database.read(names) <= {"a", "b", "c"}
 
     opened(postgres.create(), *[use] * 3)
+
+
+@pytest.mark.long
+def test_a_new_database_is_as_migrations_would_make_it(postgres: PostgresServer) -> None:
+    columns = text(
+        "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default,"
+        " collation_name FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1, 2"
+    )
+    indices = text("SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1, 2")
+    found = []
+    for prepare in (migrating.upgrade, migrating.make):
+        kind = Postgres(postgres.create())
+        with kind.migrators.begin() as connection:
+            prepare(connection)
+            kind.settle(connection)
+            found.append([connection.execute(query).all() for query in (columns, indices)])
+        kind.engine.dispose()
+    assert found[0] == found[1]
 
 
 def test_text_is_sorted_by_its_bytes(postgres: PostgresServer) -> None:

@@ -285,9 +285,12 @@ def test_busy_is_who_has_an_open_task_of_another_run_that_goes_on(house: House, 
     assert house.state(waiting) == "open"
     house.exchange(paused, 0, "d")
     house.do(house.runs.set_state(paused, "paused", None, NOW))
-    assert house.do(house.tasks.busy("run1", names)) == {"c"} & set(names)
-    assert house.do(house.tasks.busy("run2", names)) == {"a"} & set(names)
-    assert house.do(house.tasks.busy("run3", names)) == {"a", "c"} & set(names)
+    for client in "abcd":
+        house.do(house.presence.arrive(client, None, {}, NOW))
+    for run, busy in (("run1", "c"), ("run2", "a"), ("run3", "ac")):
+        free = house.do(house.presence.free("default", None, ["client"], NOW, names, run))
+        assert free == set("abcd").intersection(names) - set(busy)
+    assert house.do(house.presence.free("default", None, ["client"], NOW, None, "run3")) == {"b", "d"}
 
 
 def test_who_was_asked_lately(house: House) -> None:

@@ -6,6 +6,9 @@ The database comes last: a folder with objects and without one is neither served
 from __future__ import annotations
 
 import asyncio
+import os
+import tarfile
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,6 +25,9 @@ from .records.runs import Runs
 from .records.sqlite import copy_database
 from .runs.identity import fresh_id
 
+ARCHIVE: Final = ".tar"
+INSIDE: Final = "thinwire-backup"
+"""The folder in an archive."""
 TRIES: Final = 10
 """A run that closes an exchange while it is copied deletes what the copy needs; then it is copied again."""
 _LINEAGE: Final = 8
@@ -31,10 +37,37 @@ class BackupError(Exception):
     """The text says why nothing was copied, or not all."""
 
 
-def back_up(data_dir: Path, folder: Path) -> int:
-    """Copies a data folder, whether or not a coordinator serves it; how many objects. Raises: `BackupError`, OSError,
+def back_up(data_dir: Path, target: Path) -> int:
+    """Copies a data folder, whether or not a coordinator serves it, into a new folder, or into a file where the name
+    ends in .tar; how many objects. Raises: `BackupError`, OSError, `ProblemError`.
+    """
+    if target.suffix != ARCHIVE:
+        return _copy_out(data_dir, target)
+    if target.exists():
+        raise BackupError(f"{target} exists: name a new file")
+    with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as made:
+        folder = Path(made)
+        copied = _copy_out(data_dir, folder / INSIDE)
+        pack(folder / INSIDE, folder / target.name)
+        move(folder / target.name, target, fsync=True)
+    return copied
+
+
+def restore(source: Path, data_dir: Path) -> int:
+    """Makes a data folder of a backup, a folder or a file; how many objects. Every run that was not over begins its
+    open exchange again; what clients were told after the backup counts no more. Raises: `BackupError`, OSError,
     `ProblemError`.
     """
+    if source.is_dir() or not source.exists():
+        return _copy_in(source, data_dir)
+    _check_empty(data_dir)
+    data_dir.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{data_dir.name}-", dir=data_dir.absolute().parent) as made:
+        unpack(source, Path(made))
+        return _copy_in(Path(made) / INSIDE, data_dir)
+
+
+def _copy_out(data_dir: Path, folder: Path) -> int:
     if not (data_dir / DATABASE).is_file():
         raise BackupError(f"{data_dir} is no coordinator's folder: it has no {DATABASE}")
     _check_empty(folder)
@@ -54,10 +87,7 @@ def back_up(data_dir: Path, folder: Path) -> int:
     return copied
 
 
-def restore(folder: Path, data_dir: Path) -> int:
-    """Makes a data folder of a backup; how many objects. Every run that was not over begins its open exchange again;
-    what clients were told after the backup counts no more. Raises: `BackupError`, OSError, `ProblemError`.
-    """
+def _copy_in(folder: Path, data_dir: Path) -> int:
     if not (folder / DATABASE).is_file():
         raise BackupError(f"{folder} is no backup: it has no {DATABASE}")
     _check_empty(data_dir)
@@ -69,6 +99,24 @@ def restore(folder: Path, data_dir: Path) -> int:
     write_atomic(data_dir / OPERATOR_TOKEN, (folder / OPERATOR_TOKEN).read_bytes(), fsync=True)
     move(part, data_dir / DATABASE, fsync=True)
     return copied
+
+
+def pack(folder: Path, file: Path) -> None:
+    """The folder as an archive that only its owner reads; its bytes are on the disk. Raises: OSError."""
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            archive.add(folder, INSIDE)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def unpack(file: Path, folder: Path) -> None:
+    """Raises: `BackupError` (no archive of ours, or a damaged one), OSError."""
+    try:
+        with tarfile.open(file) as archive:
+            archive.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        raise BackupError(f"{file} is no backup, or a damaged one: {error}") from None
 
 
 def _check_empty(folder: Path) -> None:

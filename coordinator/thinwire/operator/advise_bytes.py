@@ -52,12 +52,11 @@ class Point:
 def points_of(result: TrialResult, place: TrialPlace) -> list[Point]:
     """After each round, the last one with the evaluation and everything else that the run costs."""
     found: list[Point] = []
+    up = down = 0
     seconds = 0.0
-    clients = max((one.clients for one in result.exchanges), default=0)
-    start = beginning(result)
-    up, down = clients * start.up, clients * start.down
     for one in result.exchanges:
-        cost = cost_of(one)
+        begun, cost = coming(one), cost_of(one)
+        up, down = up + begun.up, down + begun.down
         before = Point(one.round - 1, one.metrics, up, down + cost.down, seconds)
         up, down = up + cost.up, down + cost.down
         seconds += seconds_of(one, cost, place)
@@ -72,6 +71,14 @@ def total(result: TrialResult, place: TrialPlace) -> int:
     """Wire bytes of the whole run, both ways, of all clients."""
     points = points_of(result, place)
     return points[-1].wire if points else 0
+
+
+def coming(one: TrialExchange) -> Overhead:
+    """What those cost that come to this exchange: their registration, and the plans of whoever has not had them."""
+    return Overhead(
+        one.newcomers * BEGIN.up + one.plans * PLAN.up,
+        one.newcomers * BEGIN.down + one.plans * PLAN.down + one.plan_bytes,
+    )
 
 
 def beginning(result: TrialResult) -> Overhead:

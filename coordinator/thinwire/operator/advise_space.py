@@ -17,11 +17,22 @@ RATES: Final[tuple[tuple[float, Mapping[str, Any]], ...]] = (
 """Of SGD with its usual momentum, of the same with clipped gradients, and of Adam; the likelier ones first."""
 MASK_RATES: Final = (0.1, 0.03)
 SCALAR_RATES: Final = (0.03, 0.003, 0.3)
-CHAINS: Final[Mapping[str, Mapping[str, str]]] = {
+
+
+def _both(up: str, down: str) -> Mapping[str, Any]:
+    """Of a run whose model is evaluated as clients get it; sent whole once more, it would be most of the bytes."""
+    return {"uplink": up, "downlink": down, "chains": {"evaluate": {"down": down}}}
+
+
+FEWEST: Final = "spread 8 up, 3 down"
+CHAINS: Final[Mapping[str, Mapping[str, Any]]] = {
     "its own chains": {},
-    "8 bits": {"uplink": "quantise(8), entropy", "downlink": "delta, quantise(8), entropy"},
-    "4 bits": {"uplink": "quantise(4), entropy", "downlink": "delta, quantise(4), entropy"},
-    "2 up, 3 down": {"uplink": "quantise(2), entropy", "downlink": "delta, quantise(3, rounding=nearest), entropy"},
+    "8 bits": _both("quantise(8), entropy", "delta, quantise(8), entropy"),
+    "4 bits": _both("quantise(4), entropy", "delta, quantise(4), entropy"),
+    FEWEST: _both(
+        "quantise(8, per=bundle, spread=8), entropy(adaptive, sampling=True)",
+        "delta, quantise(8, per=bundle, rounding=deadzone, spread=3), entropy(adaptive)",
+    ),
 }
 FACTORS: Final = ("quantise(8), entropy", "quantise(5), entropy")
 
@@ -59,15 +70,14 @@ def coarse_candidates(rates: list[Mapping[str, Any]]) -> Iterator[Candidate]:
     for words, chains in CHAINS.items():
         yield _averaging("fedavg", best, words, {}, chains)
     yield Candidate("sparse_masks", f"lr {MASK_RATES[0]:g}", {"lr": MASK_RATES[0]})
-    few = CHAINS["2 up, 3 down"]
-    yield _averaging("fedavg", best, "2 up, 3 down, 4 epochs", {"epochs": 4}, few)
+    yield _averaging("fedavg", best, f"{FEWEST}, 4 epochs", {"epochs": 4}, CHAINS[FEWEST])
     for factors in FACTORS:
         yield _averaging("feddlr", best, f"factors {factors.partition(',')[0]}", {"factors": factors}, {})
     for lr in SCALAR_RATES:
         yield Candidate("seed_scalars", f"lr {lr:g}", {"lr": lr, "lr-schedule": "cosine"})
     for other in rates[1:2]:
         yield _averaging("fedavg", other, "4 bits", {}, CHAINS["4 bits"])
-        yield _averaging("fedavg", other, "2 up, 3 down, 4 epochs", {"epochs": 4}, few)
+        yield _averaging("fedavg", other, f"{FEWEST}, 4 epochs", {"epochs": 4}, CHAINS[FEWEST])
     yield _averaging("progfed", best, "4 bits", {}, CHAINS["4 bits"])
     yield _averaging("feddkd", best, "4 bits", {}, CHAINS["4 bits"])
     yield Candidate("sparse_masks", f"lr {MASK_RATES[1]:g}", {"lr": MASK_RATES[1]})

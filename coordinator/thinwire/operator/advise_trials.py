@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from pydantic import ValidationError
 
-from thinwire.protocol.trials import TrialPlace, TrialRequest, TrialResult
+from thinwire.protocol.trials import TrialExchange, TrialPlace, TrialRequest, TrialResult
 
 from .lab import EDGE_CLIENT
 
@@ -29,10 +29,12 @@ class TrialsFailedError(Exception):
 
 class Trials:
     """`options`: of `thinwire-client simulate`; `journal`: the file that remembers what was played, of this task and
-    these options alone. A trial that it holds is not played again. Raises: `TrialsFailedError`, `OSError`.
+    these options alone; None: nothing does. A trial that it holds is not played again.
+
+    Raises: `TrialsFailedError`, `OSError`.
     """
 
-    def __init__(self, options: Sequence[str], journal: Path) -> None:
+    def __init__(self, options: Sequence[str], journal: Path | None = None) -> None:
         self._options = list(options)
         self._journal = journal
         self._known: dict[str, TrialResult] = {}
@@ -76,19 +78,29 @@ class Trials:
         """What comes of this run."""
         key = _key(request)
         if key not in self._known:
-            self.begin()
-            assert self._process is not None  # noqa: S101
-            assert self._process.stdin is not None  # noqa: S101
-            try:
-                self._process.stdin.write(key + "\n")
-                self._process.stdin.flush()
-            except BrokenPipeError:
-                pass  # its end is told by what it does not reply
-            result = TrialResult.model_validate_json(self._reply())
-            with self._journal.open("a") as file:
-                file.write(json.dumps([key, result.model_dump()]) + "\n")
+            result = self._played(request, lambda _: None)
+            if self._journal is not None:
+                with self._journal.open("a") as file:
+                    file.write(json.dumps([key, result.model_dump()]) + "\n")
             self._known[key] = result
         return self._known[key]
+
+    def follow(self, request: TrialRequest, told: Callable[[TrialExchange], None]) -> TrialResult:
+        """What comes of this run, of which each exchange is told when it is over; played anew, and not remembered."""
+        return self._played(request.model_copy(update={"follow": True}), told)
+
+    def _played(self, request: TrialRequest, told: Callable[[TrialExchange], None]) -> TrialResult:
+        self.begin()
+        assert self._process is not None  # noqa: S101
+        assert self._process.stdin is not None  # noqa: S101
+        try:
+            self._process.stdin.write(_key(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # its end is told by what it does not reply
+        while "outcome" not in (line := json.loads(self._reply())):
+            told(TrialExchange.model_validate(line))
+        return TrialResult.model_validate(line)
 
     def _reply(self) -> str:
         assert self._process is not None  # noqa: S101
@@ -103,6 +115,8 @@ class Trials:
 
     def _read(self) -> None:
         """The journal; one of another task begins anew, and a last line that a kill has cut is left out."""
+        if self._journal is None:
+            return
         lines = self._journal.read_text().splitlines() if self._journal.exists() else []
         head = json.dumps(self._options)
         if not lines or lines[0] != head:

@@ -15,6 +15,7 @@ from .follow import Step
 from .lab import Lab
 from .processes import ChildFailedError
 from .result import Result, result_of
+from .simulated import Simulations
 from .tables import total
 
 
@@ -29,12 +30,13 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """`results`: in the order asked for; their `seconds` are those of the rounds: the first run also waits until all
-    processes have started. `unaccounted_bytes`: what the kernels of the clients counted beyond the ledger.
+    processes have started. `unaccounted_bytes`: what the kernels of the clients counted beyond the ledger; None where
+    the runs were played without a network.
     """
 
     results: list[Result]
     refused: list[Refused]
-    unaccounted_bytes: int
+    unaccounted_bytes: int | None
 
     def by(self, score: str | None) -> Comparison:
         """The same, with a score of the task's own in the place of accuracy."""
@@ -72,6 +74,20 @@ def run_comparison(
         kernel = clients.finish()
         results = [result_of(lab.operator, view, folder / f"{view.name}.safetensors") for view in ended]
         return Comparison(results, refused, _unaccounted(results, kernel))
+
+
+def simulate_comparison(
+    simulations: Simulations, runs: Sequence[RunSettings], folder: Path, say: Callable[[str], None], step: Step
+) -> Comparison:
+    """The results of the same runs, played without a network. Raises: `TrialsFailedError`."""
+    results, refused = list[Result](), list[Refused]()
+    for settings in runs:
+        try:
+            results.append(simulations.play(settings, folder / f"{settings.name}.safetensors", step))
+        except ProblemError as error:
+            refused.append(Refused(settings, f"{error.reason}: {error.detail}"))
+            say(f"refused: {settings.name}: {error.detail}")
+    return Comparison(results, refused, None)
 
 
 class _Clients:

@@ -51,6 +51,14 @@ class Fleet:
         words = [word for pair in given.items() for word in pair]
         return [*self.learns(index), *words, *(word for permission in self.allow for word in ("--allow", permission))]
 
+    def plays(self) -> list[str]:
+        """Options of `thinwire-client simulate` for all of them."""
+        given = {"--clients": str(self.clients), "--split": self.split, "--device": self.device}
+        given |= {} if self.limit is None else {"--limit": self.limit}
+        given |= {} if self.link is None else {"--link": self.link}
+        words = [word for pair in given.items() for word in pair]
+        return [*self.learns(0), *words, *(word for permission in self.allow for word in ("--allow", permission))]
+
 
 def client_name(index: int) -> str:
     """The stable name of a client by its number: randomness is derived from it."""

@@ -17,7 +17,15 @@ def learning_warnings(exchanges: Sequence[ExchangeMetrics]) -> list[str]:
     trained = [one for one in exchanges if one.kind != EVALUATE]
     if trained and UNMOVED in trained[-1].metrics:
         said.append(f"in round {trained[-1].round} {NO_MOVE}")
-    if any(UNCHECKED in one.metrics for one in exchanges):
+    unchecked = [one for one in exchanges if UNCHECKED in one.metrics]
+    differing = [one.round for one in unchecked if one.metrics[UNCHECKED] >= 2]
+    if differing:
+        said.append(
+            f"in round {differing[-1]} what does not travel of the clients' models was not the same at all of them: "
+            "another --seed, or another file or version of pretrained weights. Make the model by thinwire-client model "
+            "init, which marks it, and begin again: then whoever differs declines, and says which part it is"
+        )
+    elif unchecked:
         said.append(
             "the clients' models have parts that do not travel, and nothing compares them: the model file that the run "
             "began with has no marks of them, or it was started with frozen=any. thinwire-client model init makes a "

@@ -16,7 +16,8 @@ from .client import Coordinator
 @dataclass(frozen=True, slots=True)
 class Result:
     """A run that is over. `kernel`: client -> (sent, received) bytes as its kernel counted, to the last one.
-    `score`: what stands in the place of accuracy, None for that itself.
+    `score`: what stands in the place of accuracy, None for that itself. `played`: without a network, so that framing
+    and `seconds`, those of its transfers, are foretold and not counted.
     """
 
     view: RunView
@@ -26,6 +27,7 @@ class Result:
     model: Path | None
     seconds: float
     score: str | None = None
+    played: bool = False
 
     @property
     def rounds(self) -> list[Round]:

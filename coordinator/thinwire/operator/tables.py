@@ -41,7 +41,7 @@ def round_cells(one: Round, parameters: int) -> tuple[str, ...]:
         in_bits(*one.bits_per_parameter(parameters)),
         in_percent(cost.framing, cost.wire),
         in_bytes(one.total_bytes),
-        f"{cost.seconds:.1f} s",
+        f"{cost.seconds:.1f} s" if cost.seconds else "",
     )
 
 
@@ -156,3 +156,10 @@ def link_table(ledger: Ledger) -> Sheet:
         )  # fmt: skip
         made.add_row(link.client, *(in_count(count) for count in counts))
     return made
+
+
+def counted(unaccounted_bytes: int | None) -> str:
+    """How far the bytes of a result can be trusted. `unaccounted_bytes`: None where nothing crossed a network."""
+    if unaccounted_bytes is None:
+        return "played without a network: payloads as the codecs made them, framing and seconds of transfers foretold"
+    return f"unaccounted: {unaccounted_bytes} B between the clients' kernels and the ledger"

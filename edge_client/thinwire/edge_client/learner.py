@@ -10,7 +10,6 @@ from typing import Final, Protocol
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
 from thinwire.methods.arrays import Model, are_finite, is_buffer, own_name
@@ -18,20 +17,16 @@ from thinwire.methods.inputs import Called, Inputs
 from thinwire.methods.payloads import decoded_answer, encode_answer
 from thinwire.methods.samples import Samples
 from thinwire.methods.tensors import (
-    frozen_digests,
-    laid_out,
     load_arrays,
     model_arrays,
-    model_spec,
-    model_tensors,
-    rest_frozen,
 )
 from thinwire.methods.values import Answer
 
 from .data import ClientInfo
 from .examples import required, samples_of
+from .held_model import HeldModel, fresh_model
 from .measures import Measures
-from .problems.problem_file import LearningProblem, ProblemFileError
+from .problems.problem_file import LearningProblem
 from .streams import StreamSamples
 
 _FAR: Final = 100.0
@@ -69,7 +64,8 @@ class Learner:
     """See `thinwire.methods.learner.Learner`, which this is. `prepare` it for each task.
 
     The model starts from `client.seed`, so that parts that never travel (frozen weights) are the same on all clients.
-    Raises: `ProblemFileError`.
+    `like`: another client's learner in this process, of the same problem and seed, whose model this one shares: they
+    take turns, and each task puts everything into it that counts. Raises: `ProblemFileError`.
     """
 
     def __init__(
@@ -80,6 +76,7 @@ class Learner:
         device: str = "cpu",
         allow: Collection[str] = (),
         max_answer_bytes: int | None = None,
+        like: Learner | None = None,
     ) -> None:
         self.name = client.name
         self.max_answer_bytes = max_answer_bytes
@@ -89,32 +86,22 @@ class Learner:
         self.loss = problem.loss
         self._measures = Measures(problem)
         self.encode, self.optimizer, self.fit = problem.encode, problem.optimizer, problem.fit
-        torch.manual_seed(client.seed)
         self._problem, self._first_seed = problem, client.seed
-        self.model = fresh_model(problem)
-        self.frozen = frozen_digests(self.model)
-        self.model.to(self.device)
-        for parameter in self.model.parameters():
-            parameter.data = laid_out(parameter.data)
+        self._held: HeldModel = HeldModel.fresh(problem, client.seed, self.device) if like is None else like._held
+        # Where the user's data() draws at random, it does so behind its model(), whoever made that.
+        torch.set_rng_state(self._held.chance)
+        self.model, self.frozen, self._spec = self._held.model, self._held.frozen, self._held.spec
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.device)
-        try:
-            self._spec = model_spec(self.model)
-        except CodecError as error:
-            raise ProblemFileError(error.detail) from None
         data = problem.data(client)
         self.train: Samples = required(samples_of(data, "train", self.device))
         self.evaluation = samples_of(data, "evaluation", self.device)
         self.personal = samples_of(data, "personal", self.device)
         self.proxy = samples_of(data, "proxy", self.device)
         self._allowed = frozenset(allow)
-        # Counters of normalisation layers, say: part of no answer, so no trace of earlier tasks may stay in them.
-        travels = {id(tensor) for tensor in model_tensors(self.model).values()}
-        self._kept = [(buffer, buffer.clone()) for buffer in self.model.buffers() if id(buffer) not in travels]
         self.uplink = Chain()
         self._reply, self._reference = Spec(), dict[str, Array]()
         self._watches, self._unsuspicious = False, 0.0
-        self._begun: dict[str, Array] = {}
         self._seconds_left: Callable[[], float | None] = _unlimited
 
     @property
@@ -152,7 +139,7 @@ class Learner:
         self._reference = dict(reference or {})
         torch.manual_seed(seed)
         with torch.no_grad():
-            for buffer, value in self._kept:
+            for buffer, value in self._held.kept:
                 buffer.copy_(value)
 
     def watch(self, received: Arrays, *, first: bool) -> None:
@@ -196,10 +183,10 @@ class Learner:
             return model_arrays(fresh_model(self._problem))
 
     def begin_again(self, names: Collection[str]) -> None:
-        if missing := [name for name in names if name not in self._begun]:
+        if missing := [name for name in names if name not in self._held.begun]:
             first = self.first_arrays()
-            self._begun |= {name: first[name] for name in missing}
-        self.load({name: self._begun[name] for name in names})
+            self._held.begun.update({name: first[name] for name in missing})
+        self.load({name: self._held.begun[name] for name in names})
 
     def encoded(self, answer: Arrays) -> bytes:
         with self._told(answer):
@@ -277,17 +264,3 @@ def said_of_not_finite(samples: Samples, which: str) -> str:
         f"data().{which}: {len(bad)} of {len(samples)} examples hold NaN or infinite numbers (the first of them is "
         f"number {int(bad[0])}); fill them in or leave them out"
     )
-
-
-def fresh_model(problem: LearningProblem) -> nn.Module:
-    """A model of this problem, of which every array can travel. Raises: `ProblemFileError`."""
-    model = problem.model()
-    if not isinstance(model, nn.Module):
-        raise ProblemFileError(f"model() returned a {type(model).__name__}, not a torch.nn.Module")
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if is_lazy(tensor):
-            raise ProblemFileError(
-                f"model(): {name} has no shape yet; give its layer its sizes, or run one batch through the model there"
-            )
-    rest_frozen(model)
-    return model

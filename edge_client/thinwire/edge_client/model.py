@@ -23,7 +23,8 @@ from thinwire.methods.tensors import frozen_digests, load_arrays, model_arrays
 from thinwire.protocol.reasons import ProblemError
 
 from .data import ClientInfo
-from .learner import Learner, fresh_model
+from .held_model import fresh_model
+from .learner import Learner
 from .problems.problem_file import LearningProblem
 
 

@@ -10,6 +10,7 @@ from thinwire.codecs import Arrays, CodecError
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.quantities import in_bytes
 from thinwire.methods.arrays import check_finite
+from thinwire.methods.frozen_parts import mark_as_number
 from thinwire.methods.payloads import merge_parts
 from thinwire.methods.progress import UNCHECKED, UNMOVED
 from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
@@ -129,9 +130,10 @@ class Performer:
         plan = checked.message
         unmoved = plan.kind != EVALUATE and self._progress.unmoved(message, outcome.answer.arrays)
         own = {UNMOVED: 1.0} if unmoved else {}
-        if message.round == 1 and plan.model is not None and plan.frozen is None and learner.frozen:
-            own[UNCHECKED] = 1.0
-            self._say("what does not travel of this model cannot be compared: the run has no marks of it")
+        if plan.kind != EVALUATE and plan.model is not None and plan.frozen is None and learner.frozen:
+            own[UNCHECKED] = mark_as_number(learner.frozen)
+            if message.round == 1:
+                self._say("what does not travel of this model cannot be compared here: the run has no marks of it")
         if self._threads != 1:
             own["threads"] = float(self._threads)
         metrics = _metrics(outcome, seconds, own)
@@ -140,9 +142,9 @@ class Performer:
             evaluation = learner.evaluation
             if evaluation is not None and (words := said_of_not_finite(evaluation, "evaluation")):
                 self._say(words)
+        shown = {name: value for name, value in metrics.items() if name != UNCHECKED}
         self._say(
-            f"{_what(message, checked)}  {in_words(metrics)}  {metrics['seconds']:.1f} s  "
-            f"answer {in_bytes(len(payload))}"
+            f"{_what(message, checked)}  {in_words(shown)}  {metrics['seconds']:.1f} s  answer {in_bytes(len(payload))}"
         )
         self._progress.measured(message, metrics)
         self._progress.trained(message, metrics)

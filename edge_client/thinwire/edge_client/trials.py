@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Any, TextIO
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from torch.utils.data import Dataset, Subset
 
 from thinwire.codecs import CodecError
+from thinwire.machine.files import write_atomic
 from thinwire.machine.link_rates import parse_link
 from thinwire.methods.client_half import client_half
-from thinwire.methods.definition import define
+from thinwire.methods.model_file import model_bytes
 from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Exchanged, Participant, simulate
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.reasons import ProblemError
-from thinwire.protocol.settings import RunSettings
 from thinwire.protocol.trials import TrialExchange, TrialPlace, TrialRequest, TrialResult
 
 from .data import ClientInfo, Data
 from .join import learning_problem
-from .learner import Learner
+from .learner import Learner, NarrowChainError
 from .problems.problem_file import LearningProblem
 from .rehearsal import rehearse
 from .settings import SimulateSettings
 
 
 def serve_trials(options: SimulateSettings, requests: TextIO, replies: TextIO) -> None:
-    """Says what the task is, then answers each line of `requests` with one. Raises: `ProblemFileError`, `UsageError`,
-    `ValueError` (a line that is no request).
+    """Says what the task is, then answers each line of `requests`: with one of its result, before which come those of
+    its exchanges where it asks for them. Raises: `ProblemFileError`, `UsageError`, `ValueError` (a line that is no
+    request).
     """
     torch.set_num_threads(options.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -45,7 +46,11 @@ def serve_trials(options: SimulateSettings, requests: TextIO, replies: TextIO) -
             request = TrialRequest.model_validate_json(line)
         except ValidationError as error:
             raise ValueError(f"not a request: {error}") from None
-        print(trials.play(request).model_dump_json(), file=replies, flush=True)
+
+        def tell(value: BaseModel) -> None:
+            print(value.model_dump_json(), file=replies, flush=True)
+
+        tell(trials.play(request, tell if request.follow else None))
 
 
 class Trials:
@@ -69,29 +74,39 @@ class Trials:
             link=None if rates is None else (rates.up_bps, rates.down_bps, rates.rtt_s),
         )
 
-    def play(self, request: TrialRequest) -> TrialResult:
-        """The run, whatever comes of it."""
+    def play(self, request: TrialRequest, tell: Callable[[TrialExchange], None] | None = None) -> TrialResult:
+        """The run, whatever comes of it. `tell`: hears of each exchange."""
         began = time.monotonic()
         try:
-            found = self._played(request.run, self._of_share(request.share))
+            found = self._played(request, self._of_share(request.share), tell)
         except (ProblemError, TaskRefusedError) as error:
             found = TrialResult(outcome="refused", reason=str(error))
         except CodecError as error:
-            outcome = "diverged" if error.reason == "out-of-range" else "refused"
-            found = TrialResult(outcome=outcome, reason=str(error))
+            diverges, words = error.reason == "out-of-range", str(error)
+            if diverges and not isinstance(error, NarrowChainError):
+                words += ". Training diverges on these data: lower the run's lr"
+            found = TrialResult(outcome="diverged" if diverges else "refused", reason=words)
         return found.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
-    def _played(self, run: RunSettings, learners: Mapping[str, Learner]) -> TrialResult:
+    def _played(
+        self, request: TrialRequest, learners: Mapping[str, Learner], tell: Callable[[TrialExchange], None] | None
+    ) -> TrialResult:
+        run = request.run
         half = client_half(run.method)(find_method(run.method).settings.model_validate(run.settings))
         participants = {name: Participant(half, learner, own_first=True) for name, learner in learners.items()}
-        done = simulate(run, self._first, participants)
-        plans = define("0" * 8, run).for_model(self._first).plan_messages(self._first, done.state)
-        return TrialResult(
-            outcome="completed",
-            exchanges=[_told(one) for one in done.exchanges],
-            plans=len(plans),
-            plan_bytes=sum(map(len, plans)),
-        )
+        told: list[TrialExchange] = []
+        before: set[str] = set()
+
+        def step(one: Exchanged) -> None:
+            told.append(exchange_told(one, before))
+            before.update(one.contributors)
+            if tell is not None:
+                tell(told[-1])
+
+        done = simulate(run, self._first, participants, step=step)
+        if request.model is not None and done.model is not None:
+            write_atomic(request.model, model_bytes(done.model), fsync=False, mode=0o644)
+        return TrialResult(outcome="completed", exchanges=told)
 
     def _of_share(self, share: float) -> dict[str, Learner]:
         """The clients' learners, by name."""
@@ -101,19 +116,23 @@ class Trials:
                 ClientInfo(f"client-{index:02d}", index, options.clients, options.seed, options.split)
                 for index in range(options.clients)
             ]
-            self._learners[share] = {
-                info.name: Learner(problem, info, device=options.device, allow=options.allow) for info in infos
-            }
+            found: dict[str, Learner] = {}
+            for info in infos:
+                like = next(iter(found.values()), None)
+                found[info.name] = Learner(problem, info, device=options.device, allow=options.allow, like=like)
+            self._learners[share] = found
         return self._learners[share]
 
 
-def _told(one: Exchanged) -> TrialExchange:
+def exchange_told(one: Exchanged, before: Set[str]) -> TrialExchange:
+    """`before`: who took part in the exchanges before it."""
     names = {name for metrics in one.metrics.values() for name in metrics} - {"examples", "seconds"}
     examples = any("examples" in metrics for metrics in one.metrics.values())
     means = {name: one.mean(name) for name in sorted(names)} if examples else {}
     return TrialExchange(
-        round=one.round, kind=one.kind, clients=len(one.contributors), uplink_bytes=one.uplink_bytes,
+        round=one.round, step=one.step, kind=one.kind, clients=len(one.contributors), uplink_bytes=one.uplink_bytes,
         downlink_bytes=one.downlink_bytes, fetched=one.fetched, uploaded=one.uploaded,
+        newcomers=len(set(one.contributors) - before), plans=one.plans, plan_bytes=one.plan_bytes,
         metrics={name: value for name, value in means.items() if value == value},
     )  # fmt: skip
 

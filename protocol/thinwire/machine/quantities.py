@@ -1,4 +1,4 @@
-"""Bytes and rates as people write and read them, both ways. Units are decimal: a kilobyte has 1000 bytes."""
+"""Bytes as people write and read them, rates as they write them. Units are decimal: a kilobyte has 1000 bytes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ _NUMBER: Final = r"(\d+(?:\.\d*)?|\.\d+)\s*([tgmk]?)"
 
 def in_bytes(count: float) -> str:
     """Three digits and a unit: `812 B`, `27.1 kB`, `1.60 MB`."""
-    return _in_units(count, "B")
-
-
-def in_rate(bits_per_s: float) -> str:
-    """Three digits and a unit: `64.0 kbit/s`, `1.60 Mbit/s`."""
-    return _in_units(bits_per_s, "bit/s")
+    # A unit begins where the smaller one would be rounded up to 1000 of it.
+    prefix, scale = next((each for each in _SCALES.items() if abs(count) >= 0.9995 * each[1]), ("", 1))
+    number = count / scale
+    whole = scale == 1 or abs(number) >= 99.95
+    return f"{number:.0f} {prefix}B" if whole else f"{number:#.3g} {prefix}B"
 
 
 def parse_bytes(text: str) -> int:
@@ -33,14 +32,6 @@ def parse_rate(text: str) -> float:
     if not value:
         raise ValueError(f"{text!r} is not a rate: write, for example, 64kbit")
     return value
-
-
-def _in_units(value: float, unit: str) -> str:
-    # A unit begins where the smaller one would be rounded up to 1000 of it.
-    prefix, scale = next((each for each in _SCALES.items() if abs(value) >= 0.9995 * each[1]), ("", 1))
-    number = value / scale
-    whole = scale == 1 or abs(number) >= 99.95
-    return f"{number:.0f} {prefix}{unit}" if whole else f"{number:#.3g} {prefix}{unit}"
 
 
 def _parsed(text: str, unit: str) -> float | None:

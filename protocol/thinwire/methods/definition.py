@@ -11,12 +11,12 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from thinwire.codecs import Arrays, Chain, CodecError, Spec
-from thinwire.protocol.encoding import encode_message, spec_digest
+from thinwire.protocol.encoding import spec_digest
 from thinwire.protocol.messages import ChainsMessage, Plan
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
-from .arrays import Model
+from .arrays import Model, buffers_of
 from .chains import Chains, bits_of, size_of
 from .contraction import loss_of, require_bearable, require_first_delta
 from .method import Method
@@ -97,7 +97,7 @@ class Definition:
         spec = spec_digest(Spec.of(model)) if self.method.shared_model else None
         return replace(self, run=run, spec=spec, parameters=sum(array.size for array in model.values()))
 
-    @property
+    @cached_property
     def builds_on_broadcasts(self) -> bool:
         """Whether a broadcast may be written against the one before, whose arrays must then be kept."""
         kinds = self.method.chains(self.settings)
@@ -145,15 +145,14 @@ class Definition:
             frozen=list(self.run.frozen) if self.spec is not None and isinstance(self.run.frozen, tuple) else None,
         )
 
-    def plan_messages(self, model: Arrays, last: State) -> list[bytes]:
-        """The plans of the first exchange and of the evaluation, as clients fetch them. `last`: the final state."""
-        tasks = [self.server.task(self.server.start(model, self.run.seed))]
-        tasks += [self.server.evaluation(last)] if self.run.evaluate else []
-        return [
-            encode_message(self.plan(task, {name: task.spec(name) for name in task.parts}))
-            for task in tasks
-            if task is not None
-        ]
+    def marked(self, arrays: Arrays) -> Model:
+        """These arrays with the marks of what travels apart, and of what does not at all: as model files have them."""
+        return Model(arrays, buffers_of(arrays), self.run.frozen if isinstance(self.run.frozen, tuple) else ())
+
+    def final_model(self, state: State) -> Model | None:
+        """What the run gives when it ends at this state; None of a method without a global model."""
+        arrays = self.server.model(state)
+        return None if arrays is None else self.marked(arrays)
 
     def first_state(self, model: Arrays) -> State:
         """The state before the first exchange, whose chains are proved on it; nor may a guard guard nothing, which

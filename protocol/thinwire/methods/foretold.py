@@ -15,11 +15,12 @@ from zlib import crc32
 import numpy as np
 
 from thinwire.codecs import Arrays, Chain, Spec
+from thinwire.protocol.encoding import encode_message
 from thinwire.protocol.fields import MAX_INLINE_BYTES
 from thinwire.protocol.identity import broadcast_seed
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
-from thinwire.protocol.trials import TrialExchange, TrialResult
+from thinwire.protocol.trials import TRIAL_ID, TrialExchange, TrialResult
 
 from .arrays import own_name
 from .chains import Chains
@@ -62,11 +63,14 @@ def foretell(run: RunSettings, model: Arrays, clients: int, *, own_first: bool =
     `own_first`: whether clients make the run's first model themselves, so that a large one does not travel.
     Raises: `run-invalid`, also where the size of answers follows from what each client has.
     """
-    definition = define("0" * 8, run).for_model(model)
+    definition = define(TRIAL_ID, run).for_model(model)
     asked = min(clients, round(run.cohort * run.over_select))
     easy, dense = (_Play(definition, model, dense=dense, own_first=own_first) for dense in (False, True))
-    exchanges = [_range(one, other, clients, asked) for one, other in zip(easy.sent(), dense.sent(), strict=True)]
-    plans = definition.plan_messages(model, dense.state)
+    exchanges, plans = [], set[bytes]()
+    for one, other in zip(easy.sent(), dense.sent(), strict=True):
+        exchanges.append(_range(one, other, clients, asked))
+        specs = {name: one.task.spec(name) for name in one.task.parts}
+        plans.add(encode_message(definition.plan(one.task, specs)))
     size = sum(map(len, plans))
     return tuple(
         TrialResult(outcome="completed", exchanges=list(each), plans=len(plans), plan_bytes=size)

@@ -15,7 +15,9 @@ from .arrays import is_buffer
 UNMOVED: Final = "unmoved"
 """The metric of an answer whose training has moved no weight: 1, or not there."""
 UNCHECKED: Final = "unchecked"
-"""The metric of a first answer whose client could not compare what does not travel of its model: 1, or not there."""
+"""The metric of an answer whose client could not compare what does not travel of its model: a mark of it, between 1 and
+2; or not there. Of an exchange: 1, or 2 where these marks differ.
+"""
 NO_MOVE: Final = (
     "training moves no weight of the model: its units have died, or the rate of training (lr) is far too small. Begin "
     "again with a lower rate, or with a higher one where it is tiny"

@@ -6,14 +6,16 @@ had, `simulate` ends in the bit-identical state (training itself: for equal torc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from thinwire.codecs import Arrays, Chain, Spec, grows
+from thinwire.protocol.encoding import encode_message
 from thinwire.protocol.fields import MAX_INLINE_BYTES
 from thinwire.protocol.identity import broadcast_seed, client_seed, cohort_order
 from thinwire.protocol.settings import RunSettings
+from thinwire.protocol.trials import TRIAL_ID
 
 from .chains import Chains
 from .client_half import ClientHalf, check_needs
@@ -42,6 +44,7 @@ class PreparedLearner(Learner, Protocol):
 class Participant:
     """A client: its half, its learner, its memory, and the parts of the last exchange it took part in, `held_forms`: as
     they travel in full. `own_first`: a large part of the run's first model that is this client's own does not travel.
+    `plans`: those that it has fetched.
     """
 
     half: ClientHalf[Any]
@@ -51,6 +54,7 @@ class Participant:
     held_exchange: int = -1
     held_forms: Mapping[str, bytes] = field(default_factory=dict)
     own_first: bool = False
+    plans: set[bytes] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Exchanged:
 
     `metrics`: client -> what came with its answer. `given_up`: the quorum was missed and the method went on without.
     `fetched`, `uploaded`: payloads that the service sends in requests of their own, since no message has room for them.
+    `plans`: as many were fetched, since their clients had not had them, of `plan_bytes` together.
     """
 
     round: int
@@ -71,6 +76,8 @@ class Exchanged:
     given_up: bool = False
     fetched: int = 0
     uploaded: int = 0
+    plans: int = 0
+    plan_bytes: int = 0
 
     def mean(self, name: str) -> float:
         """Of a metric, weighted by the examples that were evaluated."""
@@ -93,32 +100,51 @@ def simulate(
     participants: Mapping[str, Participant],
     *,
     contributors: Sequence[Collection[str]] | None = None,
+    step: Callable[[Exchanged], None] | None = None,
 ) -> Simulated:
     """The whole run. `contributors`: whose answers counted in each exchange, the one of evaluation included; without it
-    every exchange counts all it asks. Nobody else is asked, so an answer that came too late leaves no trace.
+    every exchange counts all it asks. Nobody else is asked, so an answer that came too late leaves no trace. `step`:
+    hears of each exchange when it is over.
 
     A set smaller than the quorum is an exchange that the method gave up. Raises: `run-invalid` (as the service would),
     `CodecError` (an answer that the service would refuse), `ValueError` (sets that do not fit the run).
     """
-    simulation = _Simulation(run, participants)
-    state = simulation.definition.first_state(model)
+    simulation = _Simulation(run, participants, step or _unheard)
+    definition = simulation.definition = simulation.definition.for_model(model)
+    state = definition.first_state(model)
     counted: list[str] = []
     while (task := simulation.server.task(state)) is not None:
         wanted = simulation.cohort(task, counted, contributors)
         state, counted = simulation.exchange(task, state, wanted)
     if run.evaluate and (task := simulation.server.evaluation(state)) is not None:
         simulation.exchange(task, state, simulation.cohort(task, counted, contributors))
-    return Simulated(state, simulation.server.model(state), simulation.exchanges)
+    return Simulated(state, definition.final_model(state), simulation.exchanges)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    payload: bytes
+    spec: Spec
+    base: Arrays | None
+    arrays: Arrays
+
+
+def _unheard(_: Exchanged) -> None:
+    """Nobody listens."""
 
 
 class _Simulation:
-    def __init__(self, run: RunSettings, participants: Mapping[str, Participant]) -> None:
+    def __init__(
+        self, run: RunSettings, participants: Mapping[str, Participant], step: Callable[[Exchanged], None]
+    ) -> None:
         self.run = run
+        self._step = step
         self.participants = participants
-        self.definition = define(run.name, run)
+        self.definition = define(TRIAL_ID, run)
         self.server = self.definition.server
         self.exchanges: list[Exchanged] = []
         self._before: dict[str, Part] = {}
+        self._decoded: list[_Decoded] = []
 
     def cohort(self, task: Task, counted: list[str], contributors: Sequence[Collection[str]] | None) -> list[str]:
         """Who contributes to the next exchange."""
@@ -140,6 +166,10 @@ class _Simulation:
             name: publish(arrays, chains, spec=task.spec(name), base=bases.get(name), seed=seed)
             for name, arrays in task.parts.items()
         }
+        plan = encode_message(self.definition.plan(task, {name: part.spec for name, part in parts.items()}))
+        new_to_it = [one for name in cohort if plan not in (one := self.participants[name]).plans]
+        for one in new_to_it:
+            one.plans.add(plan)
         total = self.server.reducer.zero()
         up = down = fetched = uploaded = 0
         metrics: dict[str, Mapping[str, float]] = {}
@@ -152,7 +182,7 @@ class _Simulation:
             metrics[name] = contribution.metrics
             if task.kind != EVALUATE:
                 total = self.server.reducer.add(total, self.server.reducer.check(contribution))
-        self._before = parts
+        self._before, self._decoded = parts, []
         after: State | None = state
         # A cohort "same" may be smaller than the quorum of the run.
         needed = self.run.needed
@@ -166,9 +196,11 @@ class _Simulation:
         if after is None:
             raise ValueError(f"round {task.round}, step {task.step}: {len(cohort)} of {needed} answers")
         exchanged = Exchanged(
-            task.round, task.step, task.kind, sorted(cohort), up, down, metrics, given_up, fetched, uploaded
-        )
+            task.round, task.step, task.kind, sorted(cohort), up, down, metrics, given_up, fetched, uploaded,
+            len(new_to_it), len(plan) * len(new_to_it),
+        )  # fmt: skip
         self.exchanges.append(exchanged)
+        self._step(exchanged)
         return after, exchanged.contributors
 
     def _receive(
@@ -196,11 +228,21 @@ class _Simulation:
                 size += len(payload)
             elif index or not client.own_first or first_payload(client.learner, part.spec, chains, seed) != payload:
                 apart, size = apart + 1, size + len(payload)
-            known = None if delta is None else base
-            received[part_name] = receive(payload, part.spec, chains, base=known, seed=seed)
+            received[part_name] = self._decode(payload, part.spec, chains, None if delta is None else base, seed)
         client.held, client.held_exchange = received, index
         client.held_forms = {part_name: part.full for part_name, part in parts.items()}
         return received, size, apart
+
+    def _decode(self, payload: bytes, spec: Spec, chains: Chains, base: Arrays | None, seed: int) -> Arrays:
+        """What a client makes of a payload: once for all that hold the same, and not theirs to write to."""
+        for one in self._decoded:
+            if one.base is base and one.payload == payload and one.spec is spec:
+                return one.arrays
+        arrays = receive(payload, spec, chains, base=base, seed=seed)
+        for array in arrays.values():
+            array.flags.writeable = False
+        self._decoded.append(_Decoded(payload, spec, base, arrays))
+        return arrays
 
     def _private(self, state: State, task: Task, name: str, chains: Chains) -> tuple[dict[str, Arrays], int]:
         arrays = self.server.private(state, task, name)

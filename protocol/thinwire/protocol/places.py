@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ OPERATOR_TOKEN: Final = "operator.token"  # noqa: S105 (a file's name)
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
+@lru_cache(maxsize=1024)
 def on_this_machine(host: str) -> bool:
     """Whether what is sent to this host never leaves the machine."""
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from tests.coordinator.served import Served, free_port
 from tests.coordinator.test_endpoints import enrolled
+from tests.programs import program
 from thinwire.coordinator.settings import ServeSettings
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
@@ -33,7 +33,7 @@ def _unit_options() -> dict[str, str]:
 
 
 def _installed(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    found = program(name)
     if found is None:
         pytest.skip(f"{name}, which the test asks through, is not on this machine")
     return found

@@ -14,6 +14,7 @@ from thinwire.coordinator.runs.exchange import Slot
 from thinwire.coordinator.runs.standing import People
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.workers import Workers
+from thinwire.methods.server_half import ServerHalf
 from thinwire.protocol.identity import client_seed
 
 from .budgets import Budgets
@@ -55,6 +56,12 @@ class Asking:
         since = self._clock.wall() - self._present_for_s
         return await self._presence.present(definition.run.group, definition.spec, led.roles, since, names)
 
+    async def _free(self, led: Led, names: set[str] | None) -> set[str]:
+        """As `present`, without those that are busy."""
+        definition = led.definition
+        since = self._clock.wall() - self._present_for_s
+        return await self._presence.free(definition.run.group, definition.spec, led.roles, since, names, led.id)
+
     async def people(self, led: Led, current: Current) -> People:
         """Whether anybody who is there, or could ever come, may still be asked."""
         definition, exchange = led.definition, current.exchange
@@ -74,8 +81,7 @@ class Asking:
         names, asked.newcomers = asked.newcomers, set()
         try:
             if current.exchange.wanted:
-                there = await self.present(led, names)
-                free = there - await self._tasks.busy(led.id, there)
+                free = await self._free(led, names)
                 added = current.exchange.offer(free - await self._left_out(led, current, free, names is None))
                 asked.unasked += [slot.index for slot in added]
             slots = [current.exchange.slots[index] for index in asked.unasked]
@@ -109,7 +115,9 @@ class Asking:
     async def _offer(self, led: Led, current: Current, slots: list[Slot]) -> None:
         if not slots:
             return
-        private = await self._workers.run(self._make_private, led, current, slots)
+        private: dict[str, list[Any]] = {}
+        if type(led.definition.server).private is not ServerHalf.private:
+            private = await self._workers.run(self._make_private, led, current, slots)
         new = [
             NewTask(current.id_of(slot), slot.index, slot.offer, slot.client, private.get(slot.client))
             for slot in slots

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from thinwire.coordinator.records.bills import Bills
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.runs.budget import (
     Before,
@@ -44,8 +45,9 @@ class Next:
 class Budgets:
     """Asks the ledger; decides by `runs.budget`. Everything raises `storage-failed`."""
 
-    def __init__(self, ledger: Ledger, workers: Workers, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, bills: Bills, workers: Workers, clock: Clock) -> None:
         self._ledger = ledger
+        self._bills = bills
         self._workers = workers
         self._clock = clock
 
@@ -97,13 +99,16 @@ class Budgets:
         now, run = self._clock.wall(), led.definition.run
         like = [one.exchange for one in led.history if _is_like(one, task)][-1:]
         of_round = [one.exchange for one in led.history if one.round == task.round and one.kind != EVALUATE]
-        month = await self._ledger.days(led.id, month_of(now)) if _counts_days(run) else {}
+        # What has been carried is stored by the first question, so the days hold it too.
+        round_ = await self._ledger.clients_in(led.id, [*of_round, index])
+        before = await self._ledger.clients_in(led.id, like)
+        month = await self._bills.days_of(led.id, month_of(now)) if _counts_days(run) else {}
         today = day_of(now)
         return Spent(
-            round=await self._ledger.clients_in(led.id, [*of_round, index]),
+            round=round_,
             day={name: days.get(today, 0) for name, days in month.items()},
             month={name: sum(days.values()) for name, days in month.items()},
-            like=await self._ledger.clients_in(led.id, like),
+            like=before,
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thinwire.coordinator.objects.objects import Objects
 from thinwire.coordinator.records.answers import Answers
+from thinwire.coordinator.records.bills import Bills
 from thinwire.coordinator.records.database import Database
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.leases import Lease, Leases
@@ -64,7 +65,7 @@ def build_leadership(
     """What leads the runs of this database."""
     runs, exchanges = Runs(database), Exchanges(database)
     tasks, answers = Tasks(database), Answers(database)
-    budgets = Budgets(ledger, workers, clock)
+    budgets = Budgets(ledger, Bills(database), workers, clock)
     opening = Opening(exchanges, budgets, objects, workers, clock, terms.spool)
     asking = Asking(
         exchanges, tasks, Presence(database), budgets, objects, signals, workers, clock, terms.present_for_s

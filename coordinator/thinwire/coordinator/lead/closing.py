@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -24,7 +27,6 @@ from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.memory import give_back_freed_memory
 from thinwire.machine.workers import Workers
-from thinwire.methods.arrays import Model, buffers_of
 from thinwire.methods.model_file import model_bytes
 from thinwire.methods.values import State
 from thinwire.protocol.fields import RunOutcome
@@ -86,26 +88,19 @@ class Closing:
 
     async def advance(self, led: Led, current: Current) -> None:
         """The answers become the next state, and the exchange is closed."""
-        if current.is_evaluation:
-            await self.close(led, current, led.method_state)
-            return
         # Closed before the sum is read: an answer that comes now is late.
         current.exchange.close()
-        if current.sum.after is None:
-            current.sum.after = await self._workers.run(
-                led.definition.server.advance, led.method_state, current.sum.total
-            )
-            # Of the sum and the next checkpoint only one is needed; a failed write begins again from the state.
-            current.sum.total = None
-        await self.close(led, current, current.sum.after)
+        await self.close(led, current, partial(_after, led, current))
 
-    async def close(self, led: Led, current: Current, state: State) -> None:
-        """The exchange is closed, and the run stands at this state. Raises: `storage-failed`, `storage-full`,
-        `OSError`; then it can be tried again.
+    async def close(self, led: Led, current: Current, following: Callable[[], State]) -> None:
+        """The exchange is closed, and the run stands at the state that `following` gives, in a thread. Raises:
+        `storage-failed`, `storage-full`, `OSError`; then it can be tried again.
         """
         exchange, settings = current.exchange, led.definition.run
         exchange.close()
-        state = await self._workers.run(put_state, self._objects, led.id, current.index + 1, state, led.lease.mark)
+        state = await self._workers.run(
+            lambda: put_state(self._objects, led.id, current.index + 1, following(), led.lease.mark)
+        )
         figures = Figures(
             exchange=current.index,
             seconds=self._clock.monotonic() - current.opened_at,
@@ -128,7 +123,8 @@ class Closing:
         broadcast = current.published.broadcast
         led.predecessor = Predecessor(broadcast if builds_on else broadcast.without_arrays(), exchange.contributors)
         led.history.append(Past(current.index, task.round, task.kind, task.step))
-        await self._release(led, current)
+        led.useless += [current.id_of(slot) for slot in exchange.slots]
+        self._tell(led, current)
 
     async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
         """The run is over; its final model is a payload, and each of its best ones. Raises as `close`."""
@@ -145,7 +141,12 @@ class Closing:
         if current is not None:
             current.exchange.close()
         self._signals.publish(f"group:{led.definition.run.group}")
-        await self._release(led, current)
+        if current is not None:
+            led.useless += [current.id_of(slot) for slot in current.exchange.slots]
+        self._tell(led, current)
+        await self.release(led)
+        with contextlib.suppress(ProblemError):  # tried again soon, and said then
+            await self._ledger.flush()
 
     async def _with_files(self, led: Led) -> tuple[Best, ...]:
         """The best models, each as a payload; what can be read no more is none. Raises as `close`."""
@@ -164,24 +165,26 @@ class Closing:
         return tuple(replace(one, model=digest) for one, digest in found if digest is not None)
 
     def _put_model(self, led: Led, arrays: Arrays) -> bytes:
-        frozen = led.definition.run.frozen
-        data = model_bytes(Model(arrays, buffers_of(arrays), frozen if isinstance(frozen, tuple) else ()))
+        data = model_bytes(led.definition.marked(arrays))
         digest = hashlib.sha256(data).digest()
         self._objects.put(payload(led.id, digest), data, durable=True)
         return digest
 
-    async def _release(self, led: Led, current: Current | None) -> None:
-        """Deletes what has become useless, and tells whoever waits. A failure costs disk, nothing else."""
-        tasks = [] if current is None else [current.id_of(slot) for slot in current.exchange.slots]
+    def _tell(self, led: Led, current: Current | None) -> None:
+        """Whoever waits for what is over hears of it."""
         if current is not None:
             self._signals.publish(f"closed:{led.id}", str(current.index))
-        for task in tasks:
-            self._signals.publish(f"task:{task}")
+            for slot in current.exchange.slots:
+                self._signals.publish(f"task:{current.id_of(slot)}")
         self._signals.publish(f"events:{led.id}")
+
+    async def release(self, led: Led) -> None:
+        """Deletes what has become useless. A failure costs disk, nothing else."""
+        tasks, led.useless = led.useless, []
+        if not tasks:
+            return
         try:
-            await self._workers.run(self._objects.delete, [answer(task) for task in tasks])
-            await self._sweep(led)
-            await self._ledger.flush()
+            await self._sweep(led, tasks)
         except LeaseLostError as error:
             _log.warning("what is useless is left to the next leader", run=led.id, why=str(error))
         except (OSError, ProblemError) as error:
@@ -195,16 +198,35 @@ class Closing:
         except (OSError, ProblemError) as error:
             _log.error("not tidied", run=led.id, why=str(error))
 
-    async def _sweep(self, led: Led) -> None:
-        """Deletes the states and payloads of the run that nothing names any more. Raises: `storage-failed`, `OSError`,
-        `LeaseLostError`: another leads the run, and what it makes is not seen from here.
+    async def _sweep(self, led: Led, tasks: Collection[str] = ()) -> None:
+        """Deletes the answers to these tasks, and the states and payloads of the run that nothing names any more.
+
+        Raises: `storage-failed`, `OSError`, `LeaseLostError`: another leads the run, and what it makes is not seen from
+        here.
         """
         best = [(one.exchange, one.epoch) for one in led.best if one.model is None]
-        await self._workers.run(keep_states, self._objects, led.id, led.checkpoints, led.lease.mark, best)
+
+        def begin() -> list[str]:
+            self._objects.delete([answer(task) for task in tasks])
+            keep_states(self._objects, led.id, led.checkpoints, led.lease.mark, best)
+            return self._objects.names(f"payloads/{led.id}")
+
         # Listed first: what another leader makes from now on is not among these.
-        there = await self._workers.run(self._objects.names, f"payloads/{led.id}")
+        there = await self._workers.run(begin)
         needed = {payload(led.id, digest) for digest in await self._payloads.needed(led.lease)}
-        await self._workers.run(self._objects.delete, [name for name in there if name not in needed])
+        if useless := [name for name in there if name not in needed]:
+            await self._workers.run(self._objects.delete, useless)
+
+
+def _after(led: Led, current: Current) -> State:
+    """In a thread: what the answers make of the run's state."""
+    if current.is_evaluation:
+        return led.method_state
+    if current.sum.after is None:
+        current.sum.after = led.definition.server.advance(led.method_state, current.sum.total)
+        # Of the sum and the next checkpoint only one is needed; a failed write begins again from the state.
+        current.sum.total = None
+    return current.sum.after
 
 
 def _best(led: Led, current: Current, figures: Figures) -> tuple[Best, ...]:

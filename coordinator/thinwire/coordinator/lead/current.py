@@ -142,6 +142,7 @@ class Led:
     before it. `history`: all exchanges that are closed. `lowered`: by a budget, of the round that goes on or was last.
     `checkpoints`: of this exchange and the one before, each with the epoch that tells it from others; `best`: the best
     models so far. `command`: of the operator, not yet carried out; `resumed`: it has just been told to go on.
+    `useless`: tasks that are over, whose answers nobody needs.
     """
 
     definition: Definition
@@ -157,6 +158,7 @@ class Led:
     history: list[Past] = field(default_factory=list)
     lowered: Lowered = field(default_factory=Lowered)
     checkpoints: dict[int, int | None] = field(default_factory=dict)
+    useless: list[str] = field(default_factory=list)
     best: tuple[Best, ...] = ()
 
     @property

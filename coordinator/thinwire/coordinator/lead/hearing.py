@@ -98,7 +98,8 @@ class Hearing:
             self._commanded = False
         current = led.current
         if current is None:
-            self._arrived, self._changed = None, set()
+            # Nobody can have answered what is not open yet: whoever does so is heard of.
+            self._arrived, self._changed, self._verify = set(), set(), False
         else:
             await self._take_in_tasks(current)
             await self._take_in_answers(led, current)

@@ -25,6 +25,8 @@ from .moving import Moving
 from .restoring import Restoring
 
 _LONGEST_REASON = 1000
+_FIRST = (Move.OPEN, Move.OFFER)
+"""Clients wait for these; what an exchange has left is deleted when they have heard of the next one."""
 _log = structlog.get_logger("thinwire.coordinator")
 
 
@@ -88,6 +90,8 @@ class Leader:
         present, people = self._present, self._people
         self._present = self._people = None
         move, wait_s = next_move(self._moving.standing(led, present, people), self._clock.monotonic())
+        if move not in _FIRST:
+            await self._moving.release(led)
         if move is Move.COUNT_PRESENT:
             self._present = await self._moving.count_present(led)
         elif move is Move.LOOK_FOR_PEOPLE and led.current is not None:

@@ -88,7 +88,8 @@ class Moving:
         elif current is not None:
             if move is Move.OFFER:
                 await self._asking.ask(led, current)
-            elif move is Move.OFFER_AGAIN:
+                return
+            if move is Move.OFFER_AGAIN:
                 await self._closing.offer_again(led, current)
             elif move is Move.CLOSE:
                 await self._closing.advance(led, current)
@@ -131,6 +132,10 @@ class Moving:
         """Whether anybody could still be asked, or come."""
         return await self._asking.people(led, current)
 
+    async def release(self, led: Led) -> None:
+        """Deletes what the exchanges that are over have left."""
+        await self._closing.release(led)
+
     async def tidy(self, led: Led) -> None:
         """Deletes what a process that died has left of this run."""
         await self._closing.tidy(led)
@@ -140,11 +145,11 @@ class Moving:
         await self._closing.finish(led, outcome, reason)
 
     async def _open(self, led: Led) -> None:
-        task, reason = await self._opening.next_task(led)
-        if task is None:
+        ready, reason = await self._opening.prepare(led)
+        if ready is None:
             await self._closing.finish(led, "completed", reason)
         else:
-            await self._opening.open(led, task)
+            await self._opening.open(led, ready)
 
     async def _obey(self, led: Led, command: str) -> None:
         what, _, drop = command.partition("-")
@@ -187,14 +192,14 @@ class Moving:
         """The quorum was missed: the method goes on without, or the exchange is offered again, or the run pauses."""
         exchange = current.exchange
         if current.is_evaluation:
-            await self._closing.close(led, current, led.method_state)
+            await self._closing.close(led, current, lambda: led.method_state)
             return
         accepted = exchange.count("accepted")
         state = await self._workers.run(led.definition.server.give_up, led.method_state)
         if exchange.count("accepted") != accepted:
             return  # an answer came meanwhile: look again
         if state is not None:
-            await self._closing.close(led, current, state)
+            await self._closing.close(led, current, lambda: state)
         elif exchange.offers >= exchange.policy.max_offers:
             reason = why_missed(exchange, current.published.task.round, current.asked.declined)
             await self._set_state(led, "paused", reason)

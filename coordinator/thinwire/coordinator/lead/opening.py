@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from thinwire.coordinator.objects.objects import Objects, payload
@@ -15,9 +16,18 @@ from thinwire.machine.workers import Workers
 from thinwire.methods.values import EVALUATE, Task
 from thinwire.protocol.encoding import encode_message
 
-from .budgets import Budgets
+from .budgets import Budgets, Next
 from .clock import Clock
 from .current import Current, Led, Published
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An exchange that could be opened: what it sends lies in the objects. `plan`: its digest."""
+
+    task: Task
+    broadcast: Broadcast
+    plan: bytes
 
 
 class Opening:
@@ -33,26 +43,29 @@ class Opening:
         self._clock = clock
         self._spool = spool
 
-    async def next_task(self, led: Led) -> tuple[Task | None, str | None]:
-        """The task of the next exchange; and where there is none though the method would go on: why."""
-        following = await self._budgets.next_round(led)
-        task, reason = await self._workers.run(_next_task, led, following.beyond)
-        if task is not None and task.kind != EVALUATE and task.step == 0:
-            led.lowered = following.lowered
-        return task, reason
-
-    async def open(self, led: Led, task: Task) -> None:
-        """The exchange of this task is open from now on. Raises: `storage-failed`, `storage-full`, `CodecError`,
-        `OSError`; then nothing has changed.
+    async def prepare(self, led: Led) -> tuple[Ready | None, str | None]:
+        """The next exchange; and where there is none though the method would go on: why. Raises: `storage-failed`,
+        `CodecError`, `OSError`.
         """
-        definition = led.definition
-        chains = definition.chains(task.kind, led.lowered.bits)
-        base = led.predecessor.broadcast if chains.down.needs_reference else None
-        broadcast, plan = await self._workers.run(self._publish, led, task, base)
+        following = await self._budgets.next_round(led)
+        return await self._workers.run(self._prepare, led, following)
+
+    def _prepare(self, led: Led, following: Next) -> tuple[Ready | None, str | None]:
+        """In a thread."""
+        task, reason = _next_task(led, following.beyond)
+        if task is None:
+            return None, reason
+        if task.kind != EVALUATE and task.step == 0:
+            led.lowered = following.lowered
+        return self._publish(led, task), None
+
+    async def open(self, led: Led, ready: Ready) -> None:
+        """This exchange is open from now on. Raises: `storage-failed`, `storage-full`; then nothing has changed."""
+        definition, task, broadcast = led.definition, ready.task, ready.broadcast
         now = self._clock.monotonic()
         policy = Policy.from_settings(definition.run, same=task.cohort == "same", cohort=led.lowered.cohort)
         exchange = Exchange.begin(policy, definition.run.seed, task.round, now, led.predecessor.contributors)
-        current = self.current(led, task, plan, broadcast, exchange, now)
+        current = self.current(led, task, ready.plan, broadcast, exchange, now)
         current.asked.unasked = [slot.index for slot in exchange.slots]
         wall = self._clock.wall()
         await self._exchanges.open(led.lease, _row(led, current, wall), [*broadcast.digests()], wall)
@@ -71,16 +84,19 @@ class Opening:
             current.sum.total = led.definition.server.reducer.zero()
         return current
 
-    def _publish(self, led: Led, task: Task, base: Broadcast | None) -> tuple[Broadcast, bytes]:
-        """In a thread: the parts of the task and its plan, as objects; the plan's digest."""
+    def _publish(self, led: Led, task: Task) -> Ready:
+        """In a thread: the parts of the task and its plan, as objects."""
+        chains = led.definition.chains(task.kind, led.lowered.bits)
+        base = led.predecessor.broadcast if chains.down.needs_reference else None
 
         def keep(digest: bytes, data: bytes) -> None:
             self._objects.put(payload(led.id, digest), data, durable=True)
 
-        chains = led.definition.chains(task.kind, led.lowered.bits)
         broadcast = publish_task(task, chains, led.definition.run.seed, base, keep)
         specs = {name: part.spec for name, part in broadcast.parts.items()}
-        return broadcast, Form.of(encode_message(led.definition.plan(task, specs, led.lowered.bits)), keep).digest
+        return Ready(
+            task, broadcast, Form.of(encode_message(led.definition.plan(task, specs, led.lowered.bits)), keep).digest
+        )
 
 
 def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:

@@ -58,6 +58,17 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+def _below(root: str, folder: str) -> Iterator[str]:
+    """The files below a folder of the root, by their paths from the root on."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{root}/{folder}") as found:
+        for entry in found:
+            path = f"{folder}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(root, path)
+            elif entry.is_file():
+                yield path
+
+
 def one_at_a_time() -> Callable[[str], AbstractContextManager[None]]:
     """One writer of a name at a time: the second finds what the first has written."""
     changed, writing = threading.Condition(), set[str]()
@@ -121,9 +132,7 @@ class LocalObjects:
             self._path(name).unlink(missing_ok=True)
 
     def names(self, prefix: str) -> list[str]:
-        folder = self.root / check_prefix(prefix)
-        below = (str(path.relative_to(self.root)) for path in folder.rglob("*") if path.is_file())
-        return sorted(name for name in below if is_name(name))
+        return sorted(name for name in _below(str(self.root), check_prefix(prefix)) if is_name(name))
 
     def usage(self) -> dict[str, int]:
         sizes = dict.fromkeys(KINDS, 0)

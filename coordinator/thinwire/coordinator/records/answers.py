@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, Executable, bindparam, delete, exists, select
@@ -12,6 +11,7 @@ from thinwire.coordinator.runs.rows import AnswerRow, TaskRow
 
 from .database import Database, upsert_in
 from .lapsing import answer_lapsed
+from .prepared import Prepared
 from .presence import note_held
 from .tables import answers, tasks
 from .tasks import find_task
@@ -22,7 +22,7 @@ _FEW_TASKS: Final = 50
 _WITHDRAW = delete(answers).where(
     answers.c.task == bindparam("name"), exists().where(tasks.c.id == answers.c.task, tasks.c.state == "open")
 )
-
+_NOTE: Final = Prepared(lambda dialect: upsert_in(dialect, answers).on_conflict_do_nothing(index_elements=["task"]))
 _OF_EXCHANGE: Final = (
     select(
         answers.c.task, tasks.c.client, tasks.c.slot, tasks.c.offer, answers.c.examples, answers.c.metrics,
@@ -36,6 +36,7 @@ _OF_EXCHANGE: Final = (
     .order_by(answers.c.arrived_at, tasks.c.slot)
 )  # fmt: skip
 _OF_TASKS: Final = _OF_EXCHANGE.where(tasks.c.id.in_(bindparam("names", expanding=True)))
+_OF_TASK: Final = Prepared(_OF_EXCHANGE.where(tasks.c.id == bindparam("name")))
 
 
 class Answers:
@@ -74,7 +75,7 @@ class Answers:
             if row.lapsed and answer_lapsed(connection, task):
                 row = find_task(connection, task, client)
             if row.state == "open":
-                connection.execute(_noting(connection.dialect.name), values)
+                _NOTE.change(connection, values)
             if upload is not None:
                 end_upload(connection, upload)
             note_held(connection, client, row.run, row.exchange, now)
@@ -93,6 +94,11 @@ class Answers:
     async def undecided(self, run: str, exchange: int, among: Collection[str] | None = None) -> list[AnswerRow]:
         """The answers that wait for a verdict, as they came; of these tasks, or of all."""
         wanted: dict[str, Any] = {"of_run": run, "index": exchange, "of_state": "open"}
+        if among is not None and len(among) == 1:
+            wanted["name"] = next(iter(among))
+            return await self._database.look(
+                lambda connection: [AnswerRow(*row) for row in _OF_TASK.all(connection, wanted)]
+            )
         if among is not None and len(among) <= _FEW_TASKS:
             return await self._database.look(
                 lambda connection: _rows(connection, _OF_TASKS, {**wanted, "names": list(among)})
@@ -104,11 +110,6 @@ class Answers:
         """The answers that count, as they came."""
         wanted = {"of_run": run, "index": exchange, "of_state": "accepted"}
         return await self._database.read(lambda connection: _rows(connection, _OF_EXCHANGE, wanted))
-
-
-@cache
-def _noting(dialect: str) -> Executable:
-    return upsert_in(dialect, answers).on_conflict_do_nothing(index_elements=["task"])
 
 
 def _rows(connection: Connection, query: Executable, wanted: Mapping[str, Any]) -> list[AnswerRow]:

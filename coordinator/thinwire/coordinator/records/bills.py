@@ -47,6 +47,21 @@ class Bills:
             query = query.where(or_(ledger_days.c.run == run, idle))
         return await self._database.read(lambda connection: {row[0]: int(row[1]) for row in connection.execute(query)})
 
+    async def days_of(self, run: str, since: int) -> dict[str, dict[int, int]]:
+        """Client -> day -> wire bytes of a run, from this day on, in days since 1970."""
+        spent = ledger_days.c.uplink_bytes + ledger_days.c.downlink_bytes
+        query = select(ledger_days.c.client, ledger_days.c.day, spent)
+
+        def work(connection: Connection) -> dict[str, dict[int, int]]:
+            found: defaultdict[str, dict[int, int]] = defaultdict(dict)
+            for client, day, carried in connection.execute(
+                query.where(ledger_days.c.run == run, ledger_days.c.day >= since)
+            ):
+                found[client][day] = carried
+            return dict(found)
+
+        return await self._database.read(work)
+
     async def day_of(self, clients: Collection[str], day: int) -> dict[str, int]:
         """Wire bytes of these clients on this day."""
         query = (
@@ -55,15 +70,6 @@ class Bills:
             .group_by(ledger_days.c.client)
         )
         return await self._database.read(lambda connection: {row[0]: int(row[1]) for row in connection.execute(query)})
-
-
-def days_of(connection: Connection, run: str, since: int) -> dict[str, dict[int, int]]:
-    """Client -> day -> wire bytes of a run, from this day on, in days since 1970."""
-    query = select(ledger_days.c.client, ledger_days.c.day, ledger_days.c.uplink_bytes + ledger_days.c.downlink_bytes)
-    found: defaultdict[str, dict[int, int]] = defaultdict(dict)
-    for client, day, spent in connection.execute(query.where(ledger_days.c.run == run, ledger_days.c.day >= since)):
-        found[client][day] = spent
-    return dict(found)
 
 
 def add_to_day(connection: Connection, fresh: Iterable[tuple[Key, Bytes]], now: float) -> None:

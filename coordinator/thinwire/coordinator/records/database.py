@@ -12,19 +12,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import alembic.command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, RootTransaction, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from thinwire.protocol.reasons import ProblemError
 
 from .kind import BEGIN, Kind, problem_of
+from .migrating import migrate
 from .sqlite import SQLite
 from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 MAX_GROUP = 1000
 """Transactions in one commit; measured: one row per commit 600/s, in groups 25,000/s."""
@@ -101,13 +103,9 @@ class Database:
         return ProblemError(problem_of(self.kind, error).reason, f"the database {self.place}: {cause}")
 
     def _migrate(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.set_main_option("path_separator", "os")
         # Whoever else begins at this moment waits for the lock of all writers, and finds it done.
         with self.kind.migrators.begin() as connection:
-            config.attributes["connection"] = connection
-            alembic.command.upgrade(config, "head")
+            migrate(connection)
             self.kind.settle(connection)
 
     async def close(self) -> None:
@@ -153,7 +151,7 @@ class Database:
             raise ProblemError("unavailable")
         try:
             return work(self._looking)
-        except DBAPIError as error:
+        except self.kind.errors as error:
             raise problem_of(self.kind, error) from None
 
     async def _read(self, work: Callable[[], T]) -> T:
@@ -161,7 +159,7 @@ class Database:
             raise ProblemError("unavailable")
         try:
             return await _in(self._reading, work)
-        except DBAPIError as error:
+        except self.kind.errors as error:
             raise problem_of(self.kind, error) from None
 
     def _read_with(self, engine: Engine, work: Callable[[Connection], T]) -> T:
@@ -255,7 +253,9 @@ class Database:
     def _drop_lost(self) -> bool:
         """Where the connection is lost, the next group makes another. Whether it was."""
         connection = self._connection
-        if connection is None or not (connection.invalidated or self.kind.is_lost(_driver(connection))):
+        if connection is None or not (
+            connection.invalidated or self.kind.is_lost(connection.connection.driver_connection)
+        ):
             return False
         self._connection = None
         with contextlib.suppress(*self.kind.errors):
@@ -277,7 +277,7 @@ class Database:
             if not self.kind.goes_on(driver):
                 raise
             driver.execute("ROLLBACK TO work")
-            transaction.error = problem_of(self.kind, error) if isinstance(error, DBAPIError) else error
+            transaction.error = problem_of(self.kind, error) if isinstance(error, self.kind.errors) else error
         driver.execute("RELEASE work")
 
 
@@ -288,12 +288,12 @@ def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
 
 def upsert_in(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """The same for statements that are built once for each dialect: to build one takes longer than to execute it."""
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, function)
-
-
-def _driver(connection: Connection) -> Any:
-    return connection.connection.driver_connection

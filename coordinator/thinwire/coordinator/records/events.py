@@ -9,16 +9,17 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from thinwire.protocol.fields import EventKind
 
 from .database import Database
+from .prepared import Prepared
 from .tables import events
 
-_ADD = insert(events)
+_ADD = Prepared(insert(events))
 _AFTER_ANY = (
     select(events.c.id, events.c.run, events.c.kind, events.c.exchange, events.c.answers, events.c.at)
     .where(events.c.id > bindparam("last"))
     .order_by(events.c.id)
     .limit(bindparam("most"))
 )
-_AFTER = _AFTER_ANY.where(events.c.run == bindparam("of_run"))
+_AFTER = Prepared(_AFTER_ANY.where(events.c.run == bindparam("of_run")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Events:
     async def after(self, run: str, last: int, limit: int) -> list[Event]:
         """At most `limit` of the run's events above the id `last`, rising. Raises: `storage-failed`."""
         wanted = {"of_run": run, "last": last, "most": limit}
-        return await self._database.look(lambda connection: [Event(*row) for row in connection.execute(_AFTER, wanted)])
+        return await self._database.look(lambda connection: [Event(*row) for row in _AFTER.all(connection, wanted)])
 
     async def after_any(self, last: int, limit: int) -> list[Event]:
         """The same, of all runs: no id is left out. Raises: `storage-failed`."""
@@ -76,4 +77,4 @@ def add_event(
     answers: int | None = None,
 ) -> None:
     """What has changed, in the transaction that changes it."""
-    connection.execute(_ADD, {"run": run, "kind": kind, "exchange": exchange, "answers": answers, "at": now})
+    _ADD.change(connection, {"run": run, "kind": kind, "exchange": exchange, "answers": answers, "at": now})

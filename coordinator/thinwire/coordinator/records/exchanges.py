@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache, partial
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -31,13 +31,15 @@ from .dropping import DROPPED
 from .events import add_event
 from .leases import Lease, fence
 from .payloads import NO_EXCHANGE, name_broadcast
+from .prepared import Prepared
 from .tables import answers, exchanges, payloads, runs, tasks
 from .uploads import delete_uploads
 
 _KEY = ("run", "exchange")
+_NAMES = tuple(field.name for field in fields(ExchangeRow))
 BLOCK: Final = 200
 """Closed exchanges that are read at once."""
-_CLOSE = (
+_CLOSE = Prepared(
     update(exchanges)
     .where(
         exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"),
@@ -48,12 +50,12 @@ _CLOSE = (
         metrics=bindparam("means"), clock_at=bindparam("now"), closed_at=bindparam("now"),
     )
 )  # fmt: skip
-_LATE = (
+_LATE = Prepared(
     update(tasks)
     .where(tasks.c.run == bindparam("of_run"), tasks.c.exchange == bindparam("index"), tasks.c.state == "open")
     .values(state="late")
 )
-_GO_ON = (
+_GO_ON = Prepared(
     update(runs)
     .where(runs.c.id == bindparam("of_run"))
     .values(
@@ -66,13 +68,13 @@ _GO_ON = (
     )
 )
 _UNNAME_OLDER = delete(payloads).where(
-    payloads.c.run == bindparam("of_run"), payloads.c.exchange > NO_EXCHANGE, payloads.c.exchange < bindparam("index"),
-    payloads.c.exchange.not_in(bindparam("kept", expanding=True)),
-)  # fmt: skip
-_ROOM = select(exchanges.c.max_payload_bytes).where(
-    exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"), exchanges.c.closed.is_(False)
+    payloads.c.run == bindparam("of_run"), payloads.c.exchange > NO_EXCHANGE, payloads.c.exchange < bindparam("index")
 )
-_ONE = select(exchanges).where(exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"))
+_UNNAME_ALL_OLDER = Prepared(_UNNAME_OLDER)
+_UNNAME_OTHERS = _UNNAME_OLDER.where(payloads.c.exchange.not_in(bindparam("kept", expanding=True)))
+_THIS = and_(exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"))
+_ROOM = Prepared(select(exchanges.c.max_payload_bytes).where(_THIS, exchanges.c.closed.is_(False)))
+_ONE = Prepared(select(exchanges).where(_THIS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,11 @@ class Exchanges:
         """The exchange, and the payloads it names: its plan and the parts of its broadcast. Takes the place of a row
         that is there: a crash came before its first task, or an older version did not note as much.
         """
-        values = asdict(row)
+        values = {name: getattr(row, name) for name in _NAMES}
 
         def work(connection: Connection) -> None:
             fence(connection, lease)
-            connection.execute(_opening(connection.dialect.name), values)
+            _OPEN.change(connection, values)
             name_broadcast(connection, row.run, row.exchange, row.plan, digests)
             add_event(connection, row.run, "run", now)
 
@@ -162,9 +164,9 @@ class Exchanges:
 
         def work(connection: Connection) -> None:
             fence(connection, lease)
-            if not connection.execute(_CLOSE, {**which, **values}).rowcount:
+            if not _CLOSE.change(connection, {**which, **values}):
                 return
-            connection.execute(_LATE, which)
+            _LATE.change(connection, which)
             following = {
                 "next_exchange": exchange + 1,
                 "next_round": round_,
@@ -172,8 +174,11 @@ class Exchanges:
                 "next_epoch": lease.mark,
                 "best_models": [one.to_plain() for one in best],
             }
-            connection.execute(_GO_ON, {"of_run": run, **following})
-            connection.execute(_UNNAME_OLDER, {**which, "kept": [one.exchange for one in best]})
+            _GO_ON.change(connection, {"of_run": run, **following})
+            if best:
+                connection.execute(_UNNAME_OTHERS, {**which, "kept": [one.exchange for one in best]})
+            else:
+                _UNNAME_ALL_OLDER.change(connection, which)
             delete_uploads(connection, run, exchange)
             add_event(connection, run, "exchange", now, exchange=exchange)
             add_event(connection, run, "run", now)
@@ -231,22 +236,24 @@ class Exchanges:
         """The exchange, if it has been opened."""
 
         def work(connection: Connection) -> ExchangeRow | None:
-            row = connection.execute(_ONE, {"of_run": run, "index": exchange}).first()
-            return None if row is None else ExchangeRow(**row._mapping)
+            row = _ONE.first(connection, {"of_run": run, "index": exchange})
+            return None if row is None else ExchangeRow(**row._asdict())
 
         return await self._database.look(work)
 
     async def takes_up_to(self, run: str, exchange: int) -> int | None:
         """Bytes that the payload of an answer may have; None where the exchange is not open."""
         which = {"of_run": run, "index": exchange}
-        return await self._database.look(lambda connection: connection.execute(_ROOM, which).scalar_one_or_none())
+        return await self._database.look(lambda connection: _ROOM.scalar(connection, which))
 
 
-@cache
 def _opening(dialect: str) -> Executable:
     new = upsert_in(dialect, exchanges)
     others = {column.name: new.excluded[column.name] for column in exchanges.c if column.name not in _KEY}
     return new.on_conflict_do_update(index_elements=_KEY, set_=others)
+
+
+_OPEN = Prepared(_opening)
 
 
 def _is(run: str, exchange: int) -> ColumnElement[bool]:

@@ -8,9 +8,10 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, or_, select
 
 from .database import Database, upsert
 from .kind import database_time
+from .prepared import Prepared
 from .tables import leases, presence, replicas, runs
 
-_EPOCH = select(leases.c.epoch).where(leases.c.run == bindparam("lease_run")).with_for_update(read=True)
+_EPOCH = Prepared(select(leases.c.epoch).where(leases.c.run == bindparam("lease_run")).with_for_update(read=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,5 +117,5 @@ def _bury(connection: Connection, which: ColumnElement[bool]) -> None:
 
 def fence(connection: Connection, lease: Lease) -> None:
     """Lets only the newest lease pass, and keeps it the newest until the transaction ends. Raises: `LeaseLostError`."""
-    if connection.execute(_EPOCH, {"lease_run": lease.run}).scalar_one_or_none() != lease.epoch:
+    if _EPOCH.scalar(connection, {"lease_run": lease.run}) != lease.epoch:
         raise LeaseLostError(lease)

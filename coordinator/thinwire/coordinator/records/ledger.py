@@ -1,5 +1,5 @@
 """Bytes by run, client, exchange and kind, as the transport counted them: differences in memory until they are added to
-the rows, so that no crash counts a byte twice. Every sum is the database's.
+the rows, so that no crash counts a byte twice. Every sum is the database's, or was once and is kept up to date.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import LedgerKind, LedgerRow, LinkRow
 from thinwire.protocol.reasons import ProblemError
 
-from .bills import days_of
 from .database import Database
 from .ledger_adding import add, number_of, values_of
 from .ledger_rows import (
@@ -38,6 +37,9 @@ from .links import SETTLED_S, Counts, Links
 from .tables import ledger, links
 
 _Read = Callable[[Connection, Extent, LedgerRow | None], list[LedgerRow]]
+_MOST_RUNS: Final = 64
+"""Whose sums by exchange are kept, of those that somebody has asked for."""
+_NOTHING: Final = Bytes()
 _PLACES: Final = {"run": 0, "client": 1, "exchange": 2, "kind": 3}
 
 
@@ -53,11 +55,13 @@ class Ledger:
         self._database = database
         self._clock = clock
         self._carried: defaultdict[LedgerKind, Bytes] = defaultdict(Bytes)
+        self._is_shared = is_shared
         self._fresh: dict[Key, Bytes] = {}
         self._links = Links(SETTLED_S if is_shared else 0.0)
         self._open: dict[int, tuple[Bill, Callable[[], Bytes]]] = {}
         self._storing = asyncio.Lock()
         self._flushes: set[asyncio.Task[None]] = set()
+        self._totals: dict[str, dict[int | None, Bytes]] = {}
 
     # -- what the transport tells -----------------------------------------------------------------------------
 
@@ -84,6 +88,9 @@ class Ledger:
         self._carried[key[3]] += value
         self._links.charge(key[1], value)
         self._keep(key, value)
+        totals = self._totals.get(key[0])
+        if totals is not None:
+            totals[key[2]] = totals.get(key[2], _NOTHING) + value
 
     def _keep(self, key: Key, value: Bytes) -> None:
         before = self._fresh.get(key)
@@ -139,8 +146,25 @@ class Ledger:
 
     async def exchanges(self, run: str) -> dict[int | None, Bytes]:
         """All bytes of a run by exchange; None for those that belong to none."""
-        sums = await self._sums("exchange", run=run)
-        return {exchange_of(number): value for number, value in sums.items()}
+        if self._is_shared:
+            sums = await self._sums("exchange", run=run)
+            return {exchange_of(number): value for number, value in sums.items()}
+        totals = self._totals.get(run)
+        return dict(await self._total(run) if totals is None else totals)
+
+    async def _total(self, run: str) -> dict[int | None, Bytes]:
+        """Read once; kept up to date by `record` from now on, since nobody else writes."""
+        query = select(ledger.c.exchange, *SUMS).where(ledger.c.run == run).group_by(ledger.c.exchange)
+        async with self._storing:  # else what is being stored would be missing
+            rows = await self._database.read(lambda connection: connection.execute(query).all())
+            totals = {exchange_of(row[0]): Bytes(*row[1:]) for row in rows}
+            for key, value in self._fresh.items():
+                if key[0] == run:
+                    totals[key[2]] = totals.get(key[2], _NOTHING) + value
+            while len(self._totals) >= _MOST_RUNS:
+                del self._totals[next(iter(self._totals))]
+            self._totals[run] = totals
+        return totals
 
     async def clients_in(self, run: str, exchanges: Collection[int]) -> dict[str, int]:
         """Wire bytes of the clients of these exchanges of a run."""
@@ -150,12 +174,6 @@ class Ledger:
                 if name:
                     found[name] += value.wire
         return dict(found)
-
-    async def days(self, run: str, since: int) -> dict[str, dict[int, int]]:
-        """Wire bytes that are stored of each client of a run, by day from this one on, in days since 1970."""
-        with contextlib.suppress(ProblemError):
-            await self.flush()
-        return await self._database.read(partial(days_of, run=run, since=since))
 
     async def client(self, name: str) -> Bytes:
         """All bytes of one client, of whatever run."""

@@ -6,20 +6,24 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, or_, select
 
 from .database import Database, upsert
 from .leases import Lease, fence
+from .prepared import Prepared
 from .tables import exchanges, payloads, runs
 
 PayloadKind = Literal["plan", "part", "private", "model"]
 NO_EXCHANGE: Final = -1
 """What the table has for final models: NULL would not be unique."""
-_UNNAME = delete(payloads).where(
-    payloads.c.run == bindparam("of_run"), payloads.c.exchange == bindparam("of_exchange"),
-    payloads.c.kind.in_(("plan", "part")),
+_UNNAME = Prepared(
+    delete(payloads).where(
+        payloads.c.run == bindparam("of_run"), payloads.c.exchange == bindparam("of_exchange"),
+        or_(payloads.c.kind == "plan", payloads.c.kind == "part"),
+    )
 )  # fmt: skip
-_NAME = insert(payloads)
+_NAME = Prepared(insert(payloads))
+_DIGESTS = Prepared(select(payloads.c.digest).where(payloads.c.run == bindparam("of_run")).distinct())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,11 @@ class Payloads:
 
     async def needed(self, lease: Lease) -> set[bytes]:
         """The payloads of the run that must stay, for its leader. Raises: `LeaseLostError`."""
-        query = select(payloads.c.digest).where(payloads.c.run == lease.run).distinct()
 
         def work(connection: Connection) -> set[bytes]:
             if lease.ends:
                 fence(connection, lease)
-            return set(connection.scalars(query))
+            return {row[0] for row in _DIGESTS.all(connection, {"of_run": lease.run})}
 
         return await (self._database.transaction(work) if lease.ends else self._database.read(work))
 
@@ -92,9 +95,9 @@ def _named(
 
 def name_broadcast(connection: Connection, run: str, exchange: int, plan: bytes, digests: Collection[bytes]) -> None:
     """The exchange names its plan and the parts of its broadcast, and no others any more."""
-    connection.execute(_UNNAME, {"of_run": run, "of_exchange": exchange})
+    _UNNAME.change(connection, {"of_run": run, "of_exchange": exchange})
     kinds: dict[bytes, PayloadKind] = {**dict.fromkeys(digests, "part"), plan: "plan"}
-    connection.execute(_NAME, [_values(run, exchange, digest, kind) for digest, kind in kinds.items()])
+    _NAME.each(connection, [_values(run, exchange, digest, kind) for digest, kind in kinds.items()])
 
 
 def name_private(connection: Connection, run: str, exchange: int, made: Mapping[str, bytes]) -> None:

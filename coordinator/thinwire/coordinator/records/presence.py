@@ -19,6 +19,7 @@ from sqlalchemy import (
     cast,
     or_,
     select,
+    tuple_,
     update,
 )
 
@@ -26,6 +27,7 @@ from thinwire.protocol.fields import Role
 from thinwire.protocol.reasons import REASONS, ProblemError
 
 from .database import Database, upsert_in
+from .prepared import Prepared
 from .tables import clients, presence, runs, tasks
 
 _MAX_NAMES: Final = 500
@@ -33,7 +35,7 @@ _MAX_NAMES: Final = 500
 _FIELDS: Final = (
     presence.c.client, presence.c.spec, presence.c.holds, presence.c.seen_at, presence.c.parked, presence.c.gone,
 )  # fmt: skip
-_ONE: Final = select(*_FIELDS).where(presence.c.client == bindparam("of"))
+_ONE: Final = Prepared(select(*_FIELDS).where(presence.c.client == bindparam("of")))
 
 
 def _later(seen_at: ColumnElement[float]) -> ColumnElement[float]:
@@ -54,8 +56,8 @@ _LEFT: Final = (
 )
 _GONE: Final = update(presence).where(presence.c.client == bindparam("of"), _HERE).values(parked=False, gone=True)
 _CLOSED: Final = update(presence).where(presence.c.client == bindparam("of"), ~presence.c.parked).values(gone=True)
-_HOLDS: Final = select(presence.c.holds).where(presence.c.client == bindparam("of")).with_for_update()
-_HELD: Final = (
+_HOLDS: Final = Prepared(select(presence.c.holds).where(presence.c.client == bindparam("of")).with_for_update())
+_HELD: Final = Prepared(
     update(presence)
     .where(presence.c.client == bindparam("of"))
     .values(holds=bindparam("said"), seen_at=_later(bindparam("now")), gone=False)
@@ -73,6 +75,14 @@ _PRESENT: Final = _SERVING.join(presence, presence.c.client == clients.c.name).w
     ~presence.c.gone, or_(presence.c.parked, presence.c.seen_at >= bindparam("since"))
 )
 _PRESENT_OF: Final = _PRESENT.where(clients.c.name.in_(bindparam("names", expanding=True)))
+_OTHERS: Final = Prepared(select(runs.c.id).where(runs.c.state == "running", runs.c.id != bindparam("but")).limit(1))
+_BUSY: Final = select(tasks.c.client).where(
+    tuple_(tasks.c.run, tasks.c.exchange).in_(
+        select(runs.c.id, runs.c.exchange).where(runs.c.state == "running", runs.c.id != bindparam("but"))
+    ),
+    tasks.c.state == "open",
+)
+_BUSY_OF: Final = _BUSY.where(tasks.c.client.in_(bindparam("names", expanding=True)))
 _MEMBERS: Final = _SERVING.outerjoin(presence, presence.c.client == clients.c.name)
 
 
@@ -151,7 +161,7 @@ class Presence:
         values = (seen.client, seen.spec, dict(seen.holds), seen.seen_at, seen.parked, seen.gone)
         row = {field.name: value for field, value in zip(_FIELDS, values, strict=True)}
         row["holder"] = self._holder
-        connection.execute(_putting(connection.dialect.name), row)
+        _PUT.change(connection, row)
 
     async def reset(self) -> None:
         """For a process that begins alone: no poll waits, and everybody is gone until heard of again."""
@@ -172,12 +182,24 @@ class Presence:
         model of this spec (None on either side fits), whose poll waits or who were heard at or after `since`, and whose
         connection has not died. `names`: only of these.
         """
-        wanted: dict[str, Any] = {"of_group": group, "of_spec": spec, "roles": sorted(roles), "since": since}
-        query = _PRESENT
-        if names is not None and len(names) <= _MAX_NAMES:
-            query, wanted["names"] = _PRESENT_OF, list(names)
-        found = await self._database.read(lambda connection: set(connection.scalars(query, wanted)))
-        return found if names is None else found.intersection(names)
+        return await self._database.read(lambda connection: _present(connection, group, spec, roles, since, names))
+
+    async def free(
+        self,
+        group: str,
+        spec: bytes | None,
+        roles: Collection[Role],
+        since: float,
+        names: Collection[str] | None,
+        run: str,
+    ) -> set[str]:
+        """The same, but for those that have an open task in another run that goes on."""
+
+        def work(connection: Connection) -> set[str]:
+            there = _present(connection, group, spec, roles, since, names)
+            return there - _busy(connection, run, there)
+
+        return await self._database.read(work)
 
     async def members(self, group: str, spec: bytes | None, roles: Collection[Role]) -> set[str]:
         """The clients that may serve, should they come: as `present`, wherever they are. One that was never heard of
@@ -188,7 +210,7 @@ class Presence:
 
     async def get(self, client: str) -> Seen | None:
         """What this client last said, if it was ever heard."""
-        row = await self._database.look(lambda connection: connection.execute(_ONE, {"of": client}).one_or_none())
+        row = await self._database.look(lambda connection: _ONE.first(connection, {"of": client}))
         return None if row is None else Seen(*row)
 
     async def asked(self, names: Collection[str]) -> set[str]:
@@ -210,12 +232,41 @@ class Presence:
         )
 
 
-@cache
+def _present(
+    connection: Connection,
+    group: str,
+    spec: bytes | None,
+    roles: Collection[Role],
+    since: float,
+    names: Collection[str] | None,
+) -> set[str]:
+    wanted: dict[str, Any] = {"of_group": group, "of_spec": spec, "roles": sorted(roles), "since": since}
+    query = _PRESENT
+    if names is not None and len(names) <= _MAX_NAMES:
+        query, wanted["names"] = _PRESENT_OF, list(names)
+    found = set(connection.scalars(query, wanted))
+    return found if names is None else found.intersection(names)
+
+
+def _busy(connection: Connection, run: str, names: Collection[str]) -> set[str]:
+    """Those of these clients that have an open task in another run that goes on."""
+    wanted: dict[str, Any] = {"but": run}
+    if not _OTHERS.all(connection, wanted):
+        return set()
+    query = _BUSY
+    if len(names) <= _MAX_NAMES:
+        query, wanted["names"] = _BUSY_OF, list(names)
+    return set(connection.scalars(query, wanted)).intersection(names)
+
+
 def _putting(dialect: str) -> Executable:
     new = upsert_in(dialect, presence)
     said = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
     said["holder"] = new.excluded.holder
     return new.on_conflict_do_update(index_elements=["client"], set_=said)
+
+
+_PUT: Final = Prepared(_putting)
 
 
 @cache
@@ -228,6 +279,6 @@ def _touching(dialect: str) -> Executable:
 
 def note_held(connection: Connection, client: str, run: str, exchange: int, now: float) -> None:
     """The client, which has registered before and is heard now, has the parts of this exchange."""
-    holds = connection.execute(_HOLDS, {"of": client}).scalar_one_or_none()
+    holds = _HOLDS.scalar(connection, {"of": client})
     if holds is not None:
-        connection.execute(_HELD, {"of": client, "said": {**holds, run: exchange}, "now": now})
+        _HELD.change(connection, {"of": client, "said": {**holds, run: exchange}, "now": now})

@@ -33,21 +33,22 @@ from .database import Database, upsert
 from .events import add_event
 from .leases import Lease, fence
 from .payloads import NO_EXCHANGE
+from .prepared import Prepared
 from .tables import answers, events, exchanges, leases, payloads, presence, runs, tasks, uploads
 from .uploads import delete_uploads
 
-_ONE = select(runs).where(runs.c.id == bindparam("of"))
-_CALLED = (
+_OF_ID = select(runs).where(runs.c.id == bindparam("of"))
+_ONE, _LOCKED = Prepared(_OF_ID), Prepared(_OF_ID.with_for_update())
+_CALLED = Prepared(
     select(runs).where(or_(runs.c.id == bindparam("key"), runs.c.name == bindparam("key")))
     .order_by(runs.c.id != bindparam("key"))
 )  # fmt: skip
-_LOCKED = _ONE.with_for_update()
-_STATE = select(runs.c.state).where(runs.c.id == bindparam("of"))
+_STATE = Prepared(select(runs.c.state).where(runs.c.id == bindparam("of")))
 _SPEC = bindparam("of_spec", type_=LargeBinary)
-_WANTING = (
+_WANTING = Prepared(
     select(runs.c.id)
     .where(
-        runs.c.group == bindparam("of_group"), runs.c.state.in_(("pending", "running", "paused")),
+        runs.c.group == bindparam("of_group"), runs.c.state != "finished",
         or_(cast(_SPEC, LargeBinary).is_(None), runs.c.spec.is_(None), runs.c.spec == _SPEC),
     )
     .limit(1)
@@ -104,13 +105,13 @@ class Runs:
     async def wants(self, group: str, spec: bytes | None) -> bool:
         """Whether a run of this group that is not over may ask clients whose model has this spec; None fits any."""
         wanted = {"of_group": group, "of_spec": spec}
-        return await self._database.look(lambda connection: connection.execute(_WANTING, wanted).first() is not None)
+        return await self._database.look(lambda connection: bool(_WANTING.all(connection, wanted)))
 
     async def is_over(self, run: str) -> bool:
         """Whether the run is finished. Raises: `run-not-found`."""
 
         def work(connection: Connection) -> bool:
-            state = connection.execute(_STATE, {"of": run}).scalar_one_or_none()
+            state = _STATE.scalar(connection, {"of": run})
             if state is None:
                 raise ProblemError("run-not-found", f"no run has the id {run[:64]!r}")
             return bool(state == "finished")
@@ -133,7 +134,7 @@ class Runs:
         """By id, or else by name. Raises: `run-not-found`."""
 
         def work(connection: Connection) -> RunRow:
-            row = connection.execute(_CALLED, {"key": key}).first()
+            row = _CALLED.first(connection, {"key": key})
             if row is None:
                 raise ProblemError("run-not-found", f"no run is called {key[:64]!r}")
             return _row(row)
@@ -271,14 +272,14 @@ class Runs:
 
 
 def _get(connection: Connection, run: str, *, lock: bool = False) -> RunRow:
-    row = connection.execute(_LOCKED if lock else _ONE, {"of": run}).first()
+    row = (_LOCKED if lock else _ONE).first(connection, {"of": run})
     if row is None:
         raise ProblemError("run-not-found", f"no run has the id {run[:64]!r}")
     return _row(row)
 
 
 def _row(row: Any) -> RunRow:
-    found = {**row._mapping, "best": tuple(map(Best.from_plain, row.best or ()))}
+    found = {**row._asdict(), "best": tuple(map(Best.from_plain, row.best or ()))}
     try:
         return RunRow(**{**found, "settings": RunSettings.model_validate(row.settings)})
     except ValidationError as error:

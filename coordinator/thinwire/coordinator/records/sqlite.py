@@ -90,4 +90,4 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
 def _begin(connection: Connection) -> None:
     begins = connection.get_execution_options()[BEGIN]
     if begins:
-        connection.exec_driver_sql(begins)
+        _driver(connection).execute(begins)

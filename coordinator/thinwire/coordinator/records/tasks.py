@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -17,7 +16,6 @@ from sqlalchemy import (
     exists,
     or_,
     select,
-    tuple_,
     update,
 )
 
@@ -31,12 +29,13 @@ from .events import add_event
 from .lapsing import lapse_tasks
 from .leases import Lease, fence
 from .payloads import name_private
+from .prepared import Prepared
 from .tables import answers, clients, exchanges, presence, runs, tasks
 
 _MOST_NAMES: Final = 500
 """In one statement."""
-_TASK = select(tasks).where(tasks.c.id == bindparam("task"))
-_LOCKED = _TASK.with_for_update()
+_OF_ID = select(tasks).where(tasks.c.id == bindparam("task"))
+_TASK, _LOCKED = Prepared(_OF_ID), Prepared(_OF_ID.with_for_update())
 _SEEN = update(presence).where(presence.c.client == bindparam("name")).values(seen_at=bindparam("now"), gone=False)
 _OPEN_EXCHANGE = exists().where(
     exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange, exchanges.c.closed.is_(False)
@@ -49,20 +48,24 @@ _ALLOWED: Final[dict[SlotState, ColumnElement[bool]]] = {
     "open": and_(tasks.c.state == "accepted", _OPEN_EXCHANGE),
 }
 _DECIDE: Final = {
-    state: update(tasks)
-    .where(tasks.c.id == bindparam("task"), tasks.c.run == bindparam("lease_run"), allowed)
-    .values(state=state, reason=bindparam("why"), detail=bindparam("words"))
-    .returning(tasks.c.exchange)
+    state: Prepared(
+        update(tasks)
+        .where(tasks.c.id == bindparam("task"), tasks.c.run == bindparam("lease_run"), allowed)
+        .values(state=state, reason=bindparam("why"), detail=bindparam("words"))
+        .returning(tasks.c.exchange)
+    )
     for state, allowed in _ALLOWED.items()
 }
-_COUNT = update(exchanges).where(
-    exchanges.c.run == bindparam("lease_run"), exchanges.c.exchange == bindparam("index")
-).values(answers=bindparam("count"))  # fmt: skip
+_COUNT = Prepared(
+    update(exchanges)
+    .where(exchanges.c.run == bindparam("lease_run"), exchanges.c.exchange == bindparam("index"))
+    .values(answers=bindparam("count"))
+)
 _FORGET = delete(answers).where(answers.c.task == bindparam("name"))
 _REVOKED = select(clients.c.name).where(
     clients.c.name.in_(bindparam("names", expanding=True)), clients.c.revoked_at.is_not(None)
 )
-_OPEN_OF = (
+_OPEN_OF = Prepared(
     select(
         tasks.c.id, tasks.c.run, tasks.c.exchange, tasks.c.slot, tasks.c.offer, tasks.c.private, exchanges.c.round,
         exchanges.c.step, exchanges.c.kind, exchanges.c.plan, exchanges.c.options, exchanges.c.left_s,
@@ -140,7 +143,7 @@ class Tasks:
                 }
                 for task in new
             ]  # fmt: skip
-            connection.execute(_asking(connection.dialect.name), rows)
+            _ASK.each(connection, rows)
             made = {task.client: bytes.fromhex(task.private[0]) for task in new if task.private is not None}
             name_private(connection, lease.run, exchange, made)
             return shut_out
@@ -168,11 +171,11 @@ class Tasks:
 
         def work(connection: Connection) -> bool:
             fence(connection, lease)
-            exchange = connection.execute(_DECIDE[state], values).scalar_one_or_none()
+            exchange = _DECIDE[state].scalar(connection, values)
             if exchange is None:
                 return False
             if state in ("accepted", "open"):
-                connection.execute(_COUNT, {"lease_run": lease.run, "index": exchange, "count": answers})
+                _COUNT.change(connection, {"lease_run": lease.run, "index": exchange, "count": answers})
             if state == "open":
                 connection.execute(_FORGET, {"name": task})
             if state != "late":
@@ -210,8 +213,8 @@ class Tasks:
         """The client's open task in a run that goes on, of the oldest such run."""
 
         def work(connection: Connection) -> OpenTask | None:
-            row = connection.execute(_OPEN_OF, {"client": client}).first()
-            return None if row is None else OpenTask(**row._mapping)
+            row = _OPEN_OF.first(connection, {"client": client})
+            return None if row is None else OpenTask(*row)
 
         return await self._database.look(work)
 
@@ -237,15 +240,6 @@ class Tasks:
         query = select(tasks.c.id).where(_is(run, exchange), tasks.c.client == client, _ANSWERED).limit(1)
         return await self._database.read(lambda connection: connection.execute(query).first() is not None)
 
-    async def busy(self, run: str, names: Collection[str]) -> set[str]:
-        """Those of these clients that have an open task in another run that goes on."""
-        going = select(runs.c.id, runs.c.exchange).where(runs.c.state == "running", runs.c.id != run)
-        query = select(tasks.c.client).where(tuple_(tasks.c.run, tasks.c.exchange).in_(going), tasks.c.state == "open")
-        if len(names) <= _MOST_NAMES:
-            query = query.where(tasks.c.client.in_(names))
-        asked = await self._database.read(lambda connection: set(connection.scalars(query)))
-        return asked.intersection(names)
-
     async def asked(self, client: str, among: Collection[str]) -> set[tuple[str, int]]:
         """Of these runs, the exchanges that have a task of this client and whose payloads are still there."""
         query = (
@@ -270,13 +264,12 @@ def find_task(connection: Connection, task: str, client: str, *, lock: bool = Fa
     """The client's task. `lock`: it stays as it is until the transaction ends. Raises: `task-not-found`, also for
     another client's.
     """
-    row = connection.execute(_LOCKED if lock else _TASK, {"task": task}).first()
+    row = (_LOCKED if lock else _TASK).first(connection, {"task": task})
     if row is None or row.client != client:
         raise ProblemError("task-not-found")
-    return TaskRow(**row._mapping)
+    return TaskRow(**row._asdict())
 
 
-@cache
 def _asking(dialect: str) -> Executable:
     new = upsert_in(dialect, tasks)
     return new.on_conflict_do_update(
@@ -284,6 +277,9 @@ def _asking(dialect: str) -> Executable:
         set_={**{name: new.excluded[name] for name in ("slot", "private", "state")}, "reason": None},
         where=or_(tasks.c.state == "open", tasks.c.reason == LAPSED),
     )
+
+
+_ASK = Prepared(_asking)
 
 
 def _is(run: str, exchange: int) -> ColumnElement[bool]:

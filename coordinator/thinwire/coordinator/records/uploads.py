@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Executable, Select, and_, bindparam, delete, select
+from sqlalchemy import Connection, Select, and_, bindparam, delete, select
 
 from thinwire.coordinator.runs.exchange import SlotState
 
 from .database import Database, upsert_in
+from .prepared import Prepared
 from .tables import exchanges, tasks, uploads
 from .tasks import find_task
 
@@ -41,13 +41,17 @@ _ALL: Final[Select[Any]] = (
     .join(exchanges, and_(exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange))
     .order_by(uploads.c.created_at, uploads.c.id)
 )  # fmt: skip
-_ONE = _ALL.where(uploads.c.id == bindparam("upload"))
-_DELETE_OF = delete(uploads).where(
-    uploads.c.task.in_(
-        select(tasks.c.id).where(tasks.c.run == bindparam("of_run"), tasks.c.exchange == bindparam("index"))
+_ONE = Prepared(_ALL.where(uploads.c.id == bindparam("upload")))
+_CREATE = Prepared(lambda dialect: upsert_in(dialect, uploads).on_conflict_do_nothing(index_elements=["id"]))
+_DELETE_OF = Prepared(
+    delete(uploads).where(
+        uploads.c.task.in_(
+            select(tasks.c.id).where(tasks.c.run == bindparam("of_run"), tasks.c.exchange == bindparam("index"))
+        )
     )
 )
 _DELETE = delete(uploads).where(uploads.c.id == bindparam("upload"))
+_END = Prepared(_DELETE)
 
 
 class Uploads:
@@ -62,8 +66,8 @@ class Uploads:
 
         def work(connection: Connection) -> UploadRow:
             find_task(connection, task, client)
-            connection.execute(_creating(connection.dialect.name), row)
-            return UploadRow(*connection.execute(_ONE, {"upload": upload}).one())
+            _CREATE.change(connection, row)
+            return UploadRow(*_ONE.all(connection, {"upload": upload})[0])
 
         return await self._database.transaction(work)
 
@@ -80,14 +84,9 @@ class Uploads:
 
 def end_upload(connection: Connection, upload: str) -> None:
     """It has become an answer."""
-    connection.execute(_DELETE, {"upload": upload})
-
-
-@cache
-def _creating(dialect: str) -> Executable:
-    return upsert_in(dialect, uploads).on_conflict_do_nothing(index_elements=["id"])
+    _END.change(connection, {"upload": upload})
 
 
 def delete_uploads(connection: Connection, run: str, exchange: int) -> None:
     """Those for the tasks of an exchange that is over."""
-    connection.execute(_DELETE_OF, {"of_run": run, "index": exchange})
+    _DELETE_OF.change(connection, {"of_run": run, "index": exchange})

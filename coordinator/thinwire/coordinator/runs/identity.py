@@ -23,4 +23,8 @@ def task_id(run: str, exchange: int, offer: int, client: str, lineage: str | Non
 
 def fresh_id(length: int = 8) -> str:
     """A random id of so many letters and digits."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    number, letters = secrets.randbelow(len(_ALPHABET) ** length), []
+    for _ in range(length):
+        number, digit = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[digit])
+    return "".join(letters)

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from thinwire.methods.progress import UNCHECKED
+
 _LARGEST: Final = 1e30
 """Of a metric: sums stay finite, whatever one client reports."""
 
@@ -33,6 +35,10 @@ def weighted_metrics(told: Collection[Told], most: int) -> dict[str, float]:
             sums[name] = sums.get(name, 0.0) + weight * min(max(value, -_LARGEST), _LARGEST)
             weights[name] = weights.get(name, 0.0) + weight
     means = {name: sums[name] / weights[name] for name in sorted(sums) if weights[name] > 0}
+    if UNCHECKED in means:
+        # A mean of marks says nothing; a client of before has none, and says 1.
+        marks = {one.metrics[UNCHECKED] for one in told if one.metrics.get(UNCHECKED, 1.0) != 1.0}
+        means[UNCHECKED] = 2.0 if len(marks) > 1 else 1.0
     evaluated = [_weight(one, most) for one in told if "examples" in one.metrics]
     return {**means, "examples": math.fsum(evaluated)} if evaluated else means
 

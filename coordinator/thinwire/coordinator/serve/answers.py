@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -205,8 +206,7 @@ class Answers:
     async def _keep_upload(self, row: TaskRow, message: AnswerMessage, upload_id: str) -> TaskRow:
         if await self._is_noted(row):
             return row
-        upload, path = await self._uploads.complete(upload_id, row.id, row.client)
-        await self._workers.run(self._take, row.id, path)
+        upload = await self._uploads.complete(upload_id, row.id, row.client, partial(self._take, row.id))
         # Where it cannot be noted, the file stays what has arrived of the upload.
         row = await self._note(row, message, upload.digest, upload.length)
         self._uploads.end(upload)

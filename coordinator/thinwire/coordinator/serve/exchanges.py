@@ -29,6 +29,11 @@ class ExchangeFacts:
     small: Mapping[bytes, bytes] | None
     plan: bytes
 
+    @property
+    def grows(self) -> bool:
+        """Whether any of its parts may be sent as what came since."""
+        return any(len(part) > 4 for part in self.parts)
+
 
 class ExchangeBook:
     """Looks each exchange up once."""
@@ -48,7 +53,10 @@ class ExchangeBook:
         row = await self._exchanges.get(run, exchange)
         if row is None:
             return None
-        small = None if row.closed else await self._workers.run(self._read_small, run, row.parts)
+        small: dict[bytes, bytes] | None = None
+        if not row.closed:
+            forms = [form for form in _forms(row.parts) if form.size <= MAX_INLINE_BYTES]
+            small = await self._workers.run(self._read, run, forms) if forms else {}
         facts = ExchangeFacts(row.kind, row.parts, names_of(row.parts), small, row.plan)
         self._known[key] = facts
         while len(self._known) > MOST_KNOWN:
@@ -59,10 +67,13 @@ class ExchangeBook:
         """Of an answer; None where the exchange is not open. Raises: `storage-failed`."""
         return await self._exchanges.takes_up_to(run, exchange)
 
-    def _read_small(self, run: str, parts: list[Any]) -> dict[bytes, bytes]:
-        forms = [Form.from_plain(plain) for part in parts for plain in part[2:4] if plain is not None]
-        return {form.digest: self.read(run, form.digest) for form in forms if form.size <= MAX_INLINE_BYTES}
+    def _read(self, run: str, forms: list[Form]) -> dict[bytes, bytes]:
+        return {form.digest: self.read(run, form.digest) for form in forms}
 
     def read(self, run: str, digest: bytes) -> bytes:
         """In a thread: a payload of the run, which is small. Raises: `OSError`."""
         return self._objects.local(payload(run, digest)).read_bytes()
+
+
+def _forms(parts: list[Any]) -> list[Form]:
+    return [Form.from_plain(plain) for part in parts for plain in part[2:4] if plain is not None]

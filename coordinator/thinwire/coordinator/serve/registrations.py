@@ -147,18 +147,23 @@ class Registrations:
 
         Raises: `storage-failed`.
         """
-        said = await self._presence.said(client.name)
-        holds = {**(said.holds or {}), answered.run: answered.exchange}
         task = await self._at_once(client.name, answered)
         if task is not None:
+            _, holds = await self._said(client.name, answered)
             return await self._messages.of(task, client.name, holds, inline=inline)
         if wait_s <= LINGER_S or hung_up is None:
             return None
-        holding = Registration(spec=said.spec, holds=dict(list(holds.items())[-MOST_HELD:]))
+        spec, holds = await self._said(client.name, answered)
+        holding = Registration(spec=spec, holds=dict(list(holds.items())[-MOST_HELD:]))
         try:
             return await self.next_task(client, holding, wait_s - LINGER_S, inline=inline, hung_up=hung_up)
         except ProblemError:
             return None
+
+    async def _said(self, client: str, answered: TaskFacts) -> tuple[bytes | None, dict[str, int]]:
+        """The spec of the client's model, and what it holds by now."""
+        said = await self._presence.said(client)
+        return said.spec, {**(said.holds or {}), answered.run: answered.exchange}
 
     async def _at_once(self, client: str, answered: TaskFacts) -> OpenTask | None:
         until = time.monotonic() + LINGER_S

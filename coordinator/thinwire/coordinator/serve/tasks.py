@@ -97,7 +97,9 @@ class TaskMessages:
         inline = inline and facts.small is not None
         older = await self._older(task, facts, await self._claim(task, client, holds.get(task.run)))
         held_exchange, held = older if older is not None else (None, None)
-        since = await self._workers.run(self._since, task, facts, held) if inline and held is not None else {}
+        since: dict[str, bytes] = {}
+        if inline and held is not None and facts.grows and held.names != facts.names:
+            since = await self._workers.run(self._since, task, facts, held)
         parts = part_messages(
             facts.parts,
             {} if held is None else held.names,
@@ -144,8 +146,6 @@ class TaskMessages:
 
     def _since(self, task: OpenTask, facts: ExchangeFacts, held: ExchangeFacts) -> dict[str, bytes]:
         """In a thread: what has been added to parts that grow."""
-        if held.names == facts.names:
-            return {}
         return grown(facts.parts, held.parts, lambda digest: self._exchanges.read(task.run, digest))
 
     async def _private(self, task: OpenTask, private: list[Any], inline: bool) -> PartMessage:

@@ -177,8 +177,9 @@ class Uploads:
 
     # -- ending -----------------------------------------------------------------------------------------------
 
-    async def complete(self, upload_id: str, task: str, client: str) -> tuple[Upload, Path]:
-        """A complete upload and its file, which has the digest that was announced; one that has another is forgotten.
+    async def complete(self, upload_id: str, task: str, client: str, take: Callable[[Path], None]) -> Upload:
+        """A complete upload. `take` is given its file, in a thread, once it is found to have the digest that was
+        announced; one that has another is forgotten.
 
         Raises: `upload-not-found`, `upload-incomplete`, `digest-mismatch`, `storage-failed`, `storage-full`, OSError.
         """
@@ -190,11 +191,18 @@ class Uploads:
         path = self._partials.path(upload_id)
         if not path.exists():  # it was taken for an answer that could not be noted
             path = self._objects.local(answer(task))
-        digest = await self._workers.run(file_digest, path)
+
+        def check() -> bytes:
+            found = file_digest(path)
+            if found == upload.digest:
+                take(path)
+            return found
+
+        digest = await self._workers.run(check)
         if digest != upload.digest:
             await self._forget([upload])
             raise ProblemError("digest-mismatch", f"{digest.hex()} arrived where {upload.digest.hex()} was announced")
-        return upload, path
+        return upload
 
     def end(self, upload: Upload) -> None:
         """It has become an answer, and its row is gone."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
     """Of an ASGI scope; of IPv6 the network of 64 bits, since whoever has one address has all of those."""
-    host = str((scope.get("client") or ("",))[0])
+    return _who_asks(str((scope.get("client") or ("",))[0]))
+
+
+@lru_cache(maxsize=4096)
+def _who_asks(host: str) -> str:
     address = _address(host)
     if address is None:
         return host
@@ -37,6 +42,8 @@ class Proxies:
     def __contains__(self, host: str) -> bool:
         if "*" in self.names:
             return True
+        if not self._networks:
+            return False
         try:
             found = ipaddress.ip_network(host, strict=False)
         except ValueError:

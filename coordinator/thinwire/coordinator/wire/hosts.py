@@ -5,6 +5,7 @@ over the loopback, too.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from .addresses import Proxies, address_of
 from .identity import LOCAL
 from .problems import problem_response
 
-_FORWARDED: Final = ("forwarded", "via", "x-real-ip", "x-forwarded-")
+_FORWARDED: Final = (b"forwarded", b"via", b"x-real-ip", b"x-forwarded-")
 _PAGES_OF_OTHERS: Final = ("cross-site", "same-site")
 
 
@@ -59,7 +60,7 @@ class Hosts:
             and scope.get("http_version") != "1.0"
             and on_this_machine(address_of(scope))
             and on_this_machine(_name(headers.get("host", "")))
-            and not any(name.startswith(_FORWARDED) for name in headers)
+            and not any(name.startswith(_FORWARDED) for name, _ in scope["headers"])
             and headers.get("sec-fetch-site") not in _PAGES_OF_OTHERS
         )
 
@@ -79,6 +80,7 @@ class Hosts:
         return name in self._allowed or (bool(name) and (name, port or usual) == (_name(host), _port(host) or usual))
 
 
+@lru_cache(maxsize=1024)
 def _name(host: str) -> str:
     """Without its port."""
     host = host.strip().lower()

@@ -50,7 +50,7 @@ def advise_command(
     screen = console(stderr=format_ is Format.JSON)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with Trials(_options(fleet), out / JOURNAL) as trials, _bar(screen) as told:
+        with Trials(fleet.plays(), out / JOURNAL) as trials, _bar(screen) as told:
             found = advise(trials, Goal(rounds, target, most), fleet.seed, 60 * minutes, told)
     except TrialsFailedError as error:
         fail(str(error), Exit(error.code) if error.code in set(Exit) else Exit.FAILED)
@@ -73,15 +73,6 @@ def _bytes(text: str) -> int:
         return parse_bytes(text)
     except ValueError as error:
         fail(f"--max-bytes {text}: {error}", Exit.USAGE)
-
-
-def _options(fleet: Fleet) -> list[str]:
-    """Of `thinwire-client simulate`."""
-    given = {"--clients": fleet.clients, "--split": fleet.split, "--device": fleet.device}
-    given |= {"--limit": fleet.limit} if fleet.limit is not None else {}
-    given |= {"--link": fleet.link} if fleet.link is not None else {}
-    words = [str(word) for pair in given.items() for word in pair]
-    return [*fleet.learns(0), *words, *(word for name in fleet.allow for word in ("--allow", name))]
 
 
 @contextmanager

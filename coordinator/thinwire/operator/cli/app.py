@@ -24,6 +24,7 @@ from . import (
     problems,
     runs,
     serve,
+    simulate,
     webhooks,
 )
 
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command()(new.new)
 app.command()(demo.demo)
 app.command()(compare.compare)
+app.command()(simulate.simulate)
 app.command("advise")(advise.advise_command)
 app.command("plan")(plan.plan_command)
 app.command(add_help_option=False, context_settings=serve.PASSED_ON)(serve.serve)

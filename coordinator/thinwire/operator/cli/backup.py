@@ -24,17 +24,21 @@ _USUAL: Final = Path("thinwire-data")
 
 
 def backup(
-    folder: Annotated[Path, typer.Argument(help="a new folder on this machine")], data_dir: DataDir = _USUAL
+    target: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="a new folder on this machine, or one file: NAME.tar")
+    ],
+    data_dir: DataDir = _USUAL,
 ) -> None:
-    """Copy a coordinator's folder, also while it is served."""
-    copied = _do("back_up", data_dir, folder)
-    say(f"{folder}: the database and {copied} objects of {data_dir}, the operator's token among them; keep it closed")
+    """Copy a coordinator's folder, also while it is served: into a new folder, or into one file, NAME.tar."""
+    copied = _do("back_up", data_dir, target)
+    say(f"{target}: the database and {copied} objects of {data_dir}, the operator's token among them; keep it closed")
 
 
 def restore(
-    folder: Annotated[Path, typer.Argument(help="what `thinwire backup` made")], data_dir: DataDir = _USUAL
+    folder: Annotated[Path, typer.Argument(help="what `thinwire backup` made, a folder or a file")],
+    data_dir: DataDir = _USUAL,
 ) -> None:
-    """Make a coordinator's folder of a backup. Runs begin the exchange again that was open."""
+    """Make a coordinator's folder of a backup, folder or file. Runs begin the exchange again that was open."""
     copied = _do("restore", folder, data_dir)
     say(f"{data_dir}: the database and {copied} objects of {folder}; start it by: thinwire serve --data-dir {data_dir}")
 

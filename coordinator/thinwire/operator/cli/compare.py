@@ -9,10 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from thinwire.methods.registry import method_ids
-from thinwire.operator.compare import Comparison, run_comparison
-from thinwire.operator.console import console, in_figure
+from thinwire.operator.advise_trials import Trials
+from thinwire.operator.compare import Comparison, run_comparison, simulate_comparison
+from thinwire.operator.console import Screen, console, in_figure
 from thinwire.operator.fleet import Fleet
+from thinwire.operator.follow import Step
 from thinwire.operator.sheet import Sheet
+from thinwire.operator.simulated import Simulations
+from thinwire.operator.tables import counted
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.settings import RunSettings
 
@@ -50,6 +54,9 @@ def compare(
     score: Annotated[
         str | None, typer.Option(help="one of the task's own, in the place of accuracy; the higher the better")
     ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="in one process, without coordinator and network: framing is foretold")
+    ] = False,
     assigned: Assigned,
     folders: Folders,
     format_: AsFormat = Format.TABLE,
@@ -68,13 +75,25 @@ def compare(
     screen = console(stderr=format_ is Format.JSON)
     with workplace(folders) as folder:
         with displayed(screen, format_) as step:
-            comparison = run_comparison(fleet, runs, folder, lambda line: screen.print(line, style="dim"), step)
+            comparison = _compared(fleet, runs, folder, screen, step, simulate=simulate)
         if not comparison.results:
             fail("every run is refused: " + "\n  ".join(one.reason for one in comparison.refused), Exit.REFUSED)
         _tell(comparison.by(score), fleet, target, folders.report, format_)
     failed = [one.view.name for one in comparison.results if one.view.outcome != "completed"]
     if failed := [*failed, *(one.settings.name for one in comparison.refused)]:
         fail(f"not completed: {', '.join(failed)}", Exit.FAILED)
+
+
+def _compared(
+    fleet: Fleet, runs: Sequence[RunSettings], folder: Path, screen: Screen, step: Step, *, simulate: bool
+) -> Comparison:
+    def say(line: str) -> None:
+        screen.print(line, style="dim")
+
+    if not simulate:
+        return run_comparison(fleet, runs, folder, say, step)
+    with Trials(fleet.plays()) as trials:
+        return simulate_comparison(Simulations(trials), runs, folder, say, step)
 
 
 def _settings(wanted: str, assignments: Sequence[str], defaults: dict[str, Any]) -> RunSettings:
@@ -124,4 +143,4 @@ def _show(facts: Mapping[str, Any]) -> None:
         screen.print(line)
     reached = f"wire bytes until {facts['score']} {in_figure(facts['target_accuracy'])}"
     screen.print(f"to target: {reached}; saved: of those of {facts['baseline']}")
-    screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")
+    screen.print(counted(facts["unaccounted_bytes"]))

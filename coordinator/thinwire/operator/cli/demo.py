@@ -13,8 +13,9 @@ from thinwire.operator.console import Screen, console, in_figure, in_percent
 from thinwire.operator.demo import run_demo
 from thinwire.operator.fleet import Fleet
 from thinwire.operator.result import Result
-from thinwire.operator.tables import final_measures, measure_table
+from thinwire.operator.tables import counted, final_measures, measure_table
 from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.settings import RunSettings
 
 from .options import AsFormat, Assigned, Format, fail, print_json, warn, with_options
 from .run_settings import run_settings
@@ -36,16 +37,28 @@ def demo(
     format_: AsFormat = Format.TABLE,
 ) -> None:
     """Start a coordinator and clients on this machine, train, and report accuracy against bytes."""
-    defaults: dict[str, Any] = {
-        "name": "demo", "method": method, "rounds": rounds, "cohort": fleet.clients, "seed": fleet.seed,
-    }  # fmt: skip
-    settings = run_settings(config, assigned.set_, defaults)
+    settings = fleet_settings("demo", method, rounds, fleet, config, assigned)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
     with workplace(folders) as folder:
         with displayed(screen, format_) as step:
             result = run_demo(fleet, settings, folder, lambda line: screen.print(line, style="dim"), step)
         tell(result, fleet, folders.report, screen, format_)
+    require_completed(result)
+
+
+def fleet_settings(
+    name: str, method: str, rounds: int, fleet: Fleet, config: Path | None, assigned: Assigned
+) -> RunSettings:
+    """Of the run that a fleet of this machine serves."""
+    defaults: dict[str, Any] = {
+        "name": name, "method": method, "rounds": rounds, "cohort": fleet.clients, "seed": fleet.seed,
+    }  # fmt: skip
+    return run_settings(config, assigned.set_, defaults)
+
+
+def require_completed(result: Result) -> None:
+    """Ends the process with a failure where the run did."""
     if result.view.outcome != "completed":
         fail(f"the run is {result.view.state}: {result.view.reason or result.view.outcome}", Exit.FAILED)
 
@@ -67,9 +80,8 @@ def tell(result: Result, fleet: Fleet, folder: Path, screen: Screen, format_: Fo
 def _show(result: Result, facts: Mapping[str, Any], folder: Path, screen: Screen) -> None:
     wire = facts["uplink_bytes"] + facts["downlink_bytes"]
     up, down = in_bytes(facts["uplink_bytes"]), in_bytes(facts["downlink_bytes"])
-    screen.print(
-        f"accuracy {in_figure(facts['accuracy'])} after {in_bytes(wire)} on the wire, {facts['seconds']:.0f} s"
-    )
+    took = f", {facts['seconds']:.0f} s" if facts["seconds"] else ""
+    screen.print(f"accuracy {in_figure(facts['accuracy'])} after {in_bytes(wire)} on the wire{took}")
     warn(facts["learning"])
     if facts["personal_accuracy"] is not None:
         screen.print("that is the mean of the clients' own models on the common test set;")
@@ -83,4 +95,4 @@ def _show(result: Result, facts: Mapping[str, Any], folder: Path, screen: Screen
         screen.print(f"after the last round: {final}")
     if facts["model_bytes"] is not None:
         screen.print(f"final model: {folder / 'model.safetensors'}, {in_bytes(facts['model_bytes'])}")
-    screen.print(f"unaccounted: {facts['unaccounted_bytes']} B between the clients' kernels and the ledger")
+    screen.print(counted(facts["unaccounted_bytes"]))

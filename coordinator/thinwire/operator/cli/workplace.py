@@ -16,6 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
+from thinwire.operator.advise_trials import TrialsFailedError
 from thinwire.operator.follow import Step, shown
 from thinwire.operator.processes import ChildFailedError
 from thinwire.protocol.exit_codes import Exit
@@ -76,6 +77,8 @@ def workplace(folders: Folders) -> Iterator[Path]:
         fail("interrupted; all processes have ended", Exit.INTERRUPTED)
     except ChildFailedError as error:
         keep = True
+        fail(str(error), Exit(error.code) if error.code in set(Exit) else Exit.FAILED)
+    except TrialsFailedError as error:
         fail(str(error), Exit(error.code) if error.code in set(Exit) else Exit.FAILED)
     finally:
         if not keep:

@@ -91,7 +91,7 @@ def comparison_cells(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 in_bytes(run["downlink_bytes"]),
                 in_percent(run["framing_bytes"], wire),
                 in_bits(run["bits_per_parameter_up"], run["bits_per_parameter_down"]),
-                f"{run['seconds']:.0f}",
+                f"{run['seconds']:.0f}" if run["seconds"] else "",
                 "-" if to_target is None else in_bytes(to_target) + mark,
                 "-" if saved is None else f"{100 * saved:.1f} %" + mark,
             )

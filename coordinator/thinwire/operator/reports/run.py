@@ -72,9 +72,9 @@ def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
         "bits_per_parameter_up": bits_up,
         "bits_per_parameter_down": bits_down,
         "model_bytes": None if result.model is None else result.model.stat().st_size,
-        "ledger_bytes": total(result.ledger.rows).wire,
-        "kernel_bytes": kernel,
-        "unaccounted_bytes": kernel - theirs.wire,
+        "ledger_bytes": None if result.played else total(result.ledger.rows).wire,
+        "kernel_bytes": None if result.played else kernel,
+        "unaccounted_bytes": None if result.played else kernel - theirs.wire,
         "seconds": result.seconds,
     }
 

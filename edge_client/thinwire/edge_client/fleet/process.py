@@ -81,7 +81,8 @@ class FleetProcess:
         self._members = members
         self._board = Board(self._names[index] for index in members)
         self._learners = SharedLearners(
-            lambda client: Learner(problem, client, device=options.device, allow=options.allow), options.at_once
+            lambda client, like: Learner(problem, client, device=options.device, allow=options.allow, like=like),
+            options.at_once,
         )
         self._tls = ssl.create_default_context(cafile=options.ca_file)
         self._joining = threading.BoundedSemaphore(_JOINING)

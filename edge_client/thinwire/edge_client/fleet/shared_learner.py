@@ -1,4 +1,4 @@
-"""Learners that clients of one process take turns at: as many as memory is wanted for, one at work at a time."""
+"""Learners of one process that take turns at one model."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from thinwire.codecs import Spec
 from thinwire.edge_client.data import ClientInfo
 from thinwire.edge_client.learner import Learner
 
-_KEPT_BYTES: Final = 256 << 20
 _MOST_KEPT: Final = 256
+"""Learners, each with its client's examples in memory."""
 
 
 class SharedLearners:
-    """`make`: a client's learner. Between two tasks of a client its learner may be another one, as after a restart:
-    what a method remembers lies in the client's folder. `at_once`: tasks that may hold what they brought in memory.
+    """`make`: a client's learner, which shares the model of another. Between two tasks of a client its learner may be
+    another one, as after a restart: what a method remembers lies in the client's folder. `at_once`: tasks that may hold
+    what they brought in memory.
     """
 
-    def __init__(self, make: Callable[[ClientInfo], Learner], at_once: int) -> None:
+    def __init__(self, make: Callable[[ClientInfo, Learner | None], Learner], at_once: int) -> None:
         self._make = make
+        self._first: Learner | None = None
         self._kept: OrderedDict[str, Learner] = OrderedDict()
         self._room = threading.BoundedSemaphore(at_once)
         self._turn = threading.Lock()
@@ -41,10 +43,10 @@ class SharedLearners:
     def turn(self, client: ClientInfo) -> Iterator[Learner]:
         """This client's learner, while no other works. Raises: `ProblemFileError`."""
         with self._turn:
-            learner = self._kept.pop(client.name, None) or self._make(client)
+            learner = self._kept.pop(client.name, None) or self._make(client, self._first)
+            self._first = self._first or learner
             self._kept[client.name] = learner
-            most = min(_MOST_KEPT, max(1, _KEPT_BYTES // max(1, learner.spec.max_bytes)))
-            while len(self._kept) > most:
+            if len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
             yield learner
 

@@ -44,7 +44,7 @@ class FedavgSettings(LocalTraining):
 
 
 def _chains(settings: FedavgSettings) -> Mapping[str, Chains]:
-    return {"train": Chains.parse(down="byte_shuffle, zstd", up="cast(f16), byte_shuffle(2), zstd")}
+    return {"train": Chains.parse(down="delta, quantise(8), zstd", up="quantise(8), zstd")}
 
 
 METHOD = Method(
