@@ -172,7 +172,7 @@ def test_every_module_of_the_methods_is_on_one_side(root: Path) -> None:
     (without_torch,) = (contract["source_modules"] for contract in contracts if contract["id"] == "methods")
     learner = {
         "client_half", "error_feedback", "inputs", "learner", "local_optimizers", "own_part", "passes", "samples",
-        "simulation", "tensors", "training", "work",
+        "simulated_clients", "simulation", "tensors", "training", "work",
     }  # fmt: skip
     modules = {path.stem for path in (root / "protocol" / "thinwire" / "methods").glob("[a-z]*.py")}
     assert {name.removeprefix("thinwire.methods.") for name in without_torch} - {"*.server"} == modules - learner

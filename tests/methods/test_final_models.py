@@ -29,6 +29,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     },
     "feddlr, weights": ("feddlr", {"object": "weights", "unfolding": "spatial", "compact-energy": 0.8}),
     "sparse_masks, mean": ("sparse_masks", {"final": "mean", "epochs": 1}),
+    "sparse_masks, trained": ("sparse_masks", {"backbone": "pretrained", "lambda": 0, "dense": "*bias", "epochs": 1}),
     "progfed, growing": ("progfed", {"schedule": [1, 1, 1]}),
     "fedavg, coarse": ("fedavg", {"error-feedback": True}),
 }
@@ -45,14 +46,14 @@ MODEL = first_model(FLEET)
 def in_full(found: Model) -> Model:
     if is_history(found):
         return expand_history(found, MODEL)
-    return expand(found) if is_packed(found) else found
+    return expand(found, MODEL) if is_packed(found) else found
 
 
 class Watched(_Simulation):
     """A run that keeps the models that its clients measure: those that a best model is chosen from, by exchange."""
 
     def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+        super().__init__(*given, lambda _: None)
         self.measured: dict[int, Arrays] = {}
 
     def exchange(self, task: Task, state: State, cohort: list[str]) -> tuple[State, list[str]]:

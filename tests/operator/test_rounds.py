@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from tests.operator.stub import run_of
 from thinwire.coordinator.runs.metrics import Told, weighted_metrics
 from thinwire.methods.frozen_parts import mark_as_number
-from thinwire.methods.rounds import bytes_to_accuracy, bytes_until, evaluation_of, rounds_of
+from thinwire.methods.rounds import bytes_to_accuracy, bytes_until, evaluation_of, own_score, rounds_of
 from thinwire.operator.learning import learning_warnings
-from thinwire.operator.tables import final_measures, measure_table, measures, round_cells
+from thinwire.operator.tables import final_measures, measure_table, measures, round_cells, round_columns, score_of
 from thinwire.protocol.messages import ExchangeMetrics
 
 
@@ -97,6 +100,19 @@ def test_a_score_of_ones_own_takes_the_place_of_accuracy() -> None:
     assert [one.accuracy for one in rounds] == [0.0, 0.25, 0.5, None]
     assert bytes_until(rounds, 0.4) == rounds[2].total_bytes
     assert [one.accuracy for one in rounds_of(exchanges, "no such")] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("best", "score"),
+    [
+        (None, None), ("none", None), ("accuracy,f1", None), ("loss", None), ("f1,loss", "f1"), ("-rmse", "rmse"),
+    ],
+)  # fmt: skip
+def test_the_score_that_a_run_keeps_its_best_model_by_heads_its_rounds(best: str | None, score: str | None) -> None:
+    assert own_score(best) == score
+    view = run_of(settings={} if best is None else {"best": best})
+    assert score_of(view) == score
+    assert round_columns(score_of(view))[1] == (score or "accuracy")
 
 
 def test_bits_are_of_payload_for_one_answer_and_parameter() -> None:

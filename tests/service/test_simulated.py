@@ -80,7 +80,7 @@ def test_what_cannot_be_played_is_a_result_or_a_refusal(simulations: Simulations
         return RUN.model_copy(update={"rounds": 2, **changed})
 
     wild = play(name="wild", settings={"lr": 100.0})
-    unknown = play(name="unknown", settings={"no-such": 1})
+    unknown = play(name="unknown", settings={"lr": 1000.0})
     found = simulate_comparison(
         simulations, [wild, unknown, play(name="mild")], tmp_path, lambda _: None, lambda _view, _rounds: None
     )

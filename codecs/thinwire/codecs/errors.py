@@ -26,3 +26,7 @@ class CodecError(ValueError):
         super().__init__(f"{reason}: {detail}")
         self.reason: CodecReason = reason
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type[CodecError], tuple[CodecReason, str]]:
+        """Copied, and handed from process to process, as it was made."""
+        return type(self), (self.reason, self.detail)

@@ -39,8 +39,8 @@ class Comparison:
     unaccounted_bytes: int | None
 
     def by(self, score: str | None) -> Comparison:
-        """The same, with a score of the task's own in the place of accuracy."""
-        return replace(self, results=[replace(result, score=score) for result in self.results])
+        """The same, with a score of the task's own in the place of accuracy; None: as the runs have it."""
+        return self if score is None else replace(self, results=[replace(one, score=score) for one in self.results])
 
 
 def run_comparison(

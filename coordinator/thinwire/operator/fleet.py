@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,7 @@ class Fleet:
     def plays(self) -> list[str]:
         """Options of `thinwire-client simulate` for all of them."""
         given = {"--clients": str(self.clients), "--split": self.split, "--device": self.device}
+        given |= {"--processes": str(os.cpu_count() or 1)} if self.device == "cpu" else {}
         given |= {} if self.limit is None else {"--limit": self.limit}
         given |= {} if self.link is None else {"--link": self.link}
         words = [word for pair in given.items() for word in pair]

@@ -18,7 +18,7 @@ from thinwire.protocol.messages import ExchangeMetrics, RunView
 
 from .client import Coordinator
 from .console import console
-from .tables import ROUND_COLUMNS, round_cells, round_table
+from .tables import round_cells, round_columns, round_table, score_of
 from .transport import UnreachableError
 
 PATIENCE_S: Final = 30.0
@@ -44,7 +44,7 @@ def follow(operator: Coordinator, run: str, step: Step, told: Told | None = None
                 view = operator.run(run)
                 away_since = None
                 exchanges = operator.metrics(run)
-                step(view, rounds_of(exchanges))
+                step(view, rounds_of(exchanges, score_of(view)))
                 if told is not None:
                     told(view, exchanges)
                 if view.state == "finished":
@@ -116,7 +116,8 @@ def _drawn(screen: Console) -> Iterator[Step]:
             bar.update(task, description=view.method, total=view.rounds, completed=done, state=state)
             said = "; ".join(filter(None, [stands(view), *budgeted(view)]))
             missing = Text(said, style="dim", overflow="ellipsis", no_wrap=True)
-            live.update(Group(round_table(rounds, view.parameters, last=LIVE_ROUNDS), bar, missing))
+            table = round_table(rounds, view.parameters, last=LIVE_ROUNDS, score=score_of(view))
+            live.update(Group(table, bar, missing))
 
         yield step
 
@@ -132,7 +133,7 @@ def _lines(screen: Console) -> Step:
         # A round's accuracy is known when the next exchange has closed; without one, when the run is over.
         ready = len(rounds) if view.state == "finished" else len(rounds) - 1
         while told < ready:
-            cells = zip(ROUND_COLUMNS, round_cells(rounds[told], view.parameters), strict=True)
+            cells = zip(round_columns(score_of(view)), round_cells(rounds[told], view.parameters), strict=True)
             screen.print("  ".join(f"{name} {cell}" for name, cell in cells if cell), soft_wrap=True)
             told += 1
         # Who is missing changes with every answer: a log is told of what stands.

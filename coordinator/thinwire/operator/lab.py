@@ -25,6 +25,7 @@ from .fleet import Fleet, client_name
 from .follow import Step
 from .processes import Child, ChildFailedError, Children, finish
 from .requests import Command
+from .tables import score_of
 
 COORDINATOR: Final = "thinwire.coordinator"
 EDGE_CLIENT: Final = "thinwire.edge_client"
@@ -210,7 +211,7 @@ class Lab:
             now = (view.state, view.exchange, view.answers)
             if step is not None and now != shown:
                 if shown is None or now[:2] != shown[:2]:
-                    rounds = rounds_of(self.metrics(view.id).exchanges)
+                    rounds = rounds_of(self.metrics(view.id).exchanges, score_of(view))
                 step(view, rounds)
                 shown = now
             if view.state in ("finished", "paused"):

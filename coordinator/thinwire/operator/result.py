@@ -11,6 +11,7 @@ from thinwire.protocol.messages import ExchangeMetrics, Ledger, RunView
 from thinwire.protocol.reasons import ProblemError
 
 from .client import Coordinator
+from .tables import score_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def result_of(
         exchanges=exchanges,
         ledger=operator.ledger(view.id),
         kernel=kernel or {},
+        score=score_of(view),
         model=model if model.exists() else None,
         seconds=sum(one.cost.seconds for one in rounds_of(exchanges)) if seconds is None else seconds,
     )

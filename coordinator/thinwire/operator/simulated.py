@@ -16,6 +16,7 @@ from thinwire.protocol.trials import TRIAL_ID, TrialExchange, TrialPlace, TrialR
 from .advise_bytes import Overhead, coming, cost_of, seconds_of
 from .follow import Step
 from .result import Result
+from .tables import score_of
 
 
 class Player(Protocol):
@@ -45,7 +46,7 @@ class Simulations:
         def told(one: TrialExchange) -> None:
             played.append(one)
             running = view.model_copy(update={"round": one.round, "exchange": len(played)})
-            step(running, rounds_of(exchanges_of(played, self._place)))
+            step(running, rounds_of(exchanges_of(played, self._place), score_of(view)))
 
         done = self._trials.follow(TrialRequest(run=settings, model=model.absolute()), told)
         if done.outcome == "refused":
@@ -60,11 +61,13 @@ class Simulations:
                 "exchange": len(played),
             }
         )
-        rounds = rounds_of(exchanges)
+        score = score_of(view)
+        rounds = rounds_of(exchanges, score)
         step(view, rounds)
         return Result(
             view=view, exchanges=exchanges, ledger=Ledger(rows=[], links=[]), kernel={},
-            model=model if model.exists() else None, seconds=sum(one.seconds for one in exchanges), played=True,
+            model=model if model.exists() else None, seconds=sum(one.seconds for one in exchanges), score=score,
+            played=True,
         )  # fmt: skip
 
     def _view(self, settings: RunSettings) -> RunView:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from thinwire.machine.quantities import in_bytes
-from thinwire.methods.rounds import Round, evaluation_of
+from thinwire.methods.rounds import Round, evaluation_of, own_score
 from thinwire.methods.values import EVALUATE
 from thinwire.protocol.bytes import Bytes
-from thinwire.protocol.messages import LEDGER_KINDS, BestModel, ExchangeMetrics, Ledger, LedgerRow
+from thinwire.protocol.messages import LEDGER_KINDS, BestModel, ExchangeMetrics, Ledger, LedgerRow, RunView
 
 from .console import in_bits, in_count, in_figure, in_percent
 from .sheet import Sheet
@@ -45,9 +45,21 @@ def round_cells(one: Round, parameters: int) -> tuple[str, ...]:
     )
 
 
-def round_table(rounds: Sequence[Round], parameters: int, *, last: int | None = None) -> Sheet:
-    """All rounds, or the last so many. Accuracy and loss are of the model that the round made."""
-    made = Sheet(None, ROUND_COLUMNS, spare=("bits/param", "framing", "loss"))
+def score_of(view: RunView) -> str | None:
+    """The score of the task's own that stands in the place of accuracy, where the run's `best` names one."""
+    return own_score(view.settings.get("best"))
+
+
+def round_columns(score: str | None) -> tuple[str, ...]:
+    """The headings of rounds, with this score in the place of accuracy."""
+    return tuple(score if score and name == "accuracy" else name for name in ROUND_COLUMNS)
+
+
+def round_table(
+    rounds: Sequence[Round], parameters: int, *, last: int | None = None, score: str | None = None
+) -> Sheet:
+    """All rounds, or the last so many. Accuracy, or this score, and loss are of the model that the round made."""
+    made = Sheet(None, round_columns(score), spare=("bits/param", "framing", "loss"))
     for one in rounds if last is None else rounds[-last:]:
         made.add_row(*round_cells(one, parameters))
     return made

@@ -24,6 +24,7 @@ from thinwire.protocol.reasons import ProblemError
 from .agent import Agent
 from .console import speaker
 from .data import ClientInfo
+from .devices import require_devices, require_own_loop
 from .diary import Diary
 from .enrolment import client_name, enrol, enrol_again
 from .learner import Learner
@@ -84,17 +85,18 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # What use_deterministic_algorithms(True, warn_only=True) does, without its import of the compiler.
     torch.set_deterministic_debug_mode("warn")
-    device = _device(options.device)
+    require_devices(options.device)
 
     # Before anything is said to a coordinator, what is wrong at home shows.
     problem = learning_problem(options, *options.sizes)
+    require_own_loop(options.device, has_fit=problem.fit is not None)
     invite = invite_of(options.invite_file)
     say = Diary(speaker(options.name or options.folder.name, quiet=options.quiet), options.log)
     with Station(url, options, say=say, supervisor=supervisor) as station:
         # Whatever is wrong with the problem shows before anything is said to a coordinator.
         for note in problem.notes:
             say(note)
-        learner = _learner(problem, options, client_name(station.folder, options.name), device)
+        learner = _learner(problem, options, client_name(station.folder, options.name))
         rehearse(learner, problem.file)
         give_back_freed_memory()
         station.standing.ready(station.transfer.address)
@@ -119,7 +121,7 @@ def _work(
     while True:
         standing.joined(credentials.client)
         if credentials.client != learner.name:
-            learner = _learner(problem, options, credentials.client, str(learner.device))
+            learner = _learner(problem, options, credentials.client)
         say(f"joined {transfer.address} as {credentials.client}; {len(learner.train)} training examples")
         agent = Agent(
             transfer, folder, learner,
@@ -164,9 +166,11 @@ def learning_problem(options: ProblemSettings, train: int | None = None, test: i
     )
 
 
-def _learner(problem: LearningProblem, options: JoinSettings, name: str, device: str) -> Learner:
+def _learner(problem: LearningProblem, options: JoinSettings, name: str) -> Learner:
     client = ClientInfo(name, *options.part, options.seed, options.split)
-    return Learner(problem, client, device=device, allow=options.allow, max_answer_bytes=options.max_answer_bytes)
+    return Learner(
+        problem, client, device=options.device, allow=options.allow, max_answer_bytes=options.max_answer_bytes
+    )
 
 
 def _hint(options: ProblemSettings) -> str:
@@ -198,14 +202,6 @@ def _leave_to_others(options: JoinSettings) -> None:
             limit_memory(parse_bytes(options.memory))
         except ValueError as error:
             raise UsageError(f"--memory {options.memory}: {error}") from None
-
-
-def _device(text: str) -> str:
-    try:
-        torch.zeros(1, device=torch.device(text))
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {text}: {error}") from None
-    return text
 
 
 def invite_of(path: Path | None) -> str | None:

@@ -23,6 +23,7 @@ from thinwire.methods.tensors import (
 from thinwire.methods.values import Answer
 
 from .data import ClientInfo
+from .devices import devices_of
 from .examples import required, samples_of
 from .held_model import HeldModel, fresh_model
 from .measures import Measures
@@ -81,7 +82,8 @@ class Learner:
         self.name = client.name
         self.max_answer_bytes = max_answer_bytes
         self.seed = client.seed
-        self.device = torch.device(device)
+        self.devices = devices_of(device)
+        self.device = self.devices[0]
         self.round = self.rounds = 1
         self.loss = problem.loss
         self._measures = Measures(problem)

@@ -18,7 +18,7 @@ from thinwire.methods.feddlr.compact import compact_model, smallest_energy
 from thinwire.methods.frozen_parts import marks_of
 from thinwire.methods.model_file import model_bytes, read_arrays
 from thinwire.methods.seed_scalars.stored import expand_history, is_history
-from thinwire.methods.sparse_masks.masked_model import expand, is_packed
+from thinwire.methods.sparse_masks.masked_model import expand, is_packed, needs_start
 from thinwire.methods.tensors import frozen_digests, load_arrays, model_arrays
 from thinwire.protocol.reasons import ProblemError
 
@@ -38,7 +38,11 @@ def trained_model(path: Path, start: Callable[[], Model] | None = None) -> Model
             if start is None:
                 raise ValueError(f"{path} holds the steps from a first model: give that one with --start")
             return expand_history(arrays, start())
-        return expand(arrays) if is_packed(arrays) else arrays
+        if not is_packed(arrays):
+            return arrays
+        if needs_start(arrays) and start is None:
+            raise ValueError(f"{path} holds masks on a trained model: give the run's first model with --start")
+        return expand(arrays, start() if start is not None and needs_start(arrays) else None)
     except (ProblemError, CodecError) as error:
         raise ValueError(f"{path}: {error.detail}") from None
 

@@ -16,14 +16,15 @@ from thinwire.codecs import CodecError
 from thinwire.machine.files import write_atomic
 from thinwire.machine.link_rates import parse_link
 from thinwire.methods.client_half import client_half
+from thinwire.methods.definition import define
 from thinwire.methods.model_file import model_bytes
-from thinwire.methods.registry import find_method
 from thinwire.methods.simulation import Exchanged, Participant, simulate
 from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.reasons import ProblemError
-from thinwire.protocol.trials import TrialExchange, TrialPlace, TrialRequest, TrialResult
+from thinwire.protocol.trials import TRIAL_ID, TrialExchange, TrialPlace, TrialRequest, TrialResult
 
 from .data import ClientInfo, Data
+from .forked_clients import ForkedClients
 from .join import learning_problem
 from .learner import Learner, NarrowChainError
 from .problems.problem_file import LearningProblem
@@ -92,7 +93,7 @@ class Trials:
         self, request: TrialRequest, learners: Mapping[str, Learner], tell: Callable[[TrialExchange], None] | None
     ) -> TrialResult:
         run = request.run
-        half = client_half(run.method)(find_method(run.method).settings.model_validate(run.settings))
+        half = client_half(run.method)(define(TRIAL_ID, run).settings)
         participants = {name: Participant(half, learner, own_first=True) for name, learner in learners.items()}
         told: list[TrialExchange] = []
         before: set[str] = set()
@@ -103,7 +104,12 @@ class Trials:
             if tell is not None:
                 tell(told[-1])
 
-        done = simulate(run, self._first, participants, step=step)
+        processes = min(self._options.processes, len(participants))
+        if processes > 1:
+            with ForkedClients(run, participants, processes) as crew:
+                done = simulate(run, self._first, participants, step=step, crew=crew)
+        else:
+            done = simulate(run, self._first, participants, step=step)
         if request.model is not None and done.model is not None:
             write_atomic(request.model, model_bytes(done.model), fsync=False, mode=0o644)
         return TrialResult(outcome="completed", exchanges=told)

@@ -21,7 +21,7 @@ class Learner(Protocol):
     """The user's model, loss and data on one device.
 
     `name`: the client's stable name. `seed`: of this task for this client, the same wherever it runs; `round` of
-    `rounds`: which one the task is of.
+    `rounds`: which one the task is of. `devices`: all that the client may use, its own first.
     `model`: its parameters are whatever the last task left; `load` first. `train` is never empty, the others may be
     None: `evaluation` (for built-in tasks this client's even share of the common test set, so that the weighted mean
     over all clients is the global test accuracy), `personal` (test examples distributed like the client's own), `proxy`
@@ -38,6 +38,7 @@ class Learner(Protocol):
     round: int
     rounds: int
     device: torch.device
+    devices: tuple[torch.device, ...]
     model: torch.nn.Module
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     encode: Callable[[Inputs], torch.Tensor] | None

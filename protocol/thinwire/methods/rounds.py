@@ -58,6 +58,14 @@ class Round:
         }
 
 
+def own_score(best: str | None) -> str | None:
+    """The first score that a run's setting `best` names, where it is one of the task's own: it stands in the place of
+    accuracy wherever rounds are shown.
+    """
+    first = (best or "").split(",")[0].removeprefix("-")
+    return None if first in ("", "none", "accuracy", "dice", "loss") else first
+
+
 def rounds_of(exchanges: Iterable[ExchangeMetrics], score: str | None = None) -> list[Round]:
     """Round 0 and one per round that has begun to close, in order. `score`: a figure of the clients' own that stands in
     the place of accuracy.

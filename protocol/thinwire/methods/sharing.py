@@ -23,10 +23,15 @@ def is_shared(name: str, settings: LocalTraining) -> bool:
     """
     if is_buffer(name) and settings.buffers == "local":
         return False
-    patterns = [pattern.strip() for pattern in settings.share.split(",") if pattern.strip()]
+    return is_named(own_name(name), settings.share)
+
+
+def is_named(name: str, text: str) -> bool:
+    """Whether these patterns, with commas between them, name an array; all are where there is none to name one."""
+    patterns = [pattern.strip() for pattern in text.split(",") if pattern.strip()]
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
     unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-    return (not wanted or _matches(own_name(name), wanted)) and not _matches(own_name(name), unwanted)
+    return (not wanted or _matches(name, wanted)) and not _matches(name, unwanted)
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

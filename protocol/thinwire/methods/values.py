@@ -100,3 +100,8 @@ class TaskRefusedError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[TaskRefusedError], tuple[str, str]]:
+        """Copied, and handed from process to process, as it was made."""
+        return type(self), (self.reason, self.detail)

@@ -35,7 +35,7 @@ class Work:
 
     `epochs`, or `steps` instead where it is not None; `batch_size`; `lr`: of this round; `precision`: `float32`, `bf16`
     or `fp16`; `seed`: everything random follows from it; `round` of `rounds`, counted from 1; `device`, where the model
-    is; `loss`: the task's.
+    is; `devices`: all that the client may use, that one first; `loss`: the task's.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Work:
         self.epochs, self.steps, self.batch_size = settings.epochs, settings.steps, settings.batch_size
         self.lr, self.precision = lr, settings.precision
         self.seed, self.round, self.rounds = learner.seed, learner.round, learner.rounds
-        self.device, self.loss = learner.device, learner.loss
+        self.device, self.devices, self.loss = learner.device, learner.devices, learner.loss
         self.model = learner.model if model is None else model
         self.settings, self.learner = settings, learner
         self.added = penalty

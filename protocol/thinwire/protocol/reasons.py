@@ -100,6 +100,10 @@ class ProblemError(Exception):
         self.retry_after_s = retry_after_s
         super().__init__(f"{reason}: {self.detail}")
 
+    def __reduce__(self) -> tuple[type[ProblemError], tuple[str, str], dict[str, float | None]]:
+        """Copied, and handed from process to process, as it was made."""
+        return type(self), (self.reason, self.detail), {"retry_after_s": self.retry_after_s}
+
     @property
     def status(self) -> int:
         return self.entry.status

@@ -67,7 +67,7 @@ def compare(
     `--set METHOD.KEY=VALUE` for the runs of one method; chains set so leave METHOD:plain as it is.
     """
     wanted = [f"fedavg{PLAIN}", *method_ids()] if methods is None else [name.strip() for name in methods.split(",")]
-    defaults: dict[str, Any] = {"rounds": rounds, "cohort": fleet.clients, "seed": fleet.seed}
+    defaults: dict[str, Any] = {"rounds": rounds, "cohort": fleet.clients, "seed": fleet.seed, "best": score}
     runs = [_settings(name, assigned.set_, defaults) for name in wanted]
     if len({settings.name for settings in runs}) != len(runs):
         fail("--methods names a run twice", Exit.USAGE)

@@ -11,7 +11,7 @@ from typing import Final
 from thinwire.methods.arrays import Model
 from thinwire.methods.model_file import model_bytes, read_model
 from thinwire.methods.seed_scalars.stored import is_history
-from thinwire.methods.sparse_masks.masked_model import expand, is_packed
+from thinwire.methods.sparse_masks.masked_model import expand, is_packed, needs_start
 from thinwire.operator.client import Coordinator
 from thinwire.protocol.exit_codes import Exit
 
@@ -34,7 +34,7 @@ def first_model(coordinator: Coordinator, model: str) -> Iterator[Path]:
         file = Path(folder) / "model.safetensors"
         coordinator.pull(run, file, (score or [""])[0] if which == "best" else None)
         arrays = read_model(file)
-        if is_history(arrays):
+        if is_history(arrays) or (is_packed(arrays) and needs_start(arrays)):
             fail(
                 f"--model {model}: the run's model is stored as what has become of its first one. Pull it, make it "
                 "whole with thinwire-client model expand, and start from that file",

@@ -19,7 +19,15 @@ from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
 from thinwire.operator.sheet import Sheet
-from thinwire.operator.tables import best_line, final_measures, kind_table, link_table, measure_table, round_table
+from thinwire.operator.tables import (
+    best_line,
+    final_measures,
+    kind_table,
+    link_table,
+    measure_table,
+    round_table,
+    score_of,
+)
 from thinwire.operator.tracking.figures import TrackingError
 from thinwire.operator.tracking.places import trackers
 from thinwire.protocol.exit_codes import Exit
@@ -147,7 +155,8 @@ def show(
     for said in budgeted(view):
         screen.print(said)
     warn([*(view.warnings or ()), *learning])
-    screen.print(round_table(rounds_of(metrics.exchanges), view.parameters))
+    score = score_of(view)
+    screen.print(round_table(rounds_of(metrics.exchanges, score), view.parameters, score=score))
     for one in [each for each in attendance.exchanges if each.counted < each.asked][-MISSED_ROUNDS:]:
         screen.print(f"round {one.round}, {one.kind}: {printable(one.said)}")
     if (measured := measure_table(metrics.exchanges)) is not None:

@@ -19,12 +19,12 @@ from thinwire.operator.learning import learning_warnings
 from thinwire.operator.result import Result
 from thinwire.operator.tables import (
     LEDGER_COLUMNS,
-    ROUND_COLUMNS,
     by_client_and_kind,
     final_measures,
     ledger_cells,
     measures,
     round_cells,
+    round_columns,
     total,
 )
 from thinwire.protocol.bytes import Bytes
@@ -82,7 +82,8 @@ def summary(result: Result, fleet: Fleet) -> dict[str, Any]:
 def write_report(result: Result, facts: dict[str, Any], folder: Path) -> None:
     """`report.html`, `accuracy-vs-bytes.png`, `rounds.json`, `model.safetensors`. Raises: `OSError`."""
     folder.mkdir(parents=True, exist_ok=True)
-    picture = plot(result.rounds, f"{facts['method']}, {facts['clients']} clients, {facts['task']}, {facts['split']}")
+    title = f"{facts['method']}, {facts['clients']} clients, {facts['task']}, {facts['split']}"
+    picture = plot(result.rounds, title, result.score or "accuracy")
     (folder / PLOT).write_bytes(picture)
     (folder / "rounds.json").write_text(json.dumps(_figures(result, facts), indent=2) + "\n")
     (folder / "report.html").write_text(_page(result, facts, picture))
@@ -90,8 +91,8 @@ def write_report(result: Result, facts: dict[str, Any], folder: Path) -> None:
         shutil.copyfile(result.model, folder / "model.safetensors")
 
 
-def plot(rounds: list[Round], title: str) -> bytes:
-    """A PNG: accuracy of each round's model at the wire bytes that it had cost, log scale."""
+def plot(rounds: list[Round], title: str, score: str = "accuracy") -> bytes:
+    """A PNG: accuracy, or another score, of each round's model at the wire bytes that it had cost, log scale."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -102,7 +103,7 @@ def plot(rounds: list[Round], title: str) -> bytes:
         axes.plot(*zip(*measured, strict=True) if measured else ([], []), marker="o", markersize=4, color="#0b6e99")
         axes.set_xscale("log")
         axes.set_xlabel("wire bytes, all clients, up and down (log scale)")
-        axes.set_ylabel("test accuracy")
+        axes.set_ylabel(f"test {score}")
         axes.set_title(title, loc="left", fontsize=11)
         axes.xaxis.set_major_formatter(lambda value, _: in_bytes(value))
         axes.xaxis.set_minor_formatter(lambda value, _: in_bytes(value) if f"{value:.0e}"[0] in "25" else "")
@@ -143,7 +144,7 @@ def _page(result: Result, facts: dict[str, Any], picture: bytes) -> str:
         "report.html",
         facts=facts,
         headline={
-            "accuracy": in_figure(facts["accuracy"]),
+            result.score or "accuracy": in_figure(facts["accuracy"]),
             "on the wire": in_bytes(wire),
             "up": in_bytes(facts["uplink_bytes"]),
             "down": in_bytes(facts["downlink_bytes"]),
@@ -152,7 +153,7 @@ def _page(result: Result, facts: dict[str, Any], picture: bytes) -> str:
             "seconds": f"{facts['seconds']:.0f}",
         },
         picture=base64.b64encode(picture).decode(),
-        columns=ROUND_COLUMNS,
+        columns=round_columns(result.score),
         rounds=[round_cells(one, result.view.parameters) for one in result.rounds],
         measures=measures(result.exchanges),
         final=final_measures(result.exchanges),

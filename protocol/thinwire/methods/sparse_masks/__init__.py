@@ -16,6 +16,12 @@ same marginals, fewer bytes. While it trains, a client draws its masks from thet
 a seed. Normal numbers are sums of twelve uniform 16-bit integers, the same bits on every machine. Parameters of
 normalisation layers stay what the run's first model says, as if they were not affine; running statistics are averaged.
 
+With `backbone = "pretrained"`: V. Tsouvalas, Y. Asano, A. Saeed, "Federated Fine-Tuning of Foundation Models via
+Probabilistic Masking" (DeltaMask), arXiv 2311.17299 (2023): weights are those of a trained model, masks stand on some
+of its layers, and the first scores keep nearly all of it. Theirs sends which bits of a mask differ, in a filter that
+may err; ours codes the mask given the counts, and loses nothing. Theirs trains a head once, alone, and freezes it; here
+what `dense` names is trained beside the scores and averaged.
+
 Adam's epsilon (1e-8) hides the regulariser's gradient where lambda theta (1 - theta) / n falls below it: n above about
 1e7. Resampling alone lets coordinates freeze after some 3 K rounds: `revive` keeps a floor.
 """
@@ -33,6 +39,7 @@ from thinwire.methods.settings import MethodSettings
 from thinwire.methods.values import EVALUATE
 
 TRAIN = "train"
+PRETRAINED = "pretrained"
 Weights = Literal["signed", "kaiming-signed", "normal", "uniform"]
 View = Literal["mode", "mean", "sample", "samples"]
 
@@ -51,6 +58,25 @@ class SparseMasksSettings(MethodSettings):
         "signed", description="frozen ones: +-e / sqrt(fan in); kaiming-signed: +-sqrt(2 / fan in); normal and uniform "
         "have the spread of the first"
     )  # fmt: skip
+    backbone: Literal["random", "pretrained"] = Field(
+        "random",
+        description="pretrained: the weights are those of the clients' own model, and the first mask keeps them",
+    )
+    masks: str = Field(
+        "",
+        max_length=1000,
+        description="patterns of names, as of share: which weights have masks; default: all that can",
+    )
+    dense: str = Field(
+        "", max_length=1000, description="patterns of names: what is trained as it is, without masks, and averaged"
+    )
+    dense_lr: float = Field(0.01, gt=0, le=100, description="of Adam, on what dense names")
+    first_theta: float | None = Field(
+        None,
+        gt=0.5,
+        lt=1,
+        description="how likely a weight of a pretrained backbone stays in a first batch; default: 0.95",
+    )
     ste: Literal["identity", "theta"] = Field("identity", description="the straight-through gradient; theta: FedPM's")
     regulariser: Literal["mean", "entropy"] = Field(
         "mean", description="lambda / n times the sum of theta, or of the binary entropies of theta"
@@ -74,19 +100,30 @@ class SparseMasksSettings(MethodSettings):
         """The view in force."""
         return self.view or self.final
 
+    @property
+    def kept(self) -> float:
+        """What theta is first, over a pretrained backbone."""
+        return 0.95 if self.first_theta is None else self.first_theta
+
     @model_validator(mode="after")
     def _together(self) -> SparseMasksSettings:
         if self.aggregation == "mean" and self.reset_every > 1:
             raise ValueError("reset-every is of aggregation beta")
+        if self.backbone == "random" and self.first_theta is not None:
+            raise ValueError("first-theta is of backbone pretrained")
         if self.aggregation == "beta" and self.weighting == "examples":
             raise ValueError("beta counts masks: weighting must be uniform")
         return self
 
 
 def _chains(settings: SparseMasksSettings) -> Mapping[str, Chains]:
-    down, full = "entropy(condition=previous)", "entropy"
-    up = "entropy(condition=counts, sampling=True)"
-    return {TRAIN: Chains.parse(down=down, up=up, full=full), EVALUATE: Chains.parse(down=down, full=full)}
+    exact, up = "entropy(condition=previous)", "entropy(condition=counts, sampling=True)"
+    down = exact
+    if settings.dense:
+        # Masks and counts pass through the first codecs as they are.
+        down, up = f"cast(f16), {exact}", f"quantise(8), {up}"
+    full = "entropy"
+    return {TRAIN: Chains.parse(down=down, up=up, full=full), EVALUATE: Chains.parse(down=exact, full=full)}
 
 
 METHOD = Method(

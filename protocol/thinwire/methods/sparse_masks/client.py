@@ -7,12 +7,19 @@ from typing import Final
 import numpy as np
 import torch
 
-from thinwire.codecs import Array, Arrays, Chain, Spec
+from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
 from thinwire.methods.arrays import buffers_of, check_finite, difference, own_name
 from thinwire.methods.client_half import ClientHalf, Need
 from thinwire.methods.learner import Learner
 from thinwire.methods.sparse_masks import SparseMasksSettings, View
-from thinwire.methods.sparse_masks.frozen import draw, first_scores, frozen_weights, maskable, theta_of_counts
+from thinwire.methods.sparse_masks.frozen import (
+    digest_of,
+    draw,
+    first_scores,
+    frozen_weights,
+    maskable,
+    theta_of_counts,
+)
 from thinwire.methods.sparse_masks.training import MaskedModel, train_scores
 from thinwire.methods.tensors import as_array, model_tensors
 from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
@@ -29,15 +36,17 @@ class Client(ClientHalf[SparseMasksSettings]):
         if task.kind == EVALUATE:
             return self.evaluate(task, memory, learner)
         scores, frozen, metrics = self._received(task, learner, (self.settings.shown,))
-        trained = train_scores(learner, frozen, scores, self.settings)
+        dense = task.parts.get("dense", {})
+        trained = train_scores(learner, frozen, scores, self.settings, dense)
         # A mask drawn from scores that are no numbers would be an empty one, and count.
         check_finite(trained)
         masks = {name: draw(_sigmoid(array), learner.seed, name) for name, array in trained.items()}
         tensors = model_tensors(learner.model)
         statistics = {
             name: difference(as_array(tensors[own_name(name)]), array)
-            for name, array in task.parts.get("statistics", {}).items()
+            for name, array in {**dense, **task.parts.get("statistics", {})}.items()
         }
+        check_finite({name: array for name, array in statistics.items() if name in dense})
         found = {**masks, **statistics}
         ones = sum(int(np.count_nonzero(mask)) for mask in masks.values())
         count = sum(mask.size for mask in masks.values())
@@ -59,8 +68,12 @@ class Client(ClientHalf[SparseMasksSettings]):
         learner.load({name: array for name, array in task.arrays.items() if name not in task.parts.get("counts", {})})
         seed = int(task.options["seed"])
         spec, buffers = learner.spec, buffers_of(learner.arrays())
-        thetas = self._thetas(task, seed, maskable(spec, buffers))
-        frozen = frozen_weights(spec, seed, self.settings.weights, buffers)
+        masked = maskable(spec, buffers, self.settings.masks, self.settings.dense)
+        thetas = self._thetas(task, seed, masked)
+        if "base" in task.options:
+            frozen = _own_weights(learner, masked, str(task.options["base"]))
+        else:
+            frozen = frozen_weights(spec, seed, self.settings.weights, buffers, masked)
         metrics: dict[str, float] = {}
         for view in views:
             found = learner.evaluate(_viewed(learner, view, thetas, frozen, seed, task.round))
@@ -75,11 +88,26 @@ class Client(ClientHalf[SparseMasksSettings]):
     def _thetas(self, task: Task, seed: int, masked: Spec) -> dict[str, Array]:
         """float64."""
         counts = task.parts.get("counts")
+        if counts is None and "base" in task.options:
+            return {name: np.full(item.max_shape, self.settings.kept) for name, item in masked.items()}
         if counts is None:
             return {name: _sigmoid(first_scores(seed, name, item.max_shape)) for name, item in masked.items()}
         masks = int(task.options["masks"]) if self.settings.weighting == "uniform" else 0
         floor = self.settings.revive
         return {name: np.clip(theta_of_counts(counts[name], masks), floor, 1 - floor) for name in masked}
+
+
+def _own_weights(learner: Learner, masked: Spec, known: str) -> dict[str, Array]:
+    """Those that the client's own model begins with. Raises: `does-not-fit` where they are not the run's."""
+    learner.begin_again(list(masked))
+    tensors = model_tensors(learner.model)
+    found = {name: as_array(tensors[name]) for name in masked}
+    if digest_of(found).hex() != known:
+        raise CodecError(
+            "does-not-fit",
+            "the trained model under the masks is another one here than the run's: load the same weights in model()",
+        )
+    return found
 
 
 def _viewed(learner: Learner, view: View, thetas: Arrays, frozen: Arrays, seed: int, round_: int) -> MaskedModel:

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection
 from typing import Final
 
 import numpy as np
 
-from thinwire.codecs import Array, Spec
+from thinwire.codecs import Array, Arrays, Spec
 from thinwire.codecs.counter import uniform_bits
 from thinwire.methods.arrays import is_buffer
+from thinwire.methods.sharing import is_named
 from thinwire.methods.sparse_masks import Weights
 
 SIGNED: Final = 2.71828  # as in FedPM's code
 LEVELS: Final = 63
 
 
-def maskable(spec: Spec, buffers: Collection[str] = ()) -> Spec:
+def maskable(spec: Spec, buffers: Collection[str] = (), masks: str = "", dense: str = "") -> Spec:
     """Weights with two or more dimensions, and the biases that go with such weights; no buffers, named by `buffers` or
-    as they travel.
+    as they travel. `masks`, `dense`: as the settings have them, of those the ones that are to have masks.
     """
     trained = Spec((name, item) for name, item in spec.items() if name not in buffers and not is_buffer(name))
-    return Spec((name, item) for name, item in trained.items() if _weight_of(name, trained) is not None)
+    return Spec(
+        (name, item)
+        for name, item in trained.items()
+        if _weight_of(name, trained) is not None and is_named(name, masks) and not is_dense(name, dense)
+    )
+
+
+def is_dense(name: str, dense: str) -> bool:
+    """Whether an array is trained as it is."""
+    return bool(dense) and not is_buffer(name) and is_named(name, dense)
+
+
+def digest_of(weights: Arrays) -> bytes:
+    """16 bytes by which the weights behind masks are known: of names, shapes and numbers, in their order."""
+    found = hashlib.sha256()
+    for name, array in weights.items():
+        found.update(f"{name} {array.shape} ".encode())
+        found.update(np.asarray(array, "<f4", order="C").tobytes())
+    return found.digest()[:16]
 
 
 def _weight_of(name: str, spec: Spec) -> str | None:
@@ -34,10 +54,12 @@ def _weight_of(name: str, spec: Spec) -> str | None:
     return weight if weight != name and weight in spec and len(spec[weight].shape) >= 2 else None
 
 
-def frozen_weights(spec: Spec, seed: int, weights: Weights, buffers: Collection[str] = ()) -> dict[str, Array]:
-    """The frozen value of every maskable array of a model's spec, float32."""
+def frozen_weights(
+    spec: Spec, seed: int, weights: Weights, buffers: Collection[str] = (), masked: Spec | None = None
+) -> dict[str, Array]:
+    """The frozen value of every array of a model's spec that has a mask, float32; `masked`: of these alone."""
     found: dict[str, Array] = {}
-    for name, item in maskable(spec, buffers).items():
+    for name, item in (maskable(spec, buffers) if masked is None else masked).items():
         weight = _weight_of(name, spec)
         assert weight is not None  # noqa: S101
         spread = (math.sqrt(2) if weights == "kaiming-signed" else SIGNED) / math.sqrt(

@@ -7,20 +7,28 @@ import numpy as np
 from thinwire.codecs import Array, Arrays, ArraySpec, CodecError, Spec
 from thinwire.methods.arrays import arrived, check_floating, is_buffer, moved, own_name, travelling, under
 from thinwire.methods.server_half import RunFacts, ServerHalf
-from thinwire.methods.sparse_masks import TRAIN, SparseMasksSettings
-from thinwire.methods.sparse_masks.frozen import first_scores, level_of_theta, maskable, theta_of_counts
+from thinwire.methods.sparse_masks import PRETRAINED, TRAIN, SparseMasksSettings
+from thinwire.methods.sparse_masks.frozen import (
+    digest_of,
+    first_scores,
+    is_dense,
+    level_of_theta,
+    maskable,
+    theta_of_counts,
+)
 from thinwire.methods.sparse_masks.masked_model import pack_model
 from thinwire.methods.sums import ExactSum, Total
 from thinwire.methods.values import EVALUATE, State, Task
 
-_MASKS = "masks"
-_FIXED, _STATISTICS, _COUNTS = "fixed", "statistics", "counts"
+_MASKS, _BASE = "masks", "base"
+_FIXED, _STATISTICS, _COUNTS, _DENSE = "fixed", "statistics", "counts", "dense"
 
 
 class Server(ServerHalf[SparseMasksSettings]):
     """State, in the model's order: `counts/NAME`, u8 or u16, how many of the last `masks` masks have a one, or,
-    weighted by examples, levels of theta (`level_of_theta`); `statistics/buffers/NAME`, buffers; `fixed/NAME`, what
-    else has no mask. `masks`, u32: how many were counted, 0 before the first.
+    weighted by examples, levels of theta (`level_of_theta`); `statistics/buffers/NAME`, buffers; `dense/NAME`, what is
+    trained as it is; `fixed/NAME`, what else has no mask. `masks`, u32: how many were counted, 0 before the first.
+    `base`, u8: by what the weights of a pretrained backbone are known.
     """
 
     def __init__(self, settings: SparseMasksSettings, facts: RunFacts) -> None:
@@ -32,9 +40,11 @@ class Server(ServerHalf[SparseMasksSettings]):
         check_floating(model)
         model = travelling(model)
         spec = Spec.of(model)
-        masked = maskable(spec)
+        settings = self.settings
+        masked = maskable(spec, (), settings.masks, settings.dense)
         if not masked:
-            raise CodecError("bad-spec", "the model has no weights of two or more dimensions: nothing to mask")
+            what = f"masks = {settings.masks!r} names" if settings.masks else "the model has"
+            raise CodecError("bad-spec", f"{what} no weights of two or more dimensions: nothing to mask")
         for name, item in spec.items():
             if item.dtype != "f32":
                 raise CodecError("bad-spec", f"array {name!r} of the model is {item.dtype}; masked models are f32")
@@ -46,19 +56,31 @@ class Server(ServerHalf[SparseMasksSettings]):
         for name, array in model.items():
             if name in masked:
                 arrays[f"{_COUNTS}/{name}"] = np.zeros(array.shape, np.uint16 if wide else np.uint8)
+            elif is_dense(name, settings.dense):
+                arrays[f"{_DENSE}/{name}"] = array
             else:
                 arrays[f"{_STATISTICS if is_buffer(name) else _FIXED}/{name}"] = array
+        if settings.backbone == PRETRAINED:
+            known = digest_of({name: model[name] for name in masked})
+            arrays[_BASE] = np.frombuffer(known, np.uint8)
         return State(1, 0, {**arrays, _MASKS: np.array(0, np.uint32)})
 
     def warnings(self) -> list[str]:
         """Drift: while beta counts, the j-th round since its reset takes only 1 / (j**2 K) of what is undecided."""
+        found = []
+        if self.settings.backbone == PRETRAINED and self.settings.lambda_:
+            found.append(
+                f"lambda ({self.settings.lambda_:g}) draws weights out of the backbone whether or not they are needed: "
+                "lambda=0 leaves it to the data"
+            )
         window, clients = self.settings.reset_every, self.facts.bounds.clients
         slower = window / sum(1 / j**2 for j in range(1, window + 1))
         if self.settings.revive or self.facts.rounds <= 3 * clients * slower:
-            return []
+            return found
         return [
+            *found,
             f"{self.facts.rounds} rounds are more than 3 x cohort ({clients}): by then sampling alone, not the data, "
-            "has decided most of the mask; a larger cohort, revive=0.01, score-limit=6 or aggregation=beta keep it open"
+            "has decided most of the mask; a larger cohort, revive=0.01, score-limit=6, aggregation=beta keep it open",
         ]
 
     def task(self, state: State) -> Task | None:
@@ -79,6 +101,8 @@ class Server(ServerHalf[SparseMasksSettings]):
             heading, _, plain = name.partition("/")
             if heading == _STATISTICS:
                 after[name] = moved(array, total.mean(plain), plain)
+            elif heading == _DENSE:
+                after[name] = (array + total.mean(plain)).astype(array.dtype)
             elif heading == _COUNTS and self.settings.weighting == "examples":
                 after[name] = level_of_theta(total.mean(plain))
             elif heading == _COUNTS:
@@ -95,10 +119,12 @@ class Server(ServerHalf[SparseMasksSettings]):
             shares: Arrays = counts
         else:
             shares = {name: theta > 0.5 for name, theta in self._thetas(state, counts).items()}
-        dense = arrived({**under(_FIXED, state.arrays), **under(_STATISTICS, state.arrays)})
+        whole = (_FIXED, _DENSE, _STATISTICS)
+        dense = arrived({name: array for heading in whole for name, array in under(heading, state.arrays).items()})
         names = ((own_name(name.partition("/")[2]), item) for name, item in _model_spec(state).items())
         spec = Spec((name, ArraySpec("f32", item.shape)) for name, item in names)
-        return pack_model(spec, shares, dense, self.facts.seed, self.settings.weights, masks)
+        base = state.arrays[_BASE].tobytes() if _BASE in state.arrays else None
+        return pack_model(spec, shares, dense, self.facts.seed, self.settings.weights, masks, base=base)
 
     def measures(self, state: State) -> bool:
         """Where another view is shown than the final one, what is measured is no model that could be stored; nor is it
@@ -115,6 +141,8 @@ class Server(ServerHalf[SparseMasksSettings]):
 
     def _thetas(self, state: State, counts: Arrays) -> dict[str, Array]:
         if not state.arrays[_MASKS]:
+            if _BASE in state.arrays:
+                return {name: np.full(array.shape, self.settings.kept) for name, array in counts.items()}
             first = {name: first_scores(self.facts.seed, name, array.shape) for name, array in counts.items()}
             return {name: (scores > 0).astype(np.float64) for name, scores in first.items()}
         return {name: theta_of_counts(array, self._masks(state)) for name, array in counts.items()}
@@ -125,14 +153,15 @@ class Server(ServerHalf[SparseMasksSettings]):
 
     def _parts(self, state: State) -> dict[str, Arrays]:
         """Before the first answers everybody draws the first scores from the seed: there is nothing to send."""
-        headings = (_FIXED, _STATISTICS, _COUNTS) if state.arrays[_MASKS] else (_FIXED, _STATISTICS)
+        headings = (_FIXED, _DENSE, _STATISTICS, *([_COUNTS] if state.arrays[_MASKS] else []))
         found = {heading: under(heading, state.arrays) for heading in headings}
         return {heading: arrays for heading, arrays in found.items() if arrays}
 
     def _options(self, state: State) -> dict[str, bool | int | float | str]:
-        return {"seed": self.facts.seed, "masks": int(state.arrays[_MASKS])}
+        base = {_BASE: state.arrays[_BASE].tobytes().hex()} if _BASE in state.arrays else {}
+        return {"seed": self.facts.seed, "masks": int(state.arrays[_MASKS]), **base}
 
 
 def _model_spec(state: State) -> Spec:
     """Of the state's arrays that stand for arrays of the model, in their order."""
-    return Spec.of({name: array for name, array in state.arrays.items() if name != _MASKS})
+    return Spec.of({name: array for name, array in state.arrays.items() if name not in (_MASKS, _BASE)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from thinwire.codecs import Array, Arrays
 from thinwire.methods.inputs import Called, Inputs, Outputs
 from thinwire.methods.learner import Learner
 from thinwire.methods.sparse_masks import SparseMasksSettings
-from thinwire.methods.tensors import laid_out
+from thinwire.methods.tensors import laid_out, model_tensors
 
 
 class MaskedModel(Called):
@@ -45,8 +45,11 @@ def regulariser_slope(scores: torch.Tensor, settings: SparseMasksSettings) -> to
     return share if settings.regulariser == "mean" else scores * (-share / math.log(2))
 
 
-def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: SparseMasksSettings) -> dict[str, Array]:
+def train_scores(
+    learner: Learner, frozen: Arrays, scores: Arrays, settings: SparseMasksSettings, dense: Collection[str] = ()
+) -> dict[str, Array]:
     """The scores after local training, float32; both arguments by the names of the model's arrays, in one order.
+    `dense`: what of the model is trained as it is, beside them.
 
     A batch's mask is drawn with the probability theta rounded to a multiple of 2**-16: sixteen random bits cost far
     less than a uniform float, and are the same on every device.
@@ -60,6 +63,8 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
     steps, fused = torch.zeros((), device=learner.device), learner.device.type in ("cpu", "cuda")
     called = Called(learner.model.train(), learner.outputs)
     limit = settings.score_limit
+    tensors = model_tensors(learner.model)
+    beside = torch.optim.Adam([tensors[name] for name in dense], settings.dense_lr) if dense else None
     for epoch in range(settings.epochs):
         for batch in learner.train.batches(settings.batch_size, learner.seed + epoch):
             inputs, targets = batch.pair
@@ -69,7 +74,11 @@ def train_scores(learner: Learner, frozen: Arrays, scores: Arrays, settings: Spa
             effective.requires_grad_(True)
             pieces = torch.split(effective, sizes)
             held = {name: laid_out(piece.view(shape)) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
+            if beside is not None:
+                beside.zero_grad()
             learner.loss(called_with(called, held, inputs), targets).backward()  # type: ignore[no-untyped-call]
+            if beside is not None:
+                beside.step()
             with torch.no_grad():
                 assert effective.grad is not None  # noqa: S101
                 # dL/dm = dL/dw_eff * w, passed on to theta as it is, then through the sigmoid.
