@@ -15,6 +15,8 @@ from thinwire.protocol.settings import RunSettings
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Where `--data-folder` points to unless told otherwise."""
 SAID = frozenset({"clients", "task", "split", "seed", "link"})
+FLOATS = {"train": {"up": "cast(f16), byte_shuffle(2), zstd", "down": "byte_shuffle, zstd"}}
+"""The chains of updates that were the defaults when most cells were measured: 16-bit floats up, exact ones down."""
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

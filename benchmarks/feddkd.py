@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.cells import Cell, file_of
+from benchmarks.cells import FLOATS, Cell, file_of
 from benchmarks.experiment import Experiment, Groups, Picture
 from benchmarks.outcomes import Mean, Outcome, difference, not_worse, sized
 from benchmarks.store import Store
@@ -33,14 +33,14 @@ def cells(given: argparse.Namespace) -> list[Cell]:
 
     def run(method: str, rounds: int, **settings: Any) -> dict[str, Any]:
         named = {name.replace("_", "-"): value for name, value in settings.items()}
-        return {"method": method, "rounds": rounds, "settings": LOCAL | named}
+        return {"method": method, "rounds": rounds, "settings": LOCAL | named, "chains": FLOATS}
 
     main = {
         # As many rounds as let it spend the bytes that feddkd spends.
         FEDAVG: run("fedavg", more_rounds),
         FEDPROX: run("fedavg", rounds, proximal_mu=0.1),
         DEFAULT: run("feddkd", rounds),
-        THRIFTY: run("feddkd", rounds) | {"chains": FEW_BITS},
+        THRIFTY: run("feddkd", rounds) | {"chains": FLOATS | FEW_BITS},
         "feddkd M=5, labels": run("feddkd", rounds, distil_target="labels"),
     }
     grid = {f"feddkd M={steps}": run("feddkd", rounds, distil_steps=steps) for steps in (1, 2, 3, 10)}

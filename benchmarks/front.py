@@ -1,7 +1,7 @@
 """Six methods under one byte budget: bytes to an accuracy on Fashion-MNIST: `python -m benchmarks.front`.
 
 10 clients, Dirichlet(0.3), ConvNet (93,322 parameters), 10,000 training and 3,000 test examples, one fleet, one wire.
-Every method with its best settings, FedAvg with raw float32, with its defaults and with its cheapest chains; and few,
+Every method with its best settings, FedAvg with raw float32, with 16-bit floats and with its cheapest chains; and few,
 long rounds from the clients' own first model, where all other runs download it. fd_alu has
 no global model: its accuracies are of personal models, on the common test set, and stand apart.
 """
@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.cells import Cell, file_of
+from benchmarks.cells import FLOATS, Cell, file_of
 from benchmarks.experiment import Experiment, Groups, Picture
 from benchmarks.outcomes import Mean, Outcome
 from benchmarks.store import Store
@@ -35,6 +35,14 @@ FEWEST: dict[str, Any] = {
     "chains": {"evaluate": {"down": FEWEST_DOWN}},
 }
 """Few, long rounds from a model that nobody sends, and one step for all that changes."""
+ADAPTIVE = f"{FEWEST_BYTES}, adaptive"
+ADAPTIVE_DOWN = "delta, quantise(8, per=bundle, rounding=deadzone, spread=3), entropy(adaptive)"
+THINNEST: dict[str, Any] = FEWEST | {
+    "uplink": "quantise(8, per=bundle, spread=8), entropy(adaptive, sampling=True)",
+    "downlink": ADAPTIVE_DOWN,
+    "chains": {"evaluate": {"down": ADAPTIVE_DOWN}},
+}
+"""The same with symbols that adapt, and a dead zone down."""
 FULL_ONLY = {
     "fedavg, 4 bits up, 6 down", "fedavg, top 5 % in 4 bits up, 4 down", "feddlr, update .80, 8 bits",
     "sparse_masks, lambda 10",
@@ -57,7 +65,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     in_eight = {"up": EIGHT["uplink"], "down": EIGHT["downlink"]}
     settings = {
         PLAIN: run("fedavg", {}, chains="plain"),
-        "fedavg, defaults": run("fedavg", {}),
+        "fedavg, 16-bit floats up, exact down": run("fedavg", {}, chains=FLOATS),
         "fedavg, 8 bits": run("fedavg", {}, **EIGHT),
         "fedavg, 4 bits up, 6 down": run("fedavg", {}, **FOUR),
         "fedavg, 2 bits up, 4 down": run("fedavg", {}, **TWO),
@@ -88,6 +96,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         fleet = Fleet(10, "fashion_mnist", "dirichlet:0.3", seed, None, file, "cifar_convnet", "10000/3000")
         found += [Cell(name, fleet, one) for name, one in settings.items()]
         found.append(Cell(FEWEST_BYTES, fleet, FEWEST | {"rounds": 8}, own_first=True))
+        found.append(Cell(ADAPTIVE, fleet, THINNEST | {"rounds": 8}, own_first=True))
     return found
 
 

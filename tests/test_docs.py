@@ -10,6 +10,7 @@ import pytest
 
 from tests import write_commands
 from tests.command_options import check_command
+from tests.service.test_pages import PLAYED
 from thinwire.protocol.exit_codes import Exit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,3 +85,11 @@ def test_continuous_integration_is_the_makefile() -> None:
 
 def test_the_changelog_speaks_of_the_wire() -> None:
     assert "### Wire" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@EACH
+def test_commands_are_played_by_a_test_or_named_as_not_run(text: Path) -> None:
+    """What is played: `tests/service/test_pages.py` and `test_by_hand.py`."""
+    shown = [line for line in _shell_lines(text) if Path(shlex.split(line)[0]).name in ("thinwire", "thinwire-client")]
+    played = text.parent.name == "methods" or text.name in PLAYED
+    assert not shown or played or re.search(r"\bnot run\b", text.read_text()), "say which commands no test runs"

@@ -84,15 +84,17 @@ def _documented() -> list[tuple[str, str]]:
         exchanges,
         health,
         payloads,
+        pending,
         problems,
         runs,
         uploads,
         webhooks,
     )
 
+    of_clients = (enrolment, client_logs, pending, exchanges, payloads, uploads)
     return [
         (method.lower(), route.path)
-        for router in (enrolment, client_logs, exchanges, payloads, uploads, runs, events, problems, webhooks, health)
+        for router in (*of_clients, runs, events, problems, webhooks, health)
         for route in router.router.routes
         for method in sorted(route.methods)  # type: ignore[attr-defined]
         if route.path not in ENDLESS  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Final
 
 import httpx
@@ -36,6 +37,7 @@ class Ward(NumpyClient):
     declines: frozenset[int] = frozenset()
     silent_after: int | None = None
     speed: float = 0.35
+    software: str | None = version("thinwire")
 
     async def live(self) -> None:
         """Answers until it is cancelled, silent, or the run is over."""

@@ -64,7 +64,7 @@ def test_a_comparison_is_the_command_lines(tmp_path: Path) -> None:
             rounds = rounds_of(metrics.exchanges)
             target = usual_target(rounds)
             told = await here.twin("/compare?run=night")
-            assert told["target_accuracy"] == target
+            assert told["target"] == target
             assert told["runs"][0]["bytes_to_target"] == bytes_until(rounds, target) == 1065
             assert told["runs"][0]["saved_share"] == 0.0
             nowhere = (await here.twin("/compare?run=night&target=0.99"))["runs"][0]

@@ -7,8 +7,10 @@ import json
 import re
 from pathlib import Path
 
+from tests.coordinator.numpy_client import NumpyClient
 from tests.dashboard.house import Site, site
 from thinwire.coordinator.dashboard import static
+from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import DeclineMessage
 
 MOST_BYTES = 120_000
@@ -35,12 +37,48 @@ def test_every_page_is_its_json(tmp_path: Path) -> None:
             asked = (await here.http.get(f"/v1/runs/{run}")).json()
             assert one["run"] == asked
             metrics = (await here.http.get(f"/v1/runs/{run}/metrics")).json()["exchanges"]
-            assert one["accuracy"] == metrics[-1]["metrics"]["accuracy"]
+            assert (one["score"], one["newest"]) == ("accuracy", metrics[-1]["metrics"]["accuracy"])
             detail = await here.twin("/runs/night")
             assert detail["exchanges"] == metrics
             assert [row["counted"] for row in detail["attendance"]["exchanges"]] == [2, 2, 2, 2]
             (beside,) = (await here.twin("/compare?run=night"))["runs"]
             assert beside["uplink_bytes"] == sum(row["uplink_bytes"] for row in metrics[:-1])
+
+    asyncio.run(work())
+
+
+def test_a_run_without_accuracy_is_judged_by_the_tasks_own_scores(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            for name, first in (("far", 8.0), ("near", 4.0)):
+                run = await here.run(name, cohort=1, group=name)
+                anna = NumpyClient(here.http, f"of-{name}")
+                await anna.enrol(await here.invite(group=name))
+                for index in range(4):
+                    task = await anna.register()
+                    assert task is not None
+                    data, examples = anna.perform(await anna.fetch(task))
+                    here.service.ledger.record((run, anna.name, index, "answer"), Bytes(uplink_payload=100))
+                    scores = {"loss": 2.0 / (index + 1), "rmse": first / 2**index, "r2": index / 4}
+                    await anna.answer(task.task, data, examples, metrics=scores)
+                assert (await here.twin(f"/runs/{run}"))["scores"] == ["r2", "rmse", "loss"]
+            glance = (await here.twin("/"))["runs"][0]
+            assert (glance["score"], glance["newest"], glance["curve"]) == ("r2", 0.75, [0.0, 0.25, 0.5, 0.75])
+            text = await here.page("/runs/near")
+            assert "<dt>R2</dt><dd>0.7500" in text
+            assert "<dt>Rmse</dt><dd>0.5000" in text
+            assert '"rmse": 0.5' in text  # what the curve is drawn from
+            assert "Accuracy" not in text
+            told = await here.twin("/compare?run=far&run=near&score=rmse")
+            assert (told["score"], told["lower"], told["baseline"]) == ("rmse", True, "far")
+            assert abs(told["target"] - 1.0 / 0.98) < 1e-9
+            far, near = told["runs"]
+            assert (far["best"], near["best"], near["newest"]) == (1.0, 0.5, 0.5)
+            # Two rounds against three.
+            assert near["bytes_to_target"] == near["rounds"][2]["total_bytes"]
+            assert far["bytes_to_target"] == far["rounds"][3]["total_bytes"]
+            assert "Bytes to rmse at most" in await here.page("/compare?run=far&run=near&score=rmse&target=1")
+            assert (await here.twin("/compare?run=far&score=nonsense"))["score"] == "r2"
 
     asyncio.run(work())
 

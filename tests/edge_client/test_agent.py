@@ -72,6 +72,29 @@ def test_a_task_is_fetched_performed_and_answered(client: ScriptedClient, server
     assert (first.process, first.start, second.process, second.start) == ("aaaaaa", 1, "aaaaaa", None)
 
 
+def test_what_a_folder_cost_before_its_client_enrolled_is_none_of_the_coordinators(
+    client: ScriptedClient, server: CuttingServer
+) -> None:
+    """At another coordinator, say; all that was sent since is told, by whichever process."""
+    script = Script(server)
+    script.says(message=script.task(0))
+    script.says_plan()
+    script.says(message=VerdictMessage(verdict="accepted"))
+    script.says_problem("run-finished")
+    folder = Folder(client.path)
+    folder.keep_credentials(Credentials(server.address, "client-00", "t" * 22, link=(10_000, 20_000)))
+    folder.keep_link(10_300, 20_700)
+    folder.close()
+    client.process()
+    (link,) = [answer.link for answer in client.answers()]
+    folder = Folder(client.path)
+    sent, received = folder.link()
+    folder.close()
+    assert link == (sent - 10_000, received - 20_000)
+    assert 300 < link[0] < 3_000
+    assert 700 < link[1] < 3_000
+
+
 def test_where_the_short_form_is_known_it_is_spoken_and_says_the_same(
     client: ScriptedClient, server: CuttingServer
 ) -> None:

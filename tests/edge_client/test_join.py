@@ -257,7 +257,7 @@ def test_a_folder_of_another_process_is_left_alone(coordinator: Served, fleet: F
         (["--architecture=brain"], "no architecture is named 'brain'"),
         (["--limit=many"], "--limit: write TRAIN or TRAIN/TEST"),
         (["--ca-file=absent.pem"], "absent.pem"),
-        ([], "--invite-file"),
+        (["--says=" + "x" * 201], "--says"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_sent(

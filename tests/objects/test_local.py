@@ -142,13 +142,13 @@ def test_payloads_of_the_folders_of_before_go_to_the_runs_that_need_them(objects
 
 
 def test_a_leader_that_has_been_replaced_deletes_no_state_of_its_successor(objects: LocalObjects) -> None:
-    """It deletes older exchanges, and of the others what leaders before it left."""
+    """It deletes older exchanges, but for that of the best model, and of the others what leaders before it left."""
     for exchange, epoch in ((3, 1), (4, 1), (5, 1), (5, 2), (6, 1), (6, 2), (6, 3), (7, 3)):
         put_state(objects, "aaa", exchange, State(exchange, 0, {"w": np.ones(3, np.float32)}), epoch)
     put_state(objects, "aaa", 0, State(0, 0, {"w": np.ones(3, np.float32)}))
     keep_states(objects, "aaa", {4: 1, 5: 1}, 2)
     kept = ["4-1", "5-1", "5-2", "6-2", "6-3", "7-3"]
     assert objects.names("checkpoints") == [f"checkpoints/aaa/{name}" for name in kept]
-    keep_states(objects, "aaa", {6: 2, 7: 3}, 3)
-    assert objects.names("checkpoints") == [f"checkpoints/aaa/{name}" for name in ("6-2", "6-3", "7-3")]
+    keep_states(objects, "aaa", {6: 2, 7: 3}, 3, [(4, 1)])
+    assert objects.names("checkpoints") == [f"checkpoints/aaa/{name}" for name in ("4-1", "6-2", "6-3", "7-3")]
     assert read_state(objects, "aaa", 7, 3).round == 7

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
-import ssl
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,65 +14,26 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.coordinator.served import free_port
+from tests.planted import Answer, answering, certificate, refused
+from thinwire.machine.reach import Finding
 from thinwire.operator import doctor
 from thinwire.operator.cli.app import app
-from thinwire.operator.doctor import Finding, examine_coordinator, examine_folder
+from thinwire.operator.doctor import examine_coordinator, examine_folder
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.places import ADDRESS_FILE
 
-Answer = tuple[int, bytes, Mapping[str, str]]
 SOUND: dict[str, Answer] = {
     "/readyz": (200, b"", {}),
     "/v1/clients": (200, b'{"clients": []}', {}),
     "/metrics": (200, f'thinwire_build_info{{version="{version("thinwire")}",wire="1"}} 1.0\n'.encode(), {}),
+    "/v1/problems": (200, b'{"problems": []}', {}),
     "/v1/runs": (200, b'{"runs": [{"id": "abcdef", "state": "running"}]}', {}),
     "/v1/runs/abcdef/events": (200, b"event: run\ndata: {}\n\n", {}),
 }
 
 
-def _refused(status: int, reason: str) -> Answer:
-    return status, json.dumps({"reason": reason, "detail": "why", "retry": False}).encode(), {}
-
-
-@contextmanager
-def _answering(answers: Mapping[str, Answer], context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """By path; what has no answer is held until the end."""
-    over = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path not in answers:
-                over.wait(60)
-                return
-            status, body, headers = answers[self.path]
-            self.send_response_only(status)
-            for name, value in {"content-length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            pass  # whoever does not trust the certificate hangs up
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        if context is not None:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http{'s' if context else ''}://127.0.0.1:{server.server_address[1]}"
-        finally:
-            over.set()
-            server.shutdown()
-
-
 def _worst(answers: Mapping[str, Answer]) -> Finding | None:
-    with _answering(answers) as url:
+    with answering(answers) as url:
         found = list(examine_coordinator(url, "token", None))
     assert all(finding.cure for finding in found if finding.state != "ok")
     return next((finding for finding in found if finding.state != "ok"), None)
@@ -93,11 +49,11 @@ def test_where_nothing_is_wrong_nothing_is_said_to_be() -> None:
         ("/readyz", (200, b"<html>log in</html>", {}), "coordinator", "is no coordinator", "portal"),
         ("/readyz", (502, b"<html>bad</html>", {}), "coordinator", "a proxy answers 502", "start the coordinator"),
         ("/readyz", (301, b"", {"location": "https://x.example/"}), "coordinator", "redirects", "follow no redirects"),
-        ("/readyz", _refused(503, "unavailable"), "coordinator", "unavailable: why", "log"),
+        ("/readyz", refused(503, "unavailable"), "coordinator", "unavailable: why", "log"),
         ("/readyz", (200, b"", {"date": formatdate(1e9, usegmt=True)}), "clock", "s ahead of the other's", "NTP"),
-        ("/v1/clients", _refused(401, "token-missing"), "token", "token-missing", "thinwire login"),
-        ("/v1/clients", _refused(401, "token-invalid"), "token", "token-invalid", "log in again"),
-        ("/v1/clients", _refused(403, "not-allowed"), "token", "not-allowed", "role operator or reader"),
+        ("/v1/clients", refused(401, "token-missing"), "token", "token-missing", "thinwire login"),
+        ("/v1/clients", refused(401, "token-invalid"), "token", "token-invalid", "log in again"),
+        ("/v1/clients", refused(403, "not-allowed"), "token", "not-allowed", "role operator or reader"),
         ("/metrics", (200, b'thinwire_build_info{version="0.0.1",wire="1"} 1.0', {}), "version", "0.0.1 there", "same"),
     ],
 )  # fmt: skip
@@ -105,6 +61,16 @@ def test_a_fault_of_the_other_side(path: str, answer: Answer, check: str, said: 
     found = _worst({**SOUND, path: answer})
     assert found is not None
     assert (found.check, said in found.said, cure in found.cure) == (check, True, True), found
+
+
+def test_what_only_the_coordinator_sees_is_asked_of_it() -> None:
+    """Its database and its store of objects are out of reach for everybody else."""
+    told = {"kind": "storage", "severity": "error", "said": "the store does not answer", "cure": "look", "since": 1.0}
+    answer = json.dumps({"problems": [told, {**told, "kind": "quorum"}]}).encode()
+    with answering({**SOUND, "/v1/problems": (200, answer, {})}) as url:
+        (found,) = [one for one in examine_coordinator(url, "token", None) if one.state != "ok"]
+    assert (found.check, found.state, found.cure) == ("storage", "wrong", "look")
+    assert found.said == "it says: the store does not answer"
 
 
 def test_events_that_are_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,24 +95,14 @@ def test_a_proxy_is_named_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_certificates(tmp_path: Path) -> None:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("there is no openssl to make a certificate with")
-    own, key = tmp_path / "own.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(own)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(own, key)
-    with _answering(SOUND, context) as url:
+    own, context = certificate(tmp_path)
+    with answering(SOUND, context) as url:
         named = url.replace("127.0.0.1", "localhost")
         said = [list(examine_coordinator(at, None, ca))[-1] for at, ca in ((named, None), (url, own))]
         soon = [finding for finding in examine_coordinator(named, None, own) if finding.state != "ok"]
     assert ["--ca-file" in said[0].cure, "name of its certificate" in said[1].cure] == [True, True]
     assert [finding.said for finding in soon] == ["the certificate ends in 2 days"]
-    with _answering(SOUND) as url:
+    with answering(SOUND) as url:
         plain = list(examine_coordinator(url.replace("http:", "https:"), None, None))[-1]
     assert "http://" in plain.cure
 
@@ -184,7 +140,7 @@ def test_the_command_says_it_in_words_and_as_json(tmp_path: Path, monkeypatch: p
     nowhere = ["doctor", "--data-dir", str(tmp_path / "none")]
     done = CliRunner().invoke(app, nowhere)
     assert (done.exit_code, done.output.startswith("WRONG  address: no coordinator is known")) == (Exit.FAILED, True)
-    with _answering(SOUND) as url:
+    with answering(SOUND) as url:
         done = CliRunner().invoke(app, [*nowhere, "--url", url, "--format", "json"])
     assert done.exit_code == Exit.OK
     assert [one["check"] for one in json.loads(done.output)["findings"]] == [

@@ -54,6 +54,14 @@ def samples() -> list[m.Message]:
         resumed_bytes=5, seconds=0.5,
     )  # fmt: skip
     link = m.LinkRow(client="client-00", sent_bytes=1, received_bytes=2, uplink_bytes=3, downlink_bytes=4)
+    waiting = m.PendingView(
+        code="7K3M-0QXZ",
+        name="client-00",
+        says="the one in ward 3",
+        address="192.0.2.7",
+        asked_at=1.7e9,
+        heard_at=1.7e9,
+    )
     webhook = m.WebhookView(
         webhook="hook01", url="https://desk.example/hear", kinds=["exchange", "run"], run="night", last=40, failures=2,
         said="it answered 503", next_at=1.7e9,
@@ -72,6 +80,12 @@ def samples() -> list[m.Message]:
         m.ClientList(clients=[client]),
         m.LogLine(at=1.7e9, said="refused: answer-invalid"),
         m.ClientLog(client="client-00", lines=[m.LogLine(at=1.7e9, said="ends")], received_at=1.7e9),
+        m.ClientLabel(label="ward-3"),
+        m.PendingRequest(invite=_DIGEST, name="client-00", says="the one in ward 3"),
+        m.PendingAnswer(state="pending", code="7K3M-0QXZ"),
+        waiting,
+        m.PendingList(pending=[waiting]),
+        m.AcceptRequest(group="ward", role="evaluator"),
         m.Registration(spec=_DIGEST[:8], holds={"run001": 299}),
         part,
         task,

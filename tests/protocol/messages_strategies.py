@@ -9,11 +9,21 @@ from hypothesis import strategies as st
 
 from thinwire.protocol import fields, messages
 from thinwire.protocol.encoding import JSON
-from thinwire.protocol.messages import attendance, enrolment, exchanges, ledger, problem, problems, runs, webhooks
+from thinwire.protocol.messages import (
+    attendance,
+    enrolment,
+    exchanges,
+    ledger,
+    pending,
+    problem,
+    problems,
+    runs,
+    webhooks,
+)
 from thinwire.protocol.reasons import WIRE_VERSION
 from thinwire.protocol.settings import RunSettings
 
-_SUBJECTS = (problem, enrolment, exchanges, runs, attendance, ledger, problems, webhooks)
+_SUBJECTS = (problem, enrolment, pending, exchanges, runs, attendance, ledger, problems, webhooks)
 KINDS: list[type[fields.Message]] = [
     kind
     for subject in _SUBJECTS
@@ -42,6 +52,7 @@ _OF_TYPE: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (fields.Id, st.from_regex(r"[a-z0-9]{6,12}", fullmatch=True)),
     (fields.Name, st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)),
     (fields.Token, st.from_regex(r"[A-Za-z0-9_.~+/=-]{1,200}", fullmatch=True)),
+    (fields.ShortCode, st.from_regex(r"[0-9A-HJKMNP-TV-Z]{4}-[0-9A-HJKMNP-TV-Z]{4}", fullmatch=True)),
     (fields.Count, _COUNTS),
     (fields.Metrics, st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True), _FLOATS, max_size=12)),
     (fields.Plain, _PLAIN),

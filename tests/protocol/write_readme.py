@@ -30,6 +30,7 @@ _TYPES: list[tuple[Any, str]] = [
     (fields.Id, "id"),
     (fields.Name, "name"),
     (fields.Token, "token"),
+    (fields.ShortCode, "short code"),
     (fields.Count, "count"),
     (fields.Metrics, "metrics"),
     (fields.Plain, "plain map"),

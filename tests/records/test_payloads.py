@@ -11,6 +11,7 @@ from thinwire.coordinator.records.leases import Lease
 from thinwire.coordinator.records.payloads import Named
 from thinwire.coordinator.records.tasks import NewTask
 from thinwire.coordinator.records.uploads import UploadRow
+from thinwire.coordinator.runs.best import Best
 
 
 def test_a_payload_is_named_by_whoever_needs_it_the_newest_first(house: House) -> None:
@@ -48,6 +49,22 @@ def test_a_finished_run_needs_its_model_alone(house: House, model: bytes | None)
     house.exchange(lease)
     house.do(house.runs.finish(lease, "stopped", None, model, NOW))
     assert house.do(house.payloads.needed(Lease("run1", "", 0))) == (set() if model is None else {model})
+
+
+def test_what_a_best_model_is_made_of_is_needed_until_it_is_a_file(house: House) -> None:
+    lease, best = house.run(), Best("f1", 0.5, 0, 0)
+    sent = [bytes([16 + index]) * 32 for index in range(4)]
+    for index in range(3):
+        opened = replace(OPENED, exchange=index, plan=sent[3])
+        house.do(house.exchanges.open(lease, opened, [sent[index]], NOW))
+        house.do(house.exchanges.close(lease, replace(CLOSING, exchange=index), index + 1, 0, NOW, [best]))
+        assert house.do(house.runs.get("run1")).best == (best,)
+    assert house.do(house.payloads.needed(Lease("run1", "", 0))) == {sent[0], sent[2], sent[3]}
+    stored = replace(best, model=b"f" * 32)
+    for files in ([stored], [stored, replace(stored, score="loss", model=MODEL)]):
+        house.do(house.runs.finish(lease, "completed", None, MODEL, NOW, files))
+        assert house.do(house.payloads.needed(Lease("run1", "", 0))) == {MODEL, b"f" * 32}
+        assert house.do(house.runs.get("run1")).best == tuple(files)
 
 
 def test_uploads_are_there_until_they_are_deleted(house: House) -> None:

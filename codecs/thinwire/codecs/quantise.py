@@ -37,7 +37,7 @@ class Quantise(ArrayCodec):
     the step alone.
     `rounding`: `stochastic`, up with the probability of the fraction: unbiased, error below one step; or `nearest`:
     error at most step / 2 (to which float32 adds 2**-24 |x|); with 1 bit, the sign; or `deadzone`: towards zero, from
-    .65 of a step on away from it: error at most .65 step, and a third fewer bits behind `entropy` for the same square
+    .65 of a step on away from it: error at most .65 step, and a quarter fewer bits behind `entropy` for the same square
     error where most values are below a step (G. Sullivan, "Efficient scalar quantization of exponential and Laplacian
     random variables", IEEE Trans. Information Theory 42 (5), 1996). `rotate`: a randomised
     Hadamard rotation first (`hadamard`), for arrays with few large values; per tensor or block. The randomness

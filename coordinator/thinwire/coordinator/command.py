@@ -43,4 +43,8 @@ def serve(settings: ServeSettings) -> None:
     raise typer.Exit(int(Exit.INTERRUPTED if began else Exit.LOCAL))
 
 
-app.command()(with_options(serve, program=PROGRAM, option=typer.Option))
+EXAMPLES = (
+    "thinwire serve --port 8080",
+    "thinwire serve --host 0.0.0.0 --certificate chain.pem --key key.pem --data-dir /var/lib/thinwire",
+)
+app.command(epilog="\n\n".join(["Examples:", *EXAMPLES]))(with_options(serve, program=PROGRAM, option=typer.Option))

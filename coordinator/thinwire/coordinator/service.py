@@ -29,6 +29,7 @@ from .records.leases import Leases
 from .records.ledger import Ledger
 from .records.participation import Participation
 from .records.payloads import Payloads as PayloadRows
+from .records.pending import Pending as PendingRows
 from .records.presence import Presence as PresenceRows
 from .records.runs import Runs
 from .records.secrets import Secrets
@@ -46,11 +47,13 @@ from .serve.enrolment import Enrolment
 from .serve.events import Events
 from .serve.exchanges import ExchangeBook
 from .serve.figures import Figures
+from .serve.labels import Labels
 from .serve.machine import Machine
 from .serve.models import Models
 from .serve.noting import Noting
 from .serve.pages import build_pages
 from .serve.payloads import Payloads
+from .serve.pending import Pending
 from .serve.posting import Posting
 from .serve.presence import Presence
 from .serve.quotas import Limits, Quotas
@@ -116,8 +119,9 @@ class Service:
             downloads.cut(client)
             self._uploads.stop(client)
 
+        clients = Clients(database)
         self.enrolment = Enrolment(
-            Clients(database), Invites(database), Secrets(database), signals, data_dir,
+            clients, Invites(database), Secrets(database), signals, data_dir,
             max_clients=settings.max_clients, shared=backing.is_shared, ended=shut_out,
         )  # fmt: skip
         self._presence = Presence(self._presence_rows, signals)
@@ -133,11 +137,14 @@ class Service:
             runs, exchanges, definitions, objects, partials, quotas, workers,
             max_bytes=settings.max_model_bytes, promised=lambda: self._uploads.promised_bytes,
         )  # fmt: skip
-        reads = Reads(runs, exchanges, tasks, self.ledger, troubles, definitions, self.enrolment, self._presence)
+        labels = Labels(self.enrolment, clients, signals)
+        reads = Reads(
+            runs, exchanges, tasks, self.ledger, troubles, definitions, self.enrolment, self._presence, labels.called
+        )
         machine = Machine(data_dir, settings.certificate, settings.max_disk_bytes, partial(_held, data_dir))
         self.pages = build_pages(
             database, self.ledger, reads, definitions, troubles, machine, workers,
-            silent_after_s=settings.present_for_s,
+            silent_after_s=settings.present_for_s, called=labels.called,
         )  # fmt: skip
         events, webhook_rows = Events(self._event_rows, reads, signals), WebhookRows(database)
         self._posting = Posting()
@@ -162,12 +169,14 @@ class Service:
             exchange_book,
             models,
             reads,
+            labels,
             downloads,
             Commands(runs, exchanges, definitions, objects, signals, workers, max_runs=settings.max_runs),
             events,
             Figures(runs, exchanges, self.ledger, tally, self._presence, objects, partials, workers),
             Payloads(PayloadRows(database), tasks, objects, models),
             ClientLogs(LogRows(database), self.enrolment),
+            Pending(PendingRows(database), signals, most=settings.max_pending),
             Webhooks(webhook_rows, self._posting, signals),
         )
 

@@ -45,6 +45,10 @@ class ServeSettings(Settings):
     )
     max_model_bytes: int = Field(default=1 << 32, ge=1, description="of a submitted model")
     max_clients: int = Field(default=100_000, ge=1, description="that may enrol")
+    max_pending: int = Field(
+        default=100, ge=0, le=10_000,
+        description="devices without an invite that may wait to be let in, a fifth of them from one address; 0: none",
+    )  # fmt: skip
     max_uploads_per_client: int = Field(default=4, ge=1, description="open at a time")
     max_upload_bytes_per_client: int = Field(default=1 << 36, ge=1, description="open uploads of one client")
     max_upload_bytes_per_run: int = Field(default=1 << 40, ge=1, description="open uploads of one run")

@@ -14,11 +14,11 @@ from importlib.metadata import distributions
 from typing import Any
 from urllib.parse import urlsplit
 
+from thinwire.machine.reach import Finding
 from thinwire.protocol.messages import ProblemList
 from thinwire.protocol.reasons import ProblemError
 
 from .client import Coordinator
-from .doctor import Finding
 
 HIDDEN_HOST = "COORDINATOR"
 

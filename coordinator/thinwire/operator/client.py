@@ -30,6 +30,7 @@ from thinwire.protocol.messages import (
     Invite,
     InviteView,
     Ledger,
+    PendingView,
     RunChange,
     RunView,
     StoredModel,
@@ -151,6 +152,24 @@ class Coordinator:
     def revoke(self, name: str, *, with_invite: bool = False) -> None:
         """The client's token is worth nothing from now on; `with_invite`: nor is the invite it came with."""
         self.order(requests.revoke(name, with_invite=with_invite))
+
+    def rename(self, name: str, label: str | None) -> None:
+        """What people call the client from now on, None for its name; the name itself stays."""
+        self.send(requests.rename(name, label))
+
+    def pending(self) -> list[PendingView]:
+        """Devices without an invite that ask to be let in, the longest waiting first."""
+        return self.send(requests.pending()).pending
+
+    def accept(
+        self, code: str, *, group: str = "default", role: Literal["client", "evaluator"] = "client"
+    ) -> PendingView:
+        """The device that shows this code may enrol."""
+        return self.send(requests.accept(code, group, role))
+
+    def refuse(self, code: str) -> None:
+        """The device that shows this code is told that it is not let in."""
+        self.order(requests.refuse(code))
 
     def rotate_operator_token(self) -> str:
         """The new token of the coordinator's folder; this object goes on with it."""

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import sqlite3
-import ssl
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 import httpx
 
 from thinwire.machine.quantities import in_bytes
+from thinwire.machine.reach import PATIENCE_S, Finding, State, examine_clock, examine_tls, reach, wrong
 from thinwire.protocol.encoding import JSON, decode_message
 from thinwire.protocol.messages import Problem
 from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN
@@ -28,27 +25,9 @@ from thinwire.protocol.reasons import ProblemError
 
 from .transport import EVENTS, options
 
-State = Literal["ok", "warning", "wrong"]
-PATIENCE_S: Final = 5.0
 LEAST_FREE_BYTES: Final = 1 << 30
-LEAST_VALID_S: Final = 14 * 86_400.0
-MOST_SKEW_S: Final = 60.0
+_OF_THE_MACHINE: Final = ("storage", "disk", "clock", "version")
 DATABASE: Final = "thinwire.db"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`check`: what was looked at; `cure`: what to do, "" where nothing is."""
-
-    check: str
-    state: State
-    said: str
-    cure: str = ""
-
-
-def wrong(check: str, said: str, cure: str) -> Finding:
-    """What keeps commands or clients from working."""
-    return Finding(check, "wrong", said, cure)
 
 
 def examine_coordinator(url: str, token: str | None, ca_file: Path | None) -> Iterator[Finding]:
@@ -60,12 +39,12 @@ def examine_coordinator(url: str, token: str | None, ca_file: Path | None) -> It
     if through:
         yield Finding("proxy", "warning", f"asked {where.removeprefix(url).strip()}", "NO_PROXY=HOST leaves it out")
     else:
-        found = _reach(parts.host, port)
+        found = reach(parts.host, port)
         yield found
         if found.state == "wrong":
             return
         if parts.scheme == "https":
-            found = _tls(parts.host, port, ca_file)
+            found = examine_tls(parts.host, port, ca_file)
             yield found
             if found.state == "wrong":
                 return
@@ -74,58 +53,16 @@ def examine_coordinator(url: str, token: str | None, ca_file: Path | None) -> It
         yield found
         if found.state == "wrong" or response is None:
             return
-        yield from _clock(response)
+        yield from examine_clock(response.headers.get("date"), time.time())
         try:
             found = _token(http, token)
             yield found
             if found.state == "ok":
                 yield _version(http)
+                yield from _what_it_says(http)
                 yield from _buffering(http)
         except httpx.HTTPError as error:
             yield wrong("coordinator", f"{where} breaks off: {error}", "try again; look at what stands between")
-
-
-def _reach(host: str, port: int) -> Finding:
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        return wrong("name", f"{host} has no address: {error.strerror}", "look for a typing error; ask the DNS")
-    try:
-        with socket.create_connection((host, port), timeout=PATIENCE_S):
-            return Finding("port", "ok", f"{addresses[0][4][0]} takes connections at {port}")
-    except ConnectionRefusedError:
-        cure = "start the coordinator there, or name the port that it has"
-        return wrong("port", f"nobody listens at {host}:{port}", cure)
-    except OSError as error:
-        cure = "a firewall may drop what is sent there: open the port"
-        return wrong("port", f"{host}:{port} does not answer: {error.strerror or 'no word came back'}", cure)
-
-
-def _tls(host: str, port: int, ca_file: Path | None) -> Finding:
-    context = ssl.create_default_context(cafile=ca_file)
-    try:
-        with (
-            socket.create_connection((host, port), timeout=PATIENCE_S) as raw,
-            context.wrap_socket(raw, server_hostname=host) as secure,
-        ):
-            shown: dict[str, Any] = dict(secure.getpeercert() or {})
-    except ssl.SSLCertVerificationError as error:
-        other_name = "ask for the coordinator by a name of its certificate, or have one made for this name"
-        cures = {
-            9: "the certificate begins later than this machine's clock: set the clock",
-            10: "renew the certificate; or set this machine's clock, if it is ahead",
-            62: other_name,
-            64: other_name,
-        }
-        usual = "give --ca-file with the certificate of whoever signed it, if it is your own"
-        return wrong("certificate", error.verify_message, cures.get(error.verify_code, usual))
-    except OSError as error:
-        return wrong("certificate", f"no TLS at {host}:{port}: {error}", "write http:// if it is served without TLS")
-    left_s = ssl.cert_time_to_seconds(str(shown["notAfter"])) - time.time()
-    if left_s < LEAST_VALID_S:
-        said = f"the certificate ends in {left_s / 86_400:.0f} days"
-        return Finding("certificate", "warning", said, "renew it: clients wait until it is valid again")
-    return Finding("certificate", "ok", f"trusted, for {left_s / 86_400:.0f} more days")
 
 
 def _ready(http: httpx.Client, where: str) -> tuple[Finding, httpx.Response | None]:
@@ -149,18 +86,6 @@ def _ready(http: httpx.Client, where: str) -> tuple[Finding, httpx.Response | No
     return wrong("coordinator", said, "a portal or another service: log in there, or correct the address"), None
 
 
-def _clock(response: httpx.Response) -> Iterator[Finding]:
-    """A proxy says what time it is; the coordinator itself does not."""
-    if "date" in response.headers:
-        skew_s = time.time() - parsedate_to_datetime(response.headers["date"]).timestamp()
-        if abs(skew_s) > MOST_SKEW_S:
-            ahead = "ahead of" if skew_s > 0 else "behind"
-            said = f"this machine's clock is {abs(skew_s):.0f} s {ahead} the other's"
-            yield Finding("clock", "warning", said, "set both by NTP: certificates and expiries depend on it")
-        else:
-            yield Finding("clock", "ok", "agrees")
-
-
 def _token(http: httpx.Client, token: str | None) -> Finding:
     response = http.get("/v1/clients")
     if response.status_code == 200:
@@ -182,6 +107,17 @@ def _version(http: httpx.Client) -> Finding:
     if theirs != mine:
         return Finding("version", "warning", f"{theirs} there, {mine} here", "install the same on both sides")
     return Finding("version", "ok", mine)
+
+
+def _what_it_says(http: httpx.Client) -> Iterator[Finding]:
+    """What the coordinator has found wrong with its machine, its database and its store, which nobody else sees."""
+    response = http.get("/v1/problems")
+    if response.status_code != 200:
+        return
+    for one in response.json()["problems"]:
+        if one["kind"] in _OF_THE_MACHINE:
+            state: State = "wrong" if one["severity"] == "error" else "warning"
+            yield Finding(one["kind"], state, f"it says: {one['said']}", one["cure"])
 
 
 def _buffering(http: httpx.Client) -> Iterator[Finding]:

@@ -11,7 +11,9 @@ from pydantic import BaseModel
 
 from thinwire.protocol.fields import EventKind, Role
 from thinwire.protocol.messages import (
+    AcceptRequest,
     AttendanceList,
+    ClientLabel,
     ClientList,
     ClientLog,
     Invite,
@@ -19,6 +21,8 @@ from thinwire.protocol.messages import (
     InviteRequest,
     Ledger,
     OperatorToken,
+    PendingList,
+    PendingView,
     RunChange,
     RunCommand,
     RunList,
@@ -125,6 +129,23 @@ def client_log(name: str) -> Request[ClientLog]:
 
 def revoke(name: str, *, with_invite: bool) -> Order:
     return Order("DELETE", f"/v1/clients/{quote(name, safe='')}{'?invite=true' if with_invite else ''}")
+
+
+def rename(name: str, label: str | None) -> Request[ClientLabel]:
+    return Request("POST", f"/v1/clients/{quote(name, safe='')}", ClientLabel, ClientLabel(label=label))
+
+
+def pending() -> Request[PendingList]:
+    return Request("GET", "/v1/pending", PendingList)
+
+
+def accept(code: str, group: str, role: Literal["client", "evaluator"]) -> Request[PendingView]:
+    body = AcceptRequest(group=group, role=role)
+    return Request("POST", f"/v1/pending/{quote(code, safe='')}", PendingView, body)
+
+
+def refuse(code: str) -> Order:
+    return Order("DELETE", f"/v1/pending/{quote(code, safe='')}")
 
 
 def rotate_operator_token() -> Request[OperatorToken]:

@@ -34,6 +34,11 @@ class Result:
     def rounds(self) -> list[Round]:
         return rounds_of(self.exchanges, self.score)
 
+    @property
+    def by_name(self) -> list[Round]:
+        """The same with every score under its own name, and accuracy as what it is."""
+        return rounds_of(self.exchanges)
+
 
 def result_of(
     operator: Coordinator, view: RunView, model: Path, *, seconds: float | None = None,

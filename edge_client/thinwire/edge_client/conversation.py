@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from typing import Final, TypeVar
 from urllib.parse import urlencode
-
-import httpcore
 
 from thinwire.protocol.identity import digest_of
 from thinwire.protocol.messages import (
@@ -24,7 +23,7 @@ from thinwire.protocol.short import Known
 
 from .console import Say
 from .link.care import Care
-from .link.polling import PollLength
+from .link.polling import PollLength, was_held
 from .link.replies import BadPeerError, FinishedError, Reply, StrangerError, TooLargeError
 from .link.resumable import download, upload
 from .link.sockets import UntrustedError
@@ -42,7 +41,7 @@ _UNHEARD_OF: Final = ("answer-not-found", "bad-message")
 """
 _LONGEST_DETAIL: Final = 300
 _MOST_HELD: Final = 16
-_SHORT_POLL_S: Final = 5
+_LONGEST_VERSION: Final = 32
 """Who answers after so long, in whatever words, or hangs up, has held a poll and not refused one."""
 
 ResultT = TypeVar("ResultT")
@@ -83,6 +82,7 @@ class Conversation:
         self._polls = PollLength()
         self._inline = True
         self._short, self._proven = True, False
+        self._software: str | None = version("thinwire")[:_LONGEST_VERSION]
         self._link_before = folder.link()
         found = folder.credentials()
         self._link_at_first = (0, 0) if found is None else found.link
@@ -96,7 +96,9 @@ class Conversation:
         """The next task; None where the wait for one ended without it."""
         held = {memory.run: memory.state.held for memory in self._folder.runs() if memory.state.held is not None}
         holds = dict(list(held.items())[-_MOST_HELD:]) or None
-        message = Registration(spec=self._spec, holds=holds, process=self._process, start=self._start)
+        message = Registration(
+            spec=self._spec, holds=holds, process=self._process, start=self._start, software=self._software
+        )
         while True:
             try:
                 task = self._transfer.persist(lambda: self._poll(message), breaks=_BREAKS if self._inline else None)
@@ -104,7 +106,8 @@ class Conversation:
                 self._payloads_apart(str(error))
             else:
                 # A poll that somebody on the way has ended may never have arrived.
-                self._start = self._start if task is None else None
+                if task is not None:
+                    self._start = self._software = None
                 return task
 
     def fetch(self, digest: bytes, size: int | None, *, most: int = 1 << 36, kind: str = "payloads") -> bytes:
@@ -178,7 +181,7 @@ class Conversation:
             _, task, reply = self._shortly(attempt, {})
         except (*UNHEARD, StrangerError, ProblemError) as error:
             lived_s = min(self._now_s() - begun, poll_s)
-            if not self._held_short(error, lived_s):
+            if not was_held(error, lived_s, known=self._transfer.known):
                 raise
             # Something on the way does not like idle connections.
             self._polls.lost(lived_s)
@@ -220,14 +223,6 @@ class Conversation:
             self._short = False
         return attempt(None)
 
-    def _held_short(self, error: Exception, lived_s: float) -> bool:
-        """Whether this ended a poll that somebody on the way had held for a while."""
-        if isinstance(error, (httpcore.ConnectError, httpcore.ConnectTimeout)) or lived_s < _SHORT_POLL_S:
-            return False
-        if isinstance(error, StrangerError):
-            return self._transfer.known
-        return not isinstance(error, ProblemError) or error.reason == "unavailable"
-
     def _verdict(self, task: str, message: AnswerMessage, named: AnswerMessage, known: Known | None) -> VerdictMessage:
         """`named`: the same without its payload, which crosses once, however long it is checked. `known`: of the next
         task, if it is of the same kind. Raises: `BrokenError`,
@@ -248,7 +243,7 @@ class Conversation:
             except UNHEARD as error:
                 # With a payload, it may be the payload that was cut.
                 lived_s = min(self._now_s() - begun, wait_s)
-                if message.payload is None and self._held_short(error, lived_s):
+                if message.payload is None and was_held(error, lived_s, known=self._transfer.known):
                     self._polls.lost(lived_s)
                 raise
             except ProblemError as error:

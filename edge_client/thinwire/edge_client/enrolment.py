@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from thinwire.protocol.messages import Enrolled, Enrolment
@@ -24,12 +25,19 @@ def client_name(folder: Folder, wished: str | None) -> str:
 
 
 def enrol(
-    transfer: Transfer, folder: Folder, invite: str | None, name: str | None, *, moved: bool = False
+    transfer: Transfer,
+    folder: Folder,
+    invite: str | None,
+    name: str | None,
+    *,
+    ask_in: Callable[[str], str] | None = None,
+    moved: bool = False,
 ) -> Credentials:
-    """The credentials of this folder, from an invite where there are none yet. `moved`: those for another address are
-    for this one: the same coordinator, says the user, has moved here.
+    """The credentials of this folder, from an invite where there are none yet. `ask_in`: gets one for a client of this
+    name where none is given. `moved`: those for another address are for this one: the same coordinator, says the user,
+    has moved here.
 
-    Raises: `ProblemError` (`invite-invalid`, `name-taken`), `UsageError` where an invite is needed.
+    Raises: `ProblemError` (`invite-invalid`, `name-taken`), `UsageError`.
     """
     try:
         found = folder.credentials()
@@ -39,7 +47,10 @@ def enrol(
             "new invite, and let the operator revoke the old name"
         ) from None
     if found is None:
-        return _enrolled(transfer, folder, invite, name or folder.name())
+        name = name or folder.name()
+        if not invite and ask_in is not None:
+            invite = ask_in(name)
+        return _enrolled(transfer, folder, invite, name)
     if found.coordinator == transfer.address:
         transfer.use_token(found.token)
         return found

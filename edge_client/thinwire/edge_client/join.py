@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -22,6 +23,7 @@ from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
 
 from .agent import Agent
+from .asking import ask_in
 from .console import speaker
 from .data import ClientInfo
 from .devices import require_devices, require_own_loop
@@ -117,7 +119,12 @@ def _work(
     transfer, folder, standing = station.transfer, station.folder, station.standing
     limits = Limits(options.max_task_seconds, options.max_task_bytes, standing.within)
     process, start = secrets.token_hex(3), folder.begin()
-    credentials = enrol(transfer, folder, invite, options.name, moved=options.moved)
+
+    def asked(name: str) -> str:
+        standing.hindered("waiting to be let in")
+        return ask_in(transfer, folder, name, options.says, care=station.care, say=say, now_s=time.monotonic)
+
+    credentials = enrol(transfer, folder, invite, options.name, ask_in=asked, moved=options.moved)
     while True:
         standing.joined(credentials.client)
         if credentials.client != learner.name:

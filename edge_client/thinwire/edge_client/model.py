@@ -141,6 +141,12 @@ def write_out(data: bytes, out: Path | None) -> None:
         rest = rest[os.write(1, rest) :]
 
 
+def in_plain(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as `described`, for JSON."""
+    found = {name: {"dtype": str(array.dtype), "shape": list(array.shape)} for name, array in arrays.items()}
+    return {"arrays": found, "parameters": sum(array.size for array in arrays.values())}
+
+
 def described(arrays: Mapping[str, Any]) -> str:
     """One line per array: name, dtype, shape; and the number of parameters."""
     lines = [f"{name}  {array.dtype}  {'x'.join(map(str, array.shape)) or 'scalar'}" for name, array in arrays.items()]

@@ -170,7 +170,12 @@ class PartSettings(Settings):
 class JoinSettings(PlaceSettings, PartSettings, ProblemSettings):
     """The options of `join`."""
 
-    invite_file: Path | None = Field(None, description="file with the invite; or set THINWIRE_INVITE. Needed once")
+    invite_file: Path | None = Field(
+        None, description="file with the invite; or set THINWIRE_INVITE. Needed once; without one it asks to be let in"
+    )
+    says: str = Field(
+        "", max_length=200, description="where it asks to be let in: what the operator is told of this device"
+    )
     limit: Sizes = Field("", description="use only so many examples: TRAIN or TRAIN/TEST")
     threads: int = Field(
         1, ge=1, description="of torch. Others wait for it on a busy machine; their number changes the last bits"

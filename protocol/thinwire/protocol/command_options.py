@@ -8,11 +8,11 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, Protocol, Union, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -131,3 +131,24 @@ def _plain(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, UnionType):
         (annotation,) = (one for one in get_args(annotation) if one is not NoneType)
     return str if get_origin(annotation) is Literal else annotation
+
+
+class Program(Protocol):
+    """A program or a group of it, as `typer.Typer` is one."""
+
+    registered_commands: list[Any]
+    registered_groups: list[Any]
+
+
+def add_examples(program: Program, examples: Mapping[str, Sequence[str]], path: str) -> None:
+    """The help of each command ends with its examples: command lines as they are typed. `examples`: by the command's
+    full name; `path`: of this program.
+    """
+    for command in program.registered_commands:
+        name = command.name or command.callback.__name__.replace("_", "-")
+        # Paragraphs, since lines of one are joined.
+        command.epilog = "\n\n".join(["Examples:", *examples.get(f"{path} {name}", ())])
+    for group in program.registered_groups:
+        if f"{path} {group.name}" in examples:  # it does something without a command, too
+            group.epilog = "\n\n".join(["Examples:", *examples[f"{path} {group.name}"]])
+        add_examples(group.typer_instance, examples, f"{path} {group.name}")

@@ -115,6 +115,8 @@ Id = Annotated[str, Field(pattern=f"^{ID.pattern}$")]
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 # What a header carries unchanged: a token with a line break in it would write headers of its own.
 Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~+/=-]{1,200}$")]
+# Crockford's digits, so that none is taken for another where people compare what they read.
+ShortCode = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{4}-[0-9A-HJKMNP-TV-Z]{4}$")]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Metrics = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], float], Field(max_length=12)]
 Plain = Annotated[dict[str, Any], AfterValidator(_only_json_values)]

@@ -7,13 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from thinwire.coordinator.serve.enrolment import Enrolment
+from thinwire.coordinator.serve.labels import Labels
 from thinwire.coordinator.serve.reads import Reads
 from thinwire.coordinator.serve.uploads import Uploads
 from thinwire.coordinator.wire.accounting import account_of
 from thinwire.coordinator.wire.documentation import describe
-from thinwire.coordinator.wire.identity import asker, require_operator, require_token_to_read
+from thinwire.coordinator.wire.identity import TAKE_TASKS, asker, require_operator, require_token_to_read
 from thinwire.coordinator.wire.negotiation import empty, read_message, read_message_if_any, respond
 from thinwire.protocol.messages import (
+    ClientLabel,
     ClientList,
     Enrolled,
     Invite,
@@ -27,7 +29,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from .parts import of
 
-ClientName = Annotated[str, Path(description="the client's name", max_length=64)]
+ClientName = Annotated[str, Path(description="the client's name, or what people call it", max_length=64)]
 InviteDigits = Annotated[str, Path(description="8 hexadecimal digits that name it, or more", max_length=64)]
 router = APIRouter(tags=["clients"])
 
@@ -62,7 +64,9 @@ async def clients(request: Request) -> Response:
 @router.delete(
     "/v1/clients/{name}",
     **describe(
-        "Revoke a client: its token is worth nothing from now on", status=204, problems=("not-allowed", "not-found")
+        "Revoke a client, or leave as one: its token is worth nothing from now on",
+        status=204,
+        problems=("not-allowed", "not-found"),
     ),
 )
 async def revoke(
@@ -70,11 +74,31 @@ async def revoke(
     name: ClientName,
     invite: Annotated[bool, Query(description="the invite it came with is worth nothing either")] = False,
 ) -> Response:
-    enrolment, uploads = of(request, Enrolment), of(request, Uploads)
-    require_operator(request)
-    await enrolment.revoke(name, invite=invite)
-    await uploads.release_client(name)
+    enrolment, uploads, labels = of(request, Enrolment), of(request, Uploads), of(request, Labels)
+    caller = asker(request).caller
+    leaves = caller is not None and caller.name == name and caller.role in TAKE_TASKS and not invite
+    if not leaves:
+        require_operator(request)
+    known = labels.known(name).name
+    await enrolment.revoke(known, invite=invite)
+    await uploads.release_client(known)
     return empty(204)
+
+
+@router.post(
+    "/v1/clients/{name}",
+    **describe(
+        "What people call a client from now on; its name stays",
+        takes=ClientLabel,
+        gives=ClientLabel,
+        problems=("not-allowed", "not-found", "name-taken", "storage-full", "storage-failed"),
+    ),
+)
+async def rename(request: Request, name: ClientName) -> Response:
+    labels = of(request, Labels)
+    require_operator(request)
+    client = await labels.rename(name, (await read_message(request, ClientLabel)).label)
+    return respond(request, ClientLabel(label=client.label))
 
 
 @router.post(

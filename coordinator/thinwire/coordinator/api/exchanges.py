@@ -30,7 +30,7 @@ from thinwire.protocol.messages import (
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.short import decode_short, encode_short
 
-from .parts import TaskId, client_of, of
+from .parts import TaskId, client_of, hung_up, of
 
 Inline = Annotated[bool, Query(description="whether parts may travel inside a msgpack message")]
 WaitS = Annotated[float, Query(ge=0, le=600, description="seconds to wait for a task")]
@@ -93,7 +93,7 @@ async def _next_task(
     await enrolment.save()
     try:
         task = await registrations.next_task(
-            client, registration, wait_s, inline=inline, hung_up=lambda: _hung_up(request)
+            client, registration, wait_s, inline=inline, hung_up=lambda: hung_up(request)
         )
     except FinishedError as error:
         return problem_response(request, error, model=error.model)
@@ -105,12 +105,6 @@ async def _next_task(
     account.run, account.exchange = facts.run, facts.exchange
     account.downlink_payload = _inline_bytes(task)
     return task
-
-
-async def _hung_up(request: Request) -> None:
-    """Returns when the peer has closed the connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _inline_bytes(task: TaskMessage) -> int:
@@ -187,7 +181,7 @@ async def _answered(
     following = None
     if found is not None:
         following = await registrations.following(
-            client, found, wait_s, inline=inline, hung_up=lambda: _hung_up(request)
+            client, found, wait_s, inline=inline, hung_up=lambda: hung_up(request)
         )
     body = written(VerdictMessage(verdict=verdict, next=following))
     if following is not None:

@@ -51,6 +51,12 @@ def client_of(request: Request, kind: LedgerKind) -> Client:
     return client
 
 
+async def hung_up(request: Request) -> None:
+    """Returns when the peer has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def digest_from(text: str, reason: str) -> bytes:
     """The digest in a path. Raises the given reason where it is none."""
     if _DIGEST.fullmatch(text) is None:

@@ -36,11 +36,15 @@ async def problems(request: Request) -> Response:
 
 @page(router, "/activity")
 async def activity(
-    request: Request, kind: Kind | None = None, about: Annotated[str, Query(max_length=64)] = ""
+    request: Request,
+    kind: Kind | None = None,
+    about: Annotated[str, Query(max_length=64)] = "",
+    run: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
     last = await of(request, Events).last_id()
-    found = await of(request, Activities).latest(kind, about)
-    return show(request, "activity.html", found, kind=kind, about=about, last=last)
+    activities = of(request, Activities)
+    found = await (activities.latest(kind, about) if run is None else activities.of(run))
+    return show(request, "activity.html", found, kind=kind, about=about, run=run, last=last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,27 @@
-"""Pages of clients and of what lets them in."""
+"""Pages of clients: all of them, one of them; how they are called, shutting them out."""
 
 from __future__ import annotations
 
-import io
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
 from starlette.responses import RedirectResponse
 
+from thinwire.coordinator.api.enrolment import ClientName
 from thinwire.coordinator.api.parts import of
 from thinwire.coordinator.records.people import Order
 from thinwire.coordinator.serve.enrolment import Enrolment
+from thinwire.coordinator.serve.labels import Labels
 from thinwire.coordinator.serve.people import People
 from thinwire.coordinator.serve.uploads import Uploads
 from thinwire.coordinator.wire.auditing import tell_detail
-from thinwire.coordinator.wire.identity import TAKE_TASKS, require_operator, require_token_to_read
-from thinwire.protocol.messages import InviteRequest
+from thinwire.coordinator.wire.identity import require_operator, require_token_to_read
+from thinwire.protocol.messages import ClientLabel
 from thinwire.protocol.reasons import ProblemError
 
 from .rendering import show
-from .routing import form_of, page, refusal
+from .routing import checked, form_of, page, refusal
 
-_HOUR_S = 3600.0
 router = APIRouter(include_in_schema=False)
 
 
@@ -41,72 +40,33 @@ async def clients(
     return show(request, "clients.html", found, chosen=chosen)
 
 
+@page(router, "/clients/{name}")
+async def client(request: Request, name: ClientName) -> Response:
+    require_token_to_read(request)
+    known = of(request, Labels).known(name)
+    return show(request, "client.html", await of(request, People).one(known.name))
+
+
 @router.post("/clients/{name}/revoke")
-async def revoke(request: Request, name: str) -> Response:
+async def revoke(request: Request, name: ClientName) -> Response:
     try:
         require_operator(request)
-        await of(request, Enrolment).revoke(name)
-        await of(request, Uploads).release_client(name)
+        known = of(request, Labels).known(name).name
+        await of(request, Enrolment).revoke(known)
+        await of(request, Uploads).release_client(known)
     except ProblemError as error:
         return refusal(request, error)
     return RedirectResponse("/clients", 303)
 
 
-@page(router, "/invites")
-async def invites(request: Request) -> Response:
-    require_token_to_read(request)
-    return show(request, "invites.html", await of(request, Enrolment).invites(), made=None)
-
-
-@router.post("/invites")
-async def invite(request: Request) -> Response:
-    """The page with the new invite's code, which is shown this once."""
-    enrolment = of(request, Enrolment)
+@router.post("/clients/{name}/rename")
+async def rename(request: Request, name: ClientName) -> Response:
+    """An empty label: it is called by its name again."""
     try:
         require_operator(request)
-        form = await form_of(request)
-        hours = float(form.get("hours") or 0)
-        try:
-            wanted = InviteRequest.model_validate(
-                {
-                    "group": form.get("group") or "default", "role": form.get("role") or "client",
-                    "uses": int(form.get("uses") or 1), "expires_in_s": hours * _HOUR_S or None,
-                }
-            )  # fmt: skip
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ProblemError("bad-message", f"{first['loc'][0]}: {first['msg']}") from None
-        made = await enrolment.invite(wanted)
-    except ValueError:
-        return refusal(request, ProblemError("bad-message", "uses and hours are numbers"))
+        label = (await form_of(request)).get("label", "").strip() or None
+        client = await of(request, Labels).rename(name, checked(ClientLabel, {"label": label}).label)
     except ProblemError as error:
         return refusal(request, error)
-    tell_detail(request, f"{made.role}, group {made.group}, {made.uses} uses")
-    url = str(request.base_url).rstrip("/")
-    # Not in the command: what stands there is in the history of the shell, and in the list of processes.
-    program = "thinwire-client join" if made.role in TAKE_TASKS else "thinwire login"
-    command = f"{program} {url} --invite-file invite.txt"
-    told = {"invite": made, "command": command, "picture": _picture(f"{url}\n{made.invite}"), "url": url}
-    return show(request, "invites.html", await enrolment.invites(), made=told)
-
-
-@router.post("/invites/{invite}/void")
-async def void(request: Request, invite: str) -> Response:
-    try:
-        require_operator(request)
-        await of(request, Enrolment).void(invite)
-    except ProblemError as error:
-        return refusal(request, error)
-    return RedirectResponse("/invites", 303)
-
-
-def _picture(text: str) -> str:
-    """A QR code, as SVG."""
-    import segno
-
-    out = io.BytesIO()
-    segno.make(text, error="m").save(
-        out, kind="svg", xmldecl=False, svgns=False, omitsize=True, svgclass="qr", lineclass=None, border=0,
-        title="address and invite",
-    )  # fmt: skip
-    return out.getvalue().decode()
+    tell_detail(request, client.label or client.name)
+    return RedirectResponse(f"/clients/{client.name}", 303)

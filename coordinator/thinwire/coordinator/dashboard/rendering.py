@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -12,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import Request, Response
 from pydantic import TypeAdapter
 
+from thinwire.coordinator.serve.labels import Labels
 from thinwire.coordinator.wire.identity import asker
 from thinwire.machine.quantities import in_bytes
+from thinwire.machine.text import printable
+from thinwire.methods.rounds import ACCURACY, accuracy_of, is_lower_better
 from thinwire.protocol.encoding import JSON
 
 from . import static
@@ -71,9 +75,16 @@ def show(request: Request, template: str, view: Any, status: int = 200, **also: 
         return Response(body, status, {"cache-control": "no-store", "vary": "accept, cookie"}, JSON)
     page = environment().get_template(template).render(
         view=view, viewer=viewer_of(request), path=request.url.path, query=request.url.query, twin=_twin(request),
-        now=time.time(), navigation=NAVIGATION, version=version("thinwire"), **also,
+        here=str(request.base_url).rstrip("/"), now=time.time(), navigation=NAVIGATION, version=version("thinwire"),
+        called=_called(request), **also,
     )  # fmt: skip
     return Response(page, status, dict(HEADERS), "text/html")
+
+
+def _called(request: Request) -> Callable[[str], str]:
+    """What people call the client of a name; while starting and stopping its name."""
+    labels = request.app.state.parts.get(Labels)
+    return labels.called if isinstance(labels, Labels) else str
 
 
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
@@ -100,10 +111,27 @@ def environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "bytes": in_bytes, "share": in_share, "figure": in_figure, "span": in_span, "moment": in_moment, "iso": in_iso,
+        "printable": printable, "measured": measured, "best": best, "judged_by": judged_by,
         "count": lambda value: f"{value:,}".replace(",", "\u202f"),
     }  # fmt: skip
     made.globals["static"] = static.address
     return made
+
+
+def measured(rounds: Sequence[Mapping[str, Any]], score: str) -> list[tuple[int, float]]:
+    """Round and score of each round, as `Round.plain` has them, whose model was measured by it."""
+    found = [(one["round"], one.get(score, one["scores"].get(score))) for one in rounds]
+    return [(number, value) for number, value in found if value is not None]
+
+
+def best(values: Iterable[float], score: str) -> float:
+    """Of values of this score; there is one."""
+    return min(values) if is_lower_better(score) else max(values)
+
+
+def judged_by(metrics: Mapping[str, float], score: str) -> float | None:
+    """An exchange's figure of this score."""
+    return accuracy_of(metrics) if score == ACCURACY else metrics.get(score)
 
 
 def in_share(part: float, whole: float) -> str:

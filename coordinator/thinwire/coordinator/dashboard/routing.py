@@ -4,12 +4,13 @@ form where a token is shown.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ValidationError
 from starlette.responses import RedirectResponse
 
 from thinwire.coordinator.wire.identity import require_reader
@@ -20,6 +21,7 @@ from .rendering import TWIN, show, wants_json
 
 MAX_FORM_BYTES: Final = 16 << 10
 Handler = Callable[..., Awaitable[Response]]
+MessageT = TypeVar("MessageT", bound=BaseModel)
 
 
 def page(router: APIRouter, path: str, twin: str | None = None) -> Callable[[Handler], Handler]:
@@ -59,6 +61,15 @@ def _came_from(request: Request) -> str:
     """The page that was asked for, or the one whose form was sent."""
     url = request.url if request.method == "GET" else urlsplit(request.headers.get("referer", "/"))
     return f"{url.path}?{url.query}" if url.query else url.path
+
+
+def checked(kind: type[MessageT], given: Mapping[str, object]) -> MessageT:
+    """The message that a form means. Raises: `bad-message`, with the name of the field."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ProblemError("bad-message", f"{first['loc'][0]}: {first['msg']}") from None
 
 
 async def form_of(request: Request) -> dict[str, str]:

@@ -44,9 +44,11 @@ async def compare(
     request: Request,
     run: Annotated[list[str] | None, Query(max_length=12)] = None,
     target: Annotated[str, Query(max_length=20)] = "",
+    score: Annotated[str | None, Query(max_length=32)] = None,
 ) -> Response:
     try:
         wanted = float(target) if target else None
     except ValueError:
         wanted = None
-    return show(request, "compare.html", await of(request, Overviews).compare(run or [], wanted))
+    found = await of(request, Overviews).compare(run or [], wanted, score or None)
+    return show(request, "compare.html", found, asked=target)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from thinwire.protocol.fields import Role
 from thinwire.protocol.reasons import ProblemError
@@ -17,7 +17,7 @@ from .tables import clients, links, presence, tasks
 
 _ALL: Final = select(
     clients.c.name, clients.c.group, clients.c.role, clients.c.token_hash, clients.c.invite_hash, clients.c.seen,
-    clients.c.replaced_hash, clients.c.revoked_at,
+    clients.c.replaced_hash, clients.c.revoked_at, clients.c.label,
 )  # fmt: skip
 _ONE: Final = _ALL.where(clients.c.name == bindparam("client"))
 _COUNT: Final = select(func.count()).select_from(clients)
@@ -33,6 +33,7 @@ _SEEN: Final = (
 class Client:
     """An enrolled client; secrets by their SHA-256. `seen`: whether it has ever used its token; until then it may ask
     for another one with what it got this one for: the invite, or the token that was replaced (`replaced_hash`).
+    `label`: what people call it, where that is not its name.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Client:
     seen: bool
     replaced_hash: bytes | None = None
     revoked: bool = False
+    label: str | None = None
 
     def asks_again(self, secret_hash: bytes | None) -> bool:
         """Whether this is the secret of an answer that may have been lost."""
@@ -144,6 +146,26 @@ class Clients:
 
         return await self._database.transaction(work, durable=True)
 
+    async def rename(self, name: str, label: str | None) -> Client:
+        """The client with what people call it, None for its name. Raises: `not-found`, `name-taken`: another client
+        that is not revoked has this name or label.
+        """
+
+        def work(connection: Connection) -> Client:
+            client = _find(connection, name)
+            if client is None:
+                raise ProblemError("not-found", f"no client is named {name[:64]!r}")
+            same = or_(clients.c.name == label, clients.c.label == label)
+            others = select(clients.c.name).where(same, clients.c.name != name, clients.c.revoked_at.is_(None))
+            if label is not None and (other := connection.scalar(others.limit(1))) is not None:
+                raise ProblemError("name-taken", f"the client {other} is called {label} already")
+            wanted = None if label == name else label
+            renamed = update(clients).where(clients.c.name == name)
+            connection.execute(renamed.values(label=wanted, version=_NEXT_VERSION))
+            return replace(client, label=wanted)
+
+        return await self._database.transaction(work, durable=True)
+
     async def mark_seen(self, used: Collection[Client]) -> None:
         """The tokens of these have been used; of a client that has another one by now: nothing."""
         rows = [{"client": client.name, "token": client.token_hash} for client in used]
@@ -158,9 +180,9 @@ def _find(connection: Connection, name: str) -> Client | None:
 
 def _client(
     name: str, group: str, role: Role, token_hash: bytes, invite_hash: bytes, seen: bool, replaced_hash: bytes | None,
-    revoked_at: float | None,
+    revoked_at: float | None, label: str | None,
 ) -> Client:  # fmt: skip
-    return Client(name, group, role, token_hash, invite_hash, seen, replaced_hash, revoked_at is not None)
+    return Client(name, group, role, token_hash, invite_hash, seen, replaced_hash, revoked_at is not None, label)
 
 
 def _put(connection: Connection, before: Client | None, client: Client, **also: float | None) -> None:
@@ -168,7 +190,7 @@ def _put(connection: Connection, before: Client | None, client: Client, **also: 
     values = {
         "group": client.group, "role": client.role, "token_hash": client.token_hash, "seen": client.seen,
         "invite_hash": client.invite_hash, "replaced_hash": client.replaced_hash, "revoked_at": None,
-        "version": _NEXT_VERSION, **also,
+        "label": client.label, "version": _NEXT_VERSION, **also,
     }  # fmt: skip
     if before is None:
         new = upsert(connection, clients).values(name=client.name, **values)

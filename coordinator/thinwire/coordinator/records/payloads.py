@@ -23,7 +23,10 @@ _UNNAME = Prepared(
     )
 )  # fmt: skip
 _NAME = Prepared(insert(payloads))
-_DIGESTS = Prepared(select(payloads.c.digest).where(payloads.c.run == bindparam("of_run")).distinct())
+_FEW, _ALL = 100, 1 << 31
+_DIGESTS = Prepared(
+    select(payloads.c.digest).where(payloads.c.run == bindparam("of_run")).distinct().limit(bindparam("most"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,13 @@ class Payloads:
         def work(connection: Connection) -> set[bytes]:
             if lease.ends:
                 fence(connection, lease)
-            return {row[0] for row in _DIGESTS.all(connection, {"of_run": lease.run})}
+            return {row[0] for row in _DIGESTS.all(connection, {"of_run": lease.run, "most": _ALL})}
 
-        return await (self._database.transaction(work) if lease.ends else self._database.read(work))
+        if lease.ends:
+            return await self._database.transaction(work)
+        few = {"of_run": lease.run, "most": _FEW}
+        found = await self._database.look(lambda connection: _DIGESTS.all(connection, few))
+        return {row[0] for row in found} if len(found) < _FEW else await self._database.read(work)
 
     async def all_needed(self) -> list[tuple[str, bytes]]:
         """Run and digest of every payload that must stay."""

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Executable,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    func,
     or_,
     select,
     tuple_,
@@ -54,8 +56,9 @@ _LEFT: Final = (
     .where(presence.c.client == bindparam("of"), _HERE)
     .values(parked=False, gone=False, seen_at=_later(bindparam("now")))
 )
-_GONE: Final = update(presence).where(presence.c.client == bindparam("of"), _HERE).values(parked=False, gone=True)
-_CLOSED: Final = update(presence).where(presence.c.client == bindparam("of"), ~presence.c.parked).values(gone=True)
+_LOST: Final = {"gone": True, "breaks": presence.c.breaks + 1}
+_GONE: Final = update(presence).where(presence.c.client == bindparam("of"), _HERE).values(parked=False, **_LOST)
+_CLOSED: Final = update(presence).where(presence.c.client == bindparam("of"), ~presence.c.parked).values(_LOST)
 _HOLDS: Final = Prepared(select(presence.c.holds).where(presence.c.client == bindparam("of")).with_for_update())
 _HELD: Final = Prepared(
     update(presence)
@@ -65,16 +68,16 @@ _HELD: Final = Prepared(
 
 
 _SPEC: Final = bindparam("of_spec", type_=LargeBinary)
-_SERVING: Final = select(clients.c.name).where(
+_ROLES: Final[BindParameter[Any]] = bindparam("roles", expanding=True)
+_FITTING: Final = select(clients.c.name).where(
     clients.c.group == bindparam("of_group"),
-    clients.c.role.in_(bindparam("roles", expanding=True)),
     clients.c.revoked_at.is_(None),
     or_(cast(_SPEC, LargeBinary).is_(None), presence.c.spec.is_(None), presence.c.spec == _SPEC),
 )
-_PRESENT: Final = _SERVING.join(presence, presence.c.client == clients.c.name).where(
+_THERE: Final = _FITTING.join(presence, presence.c.client == clients.c.name).where(
     ~presence.c.gone, or_(presence.c.parked, presence.c.seen_at >= bindparam("since"))
 )
-_PRESENT_OF: Final = _PRESENT.where(clients.c.name.in_(bindparam("names", expanding=True)))
+_PRESENT_OF: Final = _THERE.where(clients.c.role.in_(_ROLES), clients.c.name.in_(bindparam("names", expanding=True)))
 _OTHERS: Final = Prepared(select(runs.c.id).where(runs.c.state == "running", runs.c.id != bindparam("but")).limit(1))
 _BUSY: Final = select(tasks.c.client).where(
     tuple_(tasks.c.run, tasks.c.exchange).in_(
@@ -83,7 +86,7 @@ _BUSY: Final = select(tasks.c.client).where(
     tasks.c.state == "open",
 )
 _BUSY_OF: Final = _BUSY.where(tasks.c.client.in_(bindparam("names", expanding=True)))
-_MEMBERS: Final = _SERVING.outerjoin(presence, presence.c.client == clients.c.name)
+_MEMBERS: Final = _FITTING.where(clients.c.role.in_(_ROLES)).outerjoin(presence, presence.c.client == clients.c.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +112,12 @@ class Presence:
         self._database = database
         self._holder = holder
 
-    async def arrive(self, client: str, spec: bytes | None, holds: Mapping[str, int], now: float) -> None:
-        """The client's poll waits; this is what it said."""
+    async def arrive(
+        self, client: str, spec: bytes | None, holds: Mapping[str, int], now: float, software: str | None = None
+    ) -> None:
+        """The client's poll waits; this is what it said. `software`: None says nothing of its version."""
         seen = Seen(client, spec, holds, now, parked=True, gone=False)
-        await self._database.transaction(lambda connection: self._put(connection, seen))
+        await self._database.transaction(lambda connection: self._put(connection, seen, software))
 
     async def begin(self, client: str, process: str, start: int) -> None:
         """A process of the client asks for the first time, which calls itself so, the `start`-th of its folder. They
@@ -157,10 +162,10 @@ class Presence:
         if names:
             await self._database.transaction(work)
 
-    def _put(self, connection: Connection, seen: Seen) -> None:
+    def _put(self, connection: Connection, seen: Seen, software: str | None) -> None:
         values = (seen.client, seen.spec, dict(seen.holds), seen.seen_at, seen.parked, seen.gone)
         row = {field.name: value for field, value in zip(_FIELDS, values, strict=True)}
-        row["holder"] = self._holder
+        row |= {"holder": self._holder, "software": software}
         _PUT.change(connection, row)
 
     async def reset(self) -> None:
@@ -240,12 +245,17 @@ def _present(
     since: float,
     names: Collection[str] | None,
 ) -> set[str]:
-    wanted: dict[str, Any] = {"of_group": group, "of_spec": spec, "roles": sorted(roles), "since": since}
-    query = _PRESENT
+    wanted: dict[str, Any] = {"of_group": group, "of_spec": spec, "since": since}
     if names is not None and len(names) <= _MAX_NAMES:
-        query, wanted["names"] = _PRESENT_OF, list(names)
-    found = set(connection.scalars(query, wanted))
+        return set(connection.scalars(_PRESENT_OF, {**wanted, "roles": sorted(roles), "names": list(names)}))
+    found = {row[0] for row in _present_in(frozenset(roles)).all(connection, wanted)}
     return found if names is None else found.intersection(names)
+
+
+@cache
+def _present_in(roles: frozenset[Role]) -> Prepared:
+    """Of all who are there, those in one of these roles."""
+    return Prepared(_THERE.where(or_(*(clients.c.role == role for role in sorted(roles)))))
 
 
 def _busy(connection: Connection, run: str, names: Collection[str]) -> set[str]:
@@ -261,8 +271,9 @@ def _busy(connection: Connection, run: str, names: Collection[str]) -> set[str]:
 
 def _putting(dialect: str) -> Executable:
     new = upsert_in(dialect, presence)
-    said = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
+    said: dict[str, Any] = {field.name: new.excluded[field.name] for field in _FIELDS if field is not presence.c.client}
     said["holder"] = new.excluded.holder
+    said["software"] = func.coalesce(new.excluded.software, presence.c.software)
     return new.on_conflict_do_update(index_elements=["client"], set_=said)
 
 

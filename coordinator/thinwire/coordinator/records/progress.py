@@ -68,14 +68,16 @@ class Progress:
         query = select(events.c.at).order_by(events.c.id.desc()).limit(1)
         return await self._database.read(lambda connection: connection.execute(query).scalar_one_or_none())
 
-    async def latest_closed(self, most: int) -> list[tuple[str, int, float]]:
-        """The exchanges of all runs that were closed last: run, exchange, when."""
+    async def latest_closed(self, most: int, run: str | None = None) -> list[tuple[str, int, float]]:
+        """The exchanges of all runs, or of one, that were closed last: run, exchange, when."""
         query = (
             select(exchanges.c.run, exchanges.c.exchange, exchanges.c.closed_at)
             .where(exchanges.c.closed, exchanges.c.closed_at.is_not(None))
             .order_by(exchanges.c.closed_at.desc())
             .limit(most)
         )
+        if run is not None:
+            query = query.where(exchanges.c.run == run)
         return await self._database.read(
             lambda connection: [(row[0], row[1], row[2]) for row in connection.execute(query)]
         )

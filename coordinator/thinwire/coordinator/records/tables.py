@@ -17,54 +17,17 @@ from sqlalchemy import (
     Table,
 )
 
+from .access_tables import audit, clients, invites, pending, secrets, sessions
 from .ledger_tables import NUMBER, ledger, ledger_days, links, metadata
 
 __all__ = [
     "answers", "audit", "client_logs", "clients", "events", "exchanges", "invites", "leases", "ledger", "ledger_days",
-    "links", "metadata", "payloads", "presence", "replicas", "runs", "secrets", "sessions", "tasks", "uploads",
-    "webhooks",
+    "links", "metadata", "payloads", "pending", "presence", "replicas", "runs", "secrets", "sessions", "tasks",
+    "uploads", "webhooks",
 ]  # fmt: skip
 
-# `starts`, `process`: of its newest process, which one of its folder's it is and what it calls itself.
-# `version`: rises with every change of who may do what, over all clients, so that what has changed is found.
-clients: Final = Table(
-    "clients",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("group", String(64), nullable=False),
-    Column("role", String(16), nullable=False),
-    Column("token_hash", LargeBinary(32), nullable=False),
-    Column("invite_hash", LargeBinary(32), nullable=False),
-    Column("seen", Boolean, nullable=False),
-    Column("enrolled_at", Float, nullable=False),
-    Column("revoked_at", Float),
-    Column("replaced_hash", LargeBinary(32)),
-    Column("version", BigInteger, nullable=False, server_default="0"),
-    Column("starts", BigInteger, nullable=False, server_default="0"),
-    Column("process", String(12)),
-    Index("clients_version", "version"),
-)
-
-invites: Final = Table(
-    "invites",
-    metadata,
-    Column("code_hash", LargeBinary(32), primary_key=True),
-    Column("group", String(64), nullable=False),
-    Column("role", String(16), nullable=False),
-    Column("uses_left", Integer, nullable=False),
-    Column("expires_at", Float),
-)
-
-# The operator's token, by its hash: rotation at one replica is seen by all.
-secrets: Final = Table(
-    "secrets",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("hash", LargeBinary(32), nullable=False),
-)
-
 # What a client's last registration said. `parked`: its poll is waiting, at the coordinator `holder`; `gone`: the
-# connection of its poll died.
+# connection of its poll died; `breaks`: how often its last connection ended; `software`: its version.
 presence: Final = Table(
     "presence",
     metadata,
@@ -75,6 +38,8 @@ presence: Final = Table(
     Column("parked", Boolean, nullable=False),
     Column("gone", Boolean, nullable=False),
     Column("holder", String(12)),
+    Column("breaks", Integer, nullable=False, server_default="0"),
+    Column("software", String(32)),
 )
 
 # `exchange`: the one that is open or comes next; `round`, `step`: of the state before it. `damaged`: what the run needs
@@ -228,30 +193,6 @@ events: Final = Table(
     Column("at", Float, nullable=False),
     Index("events_run", "run", "id"),
     sqlite_autoincrement=True,
-)
-
-# Who is logged in at the pages. `hash`: of the cookie; `token_hash`: of the token that was shown for it.
-sessions: Final = Table(
-    "sessions",
-    metadata,
-    Column("hash", LargeBinary(32), primary_key=True),
-    Column("token_hash", LargeBinary(32), nullable=False),
-    Column("created_at", Float, nullable=False),
-    Column("expires_at", Float, nullable=False),
-)
-
-# What operators have changed, or tried to. `who`: a client's name, "" for whoever has the data folder's token.
-audit: Final = Table(
-    "audit",
-    metadata,
-    Column("id", NUMBER, primary_key=True),
-    Column("at", Float, nullable=False),
-    Column("who", String(64), nullable=False),
-    Column("address", String(64), nullable=False),
-    Column("method", String(8), nullable=False),
-    Column("path", String(500), nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("detail", String(1000)),
 )
 
 # Who is told of events. `secret`: what signs the messages. `kinds`: separated by commas; `run`: a name, NULL for all.

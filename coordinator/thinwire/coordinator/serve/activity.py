@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,11 +18,15 @@ from thinwire.protocol.bytes import Bytes
 from .attendance import Attendances
 
 LINES: Final = 100
+LINES_OF_RUN: Final = 200
 _WORDS: Final = {
     ("POST", "pause"): "paused", ("POST", "resume"): "resumed", ("POST", "stop"): "stopped",
     ("DELETE", "runs"): "deleted run", ("DELETE", "clients"): "revoked client",
-    ("DELETE", "invites"): "voided an invite",
-    ("POST", "revoke"): "revoked client", ("POST", "invites"): "made an invite", ("POST", "models"): "stored a model",
+    ("DELETE", "invites"): "voided an invite", ("DELETE", "pending"): "refused the device",
+    ("POST", "pending"): "let in the device", ("POST", "accept"): "let in the device",
+    ("POST", "refuse"): "refused the device", ("POST", "rename"): "renamed client",
+    ("POST", "clients"): "renamed client", ("POST", "revoke"): "revoked client", ("POST", "invites"): "made an invite",
+    ("POST", "models"): "stored a model",
     ("POST", "runs"): "started a run", ("POST", "token"): "replaced a token", ("POST", "void"): "voided an invite",
 }  # fmt: skip
 Kind = Literal["round", "run", "client", "operator"]
@@ -47,7 +52,7 @@ class Activity:
 
 
 class Activities:
-    """Everything raises `storage-failed`."""
+    """Everything raises `storage-failed`. `called`: what people call the client of a name."""
 
     def __init__(
         self,
@@ -57,7 +62,9 @@ class Activities:
         ledger: Ledger,
         audit: Audit,
         attendances: Attendances,
+        called: Callable[[str], str],
     ) -> None:
+        self._called = called
         self._runs = runs
         self._progress = progress
         self._people = people
@@ -65,26 +72,38 @@ class Activities:
         self._audit = audit
         self._attendances = attendances
 
+    async def of(self, key: str) -> Activity:
+        """What has happened to one run: its newest `LINES_OF_RUN` rounds, and what operators did. Raises:
+        `run-not-found`.
+        """
+        row = await self._runs.find(key)
+        lines = await self._rounds(LINES_OF_RUN, row.id) + [one for one in await self._of_runs() if one.run == row.name]
+        for key in (row.name, row.id):
+            deeds = [deed for _, deed in await self._audit.latest(LINES_OF_RUN, about=f"/runs/{key}")]
+            lines += [Line(deed.at, "operator", in_words(deed)) for deed in deeds if key in deed.path.split("/")]
+        return Activity(sorted(lines, key=lambda line: -line.at))
+
     async def latest(self, kind: Kind | None, about: str) -> Activity:
         """The newest `LINES` of this kind that have this text in them."""
         lines: list[Line] = []
         if kind in (None, "round"):
-            lines += await self._rounds()
+            lines += await self._rounds(LINES)
         if kind in (None, "run"):
             lines += await self._of_runs()
         if kind in (None, "client"):
             lines += [
-                Line(at, "client", f"{name} {what}", client=name) for at, name, what in await self._people.latest(LINES)
+                Line(at, "client", f"{self._called(name)} {what}", client=name)
+                for at, name, what in await self._people.latest(LINES)
             ]
         if kind in (None, "operator"):
             lines += [Line(deed.at, "operator", in_words(deed)) for _, deed in await self._audit.latest(LINES)]
         wanted = [line for line in lines if about.casefold() in line.said.casefold()]
         return Activity(sorted(wanted, key=lambda line: -line.at)[:LINES])
 
-    async def _rounds(self) -> list[Line]:
+    async def _rounds(self, most: int, run_id: str | None = None) -> list[Line]:
         names = {row.id: row.name for row in await self._runs.all()}
         closed: defaultdict[str, dict[int, float]] = defaultdict(dict)
-        for run, exchange, at in await self._progress.latest_closed(LINES):
+        for run, exchange, at in await self._progress.latest_closed(most, run_id):
             closed[run][exchange] = at
         found = list[Line]()
         for run, times in closed.items():
@@ -105,7 +124,7 @@ class Activities:
             if row.finished_at is not None:
                 why = f": {row.reason}" if row.reason else ""
                 found.append(Line(row.finished_at, "run", f"{row.name} is {row.outcome}{why}", row.name))
-        return sorted(found, key=lambda line: -line.at)[:LINES]
+        return found
 
 
 def in_words(deed: Deed) -> str:

@@ -60,7 +60,7 @@ class Timeline:
 
 class Attendances:
     """Views of rows as of now. Everything raises `storage-failed`. `silent_after_s`: seconds without a request after
-    which a client counts as gone. `clock`: Unix seconds.
+    which a client counts as gone. `called`: what people call the client of a name. `clock`: Unix seconds.
     """
 
     def __init__(
@@ -70,8 +70,10 @@ class Attendances:
         participation: Participation,
         *,
         silent_after_s: float,
+        called: Callable[[str], str] = str,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._called = called
         self._runs = runs
         self._exchanges = exchanges
         self._participation = participation
@@ -99,7 +101,8 @@ class Attendances:
         absent = [Absence(client=one.client, why=self._why(row, one)) for one in list(missing)[:NAMED]]
         return Attendance(
             exchange=row.exchange, round=row.round, step=row.step, kind=row.kind, counted=row.answers, asked=asked,
-            absent=absent, said=_with_left_out(sentence(row.answers, asked, absent, asked - row.answers), row),
+            absent=absent,
+            said=_with_left_out(sentence(row.answers, asked, absent, asked - row.answers, self._called), row),
         )  # fmt: skip
 
     def _why(self, row: ExchangeRow, one: Missing) -> str:
@@ -161,9 +164,9 @@ def _stretch(one: Effort, opened_at: float, lasted: float, usual: float, *, clos
     return Stretch(one.client, one.state, before, download, train, upload, lasted - took, late, arrived)
 
 
-def sentence(counted: int, asked: int, absent: Collection[Absence], missing: int) -> str:
+def sentence(counted: int, asked: int, absent: Collection[Absence], missing: int, called: Callable[[str], str]) -> str:
     """`5 of 7; ward-2 declined: out of memory; ward-6 silent since 14:02 UTC`."""
-    named = [f"{one.client} {one.why}" for one in list(absent)[:IN_A_SENTENCE]]
+    named = [f"{called(one.client)} {one.why}" for one in list(absent)[:IN_A_SENTENCE]]
     more = missing - len(named)
     return "; ".join([f"{counted} of {asked}", *named, *([f"{more} more missing"] if more > 0 else [])])
 

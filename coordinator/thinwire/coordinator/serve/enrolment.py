@@ -92,7 +92,7 @@ class Enrolment:
                 hints = await heard.wait(LOOK_S if self._shared else None)
                 try:
                     for _, item in hints:
-                        await self._look_up(item)
+                        await self.look_up(item)
                     if self._shared and not hints:
                         await self._catch_up()
                 except ProblemError as error:
@@ -102,7 +102,7 @@ class Enrolment:
         """Who was let in or shut out elsewhere, whether or not a hint of it came."""
         version, names = await self._rows.changed(self._version)
         for name in (*names, OPERATOR):
-            await self._look_up(name)
+            await self.look_up(name)
         self._version = version
 
     async def find_elsewhere(self, token_hash: bytes) -> Client | None:
@@ -112,10 +112,11 @@ class Enrolment:
         name = await self._rows.named_by(token_hash) if self._shared else None
         if name is None:
             return None
-        await self._look_up(name)
+        await self.look_up(name)
         return self.find(token_hash)
 
-    async def _look_up(self, item: str) -> None:
+    async def look_up(self, item: str) -> None:
+        """The client of this name, or the operator, as the rows know it now. Raises: `storage-failed`."""
         if item == OPERATOR:
             self._operator = await self._secrets.get(OPERATOR) or self._operator
             return
@@ -263,8 +264,7 @@ class Enrolment:
         invite it came with. Asked again, it does what has not been done. Raises: `not-found`, `storage-failed`,
         `storage-full`.
         """
-        client = self.clients.get(name)
-        if client is None:
+        if name not in self.clients:
             raise ProblemError("not-found", f"no client is named {name[:64]!r}")
         runs = await self._rows.revoke(name, self._clock(), invite=invite)
         _log.info("revoked", client=name, with_invite=invite)

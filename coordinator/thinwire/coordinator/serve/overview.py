@@ -12,7 +12,16 @@ from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.coordinator.runs.rows import RunRow
 from thinwire.methods.registry import find_method
-from thinwire.methods.rounds import Round, accuracy_of, bytes_until, rounds_of, usual_target
+from thinwire.methods.rounds import (
+    ACCURACY,
+    Round,
+    accuracy_of,
+    is_lower_better,
+    measured_scores,
+    own_score,
+    own_scores,
+    rounds_of,
+)
 from thinwire.methods.values import EVALUATE
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import AttendanceList, ExchangeMetrics, LedgerRow, RunView
@@ -20,25 +29,25 @@ from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
 from .attendance import LATEST, Attendances, Timeline
+from .comparing import MOST_COMPARED, Comparison, compared, drawn
 from .reads import Reads
 
 RUNS_A_PAGE: Final = 50
 POINTS: Final = 60
 """Of a small curve."""
-MOST_POINTS: Final = 120
-"""Of a large one."""
 CLIENTS_SHOWN: Final = 40
-MOST_COMPARED: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A run among others. `accuracy`: the newest one measured, `best` the best of the latest `POINTS` exchanges,
-    `curve` all of these. `changed_at`: when its state was last told, Unix seconds.
+    """A run among others. `score`: what it is judged by: accuracy, where it is measured, or else the task's own, or the
+    loss; `newest`: the newest one measured, `best` the best of the latest `POINTS` exchanges, `curve` all of these.
+    `changed_at`: when its state was last told, Unix seconds.
     """
 
     run: RunView
-    accuracy: float | None
+    score: str
+    newest: float | None
     best: float | None
     curve: list[float]
     uplink_bytes: int
@@ -73,10 +82,12 @@ class ChainsOf:
 class Detail:
     """One run. `rounds`: as `rounds_of` has them, thinned out where they are many; `spent_bytes`: of its exchanges and
     of what belongs to none of them; `forecast_bytes`: what it will have cost at its end, if its rounds go on to cost
-    what the last ones did, None where no round is over or the run is. `exchanges`: the latest closed ones.
+    what the last ones did, None where no round is over or the run is. `exchanges`: the latest closed ones. `scores`:
+    what its models were measured by, what it is judged by first.
     """
 
     run: RunView
+    scores: list[str]
     rounds: list[dict[str, Any]]
     exchanges: list[ExchangeMetrics]
     attendance: AttendanceList
@@ -87,37 +98,6 @@ class Detail:
     forecast_bytes: int | None
     max_bytes: int | None
     seconds_left: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A run beside others. `bytes_to_target`: wire bytes it had cost when its model first reached the target;
-    `saved_share`: of those that the baseline needed. `own`: what was measured are models that stay on the clients.
-    """
-
-    run: RunView
-    rounds: list[dict[str, Any]]
-    best: float | None
-    accuracy: float | None
-    uplink_bytes: int
-    downlink_bytes: int
-    framing_bytes: int
-    seconds: float
-    bytes_to_target: int | None
-    saved_share: float | None
-    own: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """`target_accuracy`: what is asked for, or else 0.98 of the best of the baseline: the first run of a method with a
-    global model. `choice`: all runs there are, the newest first, by name.
-    """
-
-    runs: list[Compared]
-    target_accuracy: float | None
-    baseline: str | None
-    choice: list[str]
 
 
 class Overviews:
@@ -158,6 +138,7 @@ class Overviews:
         spent = (await self._progress.spent([row.id])).get(row.id, Bytes()).wire
         return Detail(
             run=view,
+            scores=measured_scores(rounds, row.settings.best),
             rounds=drawn(rounds),
             exchanges=metrics[-LATEST:],
             attendance=await self._attendances.of(row.id),
@@ -178,21 +159,16 @@ class Overviews:
         spent = (await self._progress.spent([row.id])).get(row.id, Bytes()).wire
         return forecast(rounds_of(await self._metrics(row.id)), row.settings, spent)
 
-    async def compare(self, keys: Sequence[str], target: float | None) -> Comparison:
-        """These runs, at most `MOST_COMPARED`, in the order given. Raises: `run-not-found`."""
+    async def compare(self, keys: Sequence[str], target: float | None, score: str | None = None) -> Comparison:
+        """These runs, at most `MOST_COMPARED`, in the order given. `score`: what they are compared by; None, or one
+        that none of them has: what the baseline is judged by. Raises: `run-not-found`.
+        """
         choice = [row.name for row in sorted(await self._runs.all(), key=lambda row: row.created_at, reverse=True)]
         found = []
         for key in dict.fromkeys(keys[:MOST_COMPARED]):
             view = await self._reads.run(key)
             found.append((view, rounds_of(await self._metrics(view.id)), not find_method(view.method).shared_model))
-        if not found:
-            return Comparison([], target, None, choice)
-        baseline = next((index for index, (_, _, own) in enumerate(found) if not own), 0)
-        if target is None:
-            target = usual_target(found[baseline][1])
-        usual = bytes_until(found[baseline][1], target)
-        compared = [_compared(view, rounds, target, usual, own=own) for view, rounds, own in found]
-        return Comparison(compared, target, found[baseline][0].name, choice)
+        return compared(found, target, score, choice)
 
     async def _metrics(self, run: str) -> list[ExchangeMetrics]:
         return [one async for block in (await self._reads.metrics(run)).blocks for one in block]
@@ -208,41 +184,20 @@ class Overviews:
 
 
 def _glance(row: RunRow, view: RunView, points: Iterable[Point], spent: Bytes, changed_at: float | None) -> Glance:
-    curve = [found for one in points if (found := accuracy_of(one.metrics)) is not None]
+    measured = [one.metrics for one in points]
+    first = own_score(row.settings.best)
+    score, curve = ACCURACY, [found for one in measured if (found := accuracy_of(one)) is not None]
+    if first is not None and any(first in one for one in measured):
+        score, curve = first, [one[first] for one in measured if first in one]
+    elif not curve:
+        names = sorted({name for one in measured for name in own_scores(one)})
+        score = names[0] if names else "loss" if any("loss" in one for one in measured) else ACCURACY
+        curve = [one[score] for one in measured if score in one]
+    best = min(curve, default=None) if is_lower_better(score) else max(curve, default=None)
     return Glance(
-        view, curve[-1] if curve else None, max(curve, default=None), curve, spent.uplink, spent.downlink,
+        view, score, curve[-1] if curve else None, best, curve, spent.uplink, spent.downlink,
         spent.framing, row.settings.max_bytes, changed_at,
     )  # fmt: skip
-
-
-def _compared(view: RunView, rounds: Sequence[Round], target: float, usual: int | None, *, own: bool) -> Compared:
-    cost = Bytes.sum(one.cost for one in rounds)
-    measured = [one.accuracy for one in rounds if one.accuracy is not None]
-    reached = bytes_until(rounds, target)
-    return Compared(
-        run=view,
-        rounds=drawn(rounds),
-        best=max(measured, default=None),
-        accuracy=measured[-1] if measured else None,
-        uplink_bytes=cost.uplink,
-        downlink_bytes=cost.downlink,
-        framing_bytes=cost.framing,
-        seconds=cost.seconds,
-        bytes_to_target=reached,
-        saved_share=None if reached is None or not usual else 1 - reached / usual,
-        own=own,
-    )
-
-
-def drawn(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """At most `MOST_POINTS` of them, evenly, the last one among them; `total_seconds`: up to the end of the round."""
-    every = -(-len(rounds) // MOST_POINTS) or 1
-    found, seconds = [], 0.0
-    for index, one in enumerate(rounds):
-        seconds += one.cost.seconds
-        if (len(rounds) - 1 - index) % every == 0:
-            found.append({**one.plain(), "total_seconds": seconds})
-    return found
 
 
 def _last(rounds: Sequence[Round], count: int = 3) -> list[Round]:

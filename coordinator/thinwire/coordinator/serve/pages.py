@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from thinwire.coordinator.records.audit import Audit
@@ -50,19 +51,22 @@ def build_pages(
     workers: Workers,
     *,
     silent_after_s: float,
+    called: Callable[[str], str],
 ) -> Pages:
-    """Over these rows. `silent_after_s`: seconds without a request after which a client counts as gone."""
+    """Over these rows. `silent_after_s`: seconds without a request after which a client counts as gone. `called`: what
+    people call the client of a name.
+    """
     runs, exchanges, progress = Runs(database), Exchanges(database), Progress(database)
     participation, bills, people = Participation(database), BillRows(database), PeopleRows(database)
-    attendances = Attendances(runs, exchanges, participation, silent_after_s=silent_after_s)
+    attendances = Attendances(runs, exchanges, participation, silent_after_s=silent_after_s, called=called)
     overviews = Overviews(runs, progress, reads, attendances, definitions)
     sessions, audit = Sessions(SessionRows(database)), Audit(database)
     problems = Problems(
         runs, exchanges, participation, progress, PresenceRows(database), Webhooks(database), troubles, machine,
         workers,
-        silent_after_s=silent_after_s,
+        silent_after_s=silent_after_s, called=called,
     )  # fmt: skip
-    activities = Activities(runs, progress, people, ledger, audit, attendances)
+    activities = Activities(runs, progress, people, ledger, audit, attendances, called)
     parts = (
         attendances, overviews, sessions, audit, problems, activities, Bills(bills, runs, overviews),
         People(people, bills, silent_after_s=silent_after_s),

@@ -153,7 +153,7 @@ class Presence:
         self._touched.discard(client)
         self._closed.discard(client)
         self._left.pop(client, None)
-        await self._rows.arrive(client, said.spec, said.holds or {}, self._clock())
+        await self._rows.arrive(client, said.spec, said.holds or {}, self._clock(), said.software)
 
     async def said(self, client: str) -> Registration:
         """What the client said last: its model's spec, and whose parts it holds. Raises: `storage-failed`."""

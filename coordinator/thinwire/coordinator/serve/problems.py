@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -40,7 +41,9 @@ _TAKE_TASKS: Final[tuple[Role, ...]] = ("client",)
 
 
 class Problems:
-    """Looks when it is asked. What no row dates is since it was first seen. `clock`: Unix seconds."""
+    """Looks when it is asked. What no row dates is since it was first seen. `called`: what people call the client of
+    a name. `clock`: Unix seconds.
+    """
 
     def __init__(
         self,
@@ -55,8 +58,10 @@ class Problems:
         workers: Workers,
         *,
         silent_after_s: float,
+        called: Callable[[str], str] = str,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._called = called
         self._runs = runs
         self._exchanges = exchanges
         self._participation = participation
@@ -178,7 +183,7 @@ class Problems:
         missing = await self._participation.missing(row.id, row.exchange, row.exchange, 10_000)
         since = opened.opened_at or row.created_at
         silent = [one for one in missing if one.state == "open" and not one.answered and self._is_silent(one, now)]
-        found += [_silent(row, one, since, now) for one in silent[:MOST_CLIENTS]]
+        found += [_silent(row, self._named(one), since, now) for one in silent[:MOST_CLIENTS]]
         found += await self._quorum(row, opened, missing, silent, now)
         return found
 
@@ -187,7 +192,10 @@ class Problems:
         if opened is None or opened.closed:
             return []
         missing = await self._participation.missing(row.id, row.exchange, row.exchange, MOST_CLIENTS, trouble=True)
-        return [_gave_up(row, one, opened.opened_at or row.created_at) for one in missing]
+        return [_gave_up(row, self._named(one), opened.opened_at or row.created_at) for one in missing]
+
+    def _named(self, one: Missing) -> Missing:
+        return replace(one, client=self._called(one.client))
 
     def _is_silent(self, one: Missing, now: float) -> bool:
         return one.seen_at is None or one.seen_at < now - self._silent_after_s
@@ -220,7 +228,7 @@ class Problems:
         losses = [one.metrics["loss"] for one in told if "loss" in one.metrics]
         middle = statistics.median(losses) if len(losses) > 2 else None
         worst = sorted(told, key=lambda one: -one.metrics.get("loss", float("inf")))[:MOST_CLIENTS]
-        for one in worst:
+        for one in (replace(each, client=self._called(each.client)) for each in worst):
             loss = one.metrics.get("loss")
             cure = "look at its data and its log; revoke it if it does not come right"
             if one.metrics.get("not_finite"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
 from thinwire.coordinator.records.exchanges import Exchanges
@@ -28,7 +28,7 @@ SHOWN: Final = 20
 
 
 class Reads:
-    """Views of rows as of now. Everything raises `storage-failed`."""
+    """Views of rows as of now. Everything raises `storage-failed`. `called`: what people call the client of a name."""
 
     def __init__(
         self,
@@ -40,7 +40,9 @@ class Reads:
         definitions: Definitions,
         enrolment: Enrolment,
         presence: Presence,
+        called: Callable[[str], str] = str,
     ) -> None:
+        self._called = called
         self._runs = runs
         self._exchanges = exchanges
         self._tasks = tasks
@@ -61,7 +63,8 @@ class Reads:
         view = await self.view(row)
         if row.state != "running":
             return view
-        return view.model_copy(update={"waits_for": await self._tasks.unanswered(row.id, row.exchange, SHOWN)})
+        missing = await self._tasks.unanswered(row.id, row.exchange, SHOWN)
+        return view.model_copy(update={"waits_for": list(map(self._called, missing))})
 
     async def find(self, key: str) -> RunRow:
         """The same as a row. Raises: `run-not-found`."""
@@ -110,7 +113,12 @@ class Reads:
         return ClientList(
             clients=[
                 ClientView(
-                    client=name, group=client.group, role=client.role, revoked=client.revoked, seen_at=seen_at.get(name)
+                    client=name,
+                    group=client.group,
+                    role=client.role,
+                    revoked=client.revoked,
+                    seen_at=seen_at.get(name),
+                    label=client.label,
                 )
                 for name, client in sorted(self._enrolment.clients.items())
             ]

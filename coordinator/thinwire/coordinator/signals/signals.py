@@ -5,6 +5,7 @@ run:RUN           command; answer:TASK; task:TASK was declined; client:CLIENT is
 polls:GROUP       CLIENT: it waits for a task
 client:CLIENT     there may be something for it, or it is shut out
 group:GROUP       a run of the group was created, resumed or finished
+pending:HASH      the device whose invite has this hash is let in, or not
 task:TASK         its verdict is there
 events:RUN        there are new events
 closed:RUN        EXCHANGE: it is closed

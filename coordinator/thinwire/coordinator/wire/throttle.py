@@ -24,8 +24,8 @@ from .problems import problem_response
 WINDOW_S: Final = 10
 """Of requests: a short burst may exceed the rate. Of failures it is a minute."""
 _FEW: Final = 1024
-_SHOWN_INSIDE: Final = (("POST", "/v1/clients"), ("POST", "/login"))
-"""Requests that bring an invite or a token in their bodies."""
+_SHOWN_INSIDE: Final = (("POST", "/v1/clients"), ("POST", "/v1/pending"), ("POST", "/login"))
+"""Requests that bring an invite, its hash or a token in their bodies."""
 
 
 class Counters(Storage):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from thinwire.protocol.command_options import add_examples
+
 from . import (
     advise,
     backup,
@@ -20,6 +22,7 @@ from . import (
     login,
     methods,
     new,
+    pending,
     plan,
     problems,
     runs,
@@ -27,6 +30,7 @@ from . import (
     simulate,
     webhooks,
 )
+from .examples import EXAMPLES
 
 app = typer.Typer(
     name="thinwire",
@@ -52,11 +56,17 @@ app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.migrate)
 app.add_typer(runs.app, name="run")
+clients.app.command()(pending.pending)
+clients.app.command()(pending.accept)
+clients.app.command()(pending.refuse)
 app.add_typer(clients.app, name="client")
 app.add_typer(webhooks.app, name="webhook")
 app.command()(clients.rotate_token)
 app.command()(methods.methods)
 app.add_typer(codecs.app, name="codecs")
+
+
+add_examples(app, EXAMPLES, "thinwire")
 
 
 def _show_version(wanted: bool) -> None:

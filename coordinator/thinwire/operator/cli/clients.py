@@ -1,14 +1,17 @@
-"""`thinwire client`: invite, invites, void, list, revoke; `thinwire rotate-token`."""
+"""`thinwire client`: invite, invites, void, list, show, rename, revoke; `thinwire rotate-token`."""
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from pydantic import ValidationError
 
+from thinwire.machine.quantities import in_bytes
 from thinwire.machine.text import printable
 from thinwire.operator import requests
 from thinwire.operator.console import console, in_count, in_time, say
@@ -18,7 +21,8 @@ from thinwire.protocol.exit_codes import Exit
 
 from .options import Address, AsFormat, Format, fail, operator, print_json, with_options, write_secret
 
-app = typer.Typer(help="Invite, list and revoke clients.", no_args_is_help=True)
+app = typer.Typer(help="Invite, accept, list, name and revoke clients.", no_args_is_help=True)
+ClientName = Annotated[str, typer.Argument(metavar="CLIENT", help="its name, or what people call it")]
 
 
 class RoleName(StrEnum):
@@ -97,11 +101,11 @@ def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
     if format_ is Format.JSON:
         print_json(found)
         return
-    columns = ("client", "group", "role", "last request", "state")
+    columns = ("client", "called", "group", "role", "last request", "state")
     shown = Sheet(None, columns, text=columns)
     for client in found.clients:
         state = "revoked" if client.revoked else ""
-        shown.add_row(client.client, client.group, client.role, in_time(client.seen_at), state)
+        shown.add_row(client.client, client.label or "", client.group, client.role, in_time(client.seen_at), state)
     console().print(shown)
 
 
@@ -124,8 +128,56 @@ def log(
 
 @app.command()
 @with_options
+def show(client: ClientName, *, at: Address, format_: AsFormat = Format.TABLE) -> None:
+    """One client: how it is, what it has cost, and what became of its latest tasks."""
+    with operator(at) as coordinator:
+        text = coordinator.text(f"/clients/{quote(client, safe='')}.json", "application/json")
+    found: dict[str, Any] = json.loads(text)
+    if format_ is Format.JSON:
+        print_json(found)
+        return
+    one, screen = found["client"], console()
+    label = f", called {one['label']}" if one.get("label") else ""
+    about = f"{one['role']} of group {one['group']}, version {one.get('version', 'unknown')}"
+    screen.print(f"{one['client']}{label}: {one['word']}, {about}")
+    screen.print(f"last request {in_time(one.get('seen_at'))}, enrolled {in_time(one['enrolled_at'])}")
+    sizes = {"today": "today_bytes", "up": "uplink_bytes", "down": "downlink_bytes", "resumed": "resumed_bytes"}
+    said = ", ".join(f"{name} {in_bytes(one[key])}" for name, key in sizes.items())
+    screen.print(f"{said}, {one['breaks']} break(s)")
+    kinds = Sheet(None, ("kind", "requests", "up payload", "framing", "down payload", "framing"), text=("kind",))
+    for row in found["kinds"]:
+        counts = ("requests", *(f"{way}link_{part}_bytes" for way in ("up", "down") for part in ("payload", "framing")))
+        kinds.add_row(row["kind"], *(in_count(row[name]) for name in counts))
+    screen.print(kinds)
+    columns = ("run", "round", "kind", "came to", "why", "begun")
+    turns = Sheet(None, columns, text=set(columns) - {"round"})
+    for row in found["turns"]:
+        begun = in_time(row.get("opened_at"))
+        turns.add_row(row["run"], str(row["round"]), row["kind"], row["state"], row["why"], begun)
+    screen.print(turns)
+
+
+@app.command()
+@with_options
+def rename(
+    client: ClientName,
+    label: Annotated[str | None, typer.Argument(metavar="[LABEL]", help="default: its name again")] = None,
+    *,
+    at: Address,
+) -> None:
+    """Call a client otherwise from now on. Its name stays: token, share of the data and bytes are bound to it."""
+    with operator(at) as coordinator:
+        try:
+            coordinator.rename(client, label)
+        except ValidationError as error:
+            fail(invalid(error), Exit.USAGE)
+    say(f"{client} is called {label or 'by its name'}")
+
+
+@app.command()
+@with_options
 def revoke(
-    client: Annotated[str, typer.Argument(help="the client's name")],
+    client: ClientName,
     *,
     with_invite: Annotated[
         bool, typer.Option("--with-invite", help="the invite it came with is worth nothing either")

@@ -52,7 +52,10 @@ def compare(
         float | None, typer.Option(min=0, help="accuracy, or score, to reach; default: 0.98 of the baseline's best")
     ] = None,
     score: Annotated[
-        str | None, typer.Option(help="one of the task's own, in the place of accuracy; the higher the better")
+        str | None,
+        typer.Option(
+            help="one of the task's own, in the place of accuracy; rmse, ..._error and the like: less is better"
+        ),
     ] = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="in one process, without coordinator and network: framing is foretold")

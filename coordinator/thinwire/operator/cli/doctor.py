@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Final
 
 import httpx
 
+from thinwire.machine.reach import MARKS, Finding, wrong
 from thinwire.machine.text import printable
 from thinwire.operator.access import NoAddressError, find_login, kept_logins
 from thinwire.operator.console import say
-from thinwire.operator.doctor import Finding, examine_coordinator, examine_folder, wrong
+from thinwire.operator.doctor import examine_coordinator, examine_folder
 from thinwire.protocol.exit_codes import Exit
 
 from .options import Address, AsFormat, Format, print_json, with_options
-
-_MARKS: Final = {"ok": "ok     ", "warning": "look   ", "wrong": "WRONG  "}
 
 
 @with_options
@@ -26,7 +24,7 @@ def doctor(at: Address, format_: AsFormat = Format.TABLE) -> None:
     def tell(finding: Finding) -> None:
         found.append(finding)
         if format_ is Format.TABLE:
-            say(f"{_MARKS[finding.state]}{finding.check}: {printable(finding.said)}")
+            say(f"{MARKS[finding.state]}{finding.check}: {printable(finding.said)}")
             if finding.cure:
                 say(f"       {printable(finding.cure)}")
 

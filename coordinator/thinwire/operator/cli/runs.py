@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import quote
 
 import typer
 
@@ -176,6 +178,20 @@ def watch(run: RunName, at: Address, format_: AsFormat = Format.TABLE, report_to
         if format_ is Format.JSON:
             print_json(coordinator.send(requests.metrics(run)))
         _follow(coordinator, view)
+
+
+@app.command()
+@with_options
+def log(run: RunName, at: Address, format_: AsFormat = Format.TABLE) -> None:
+    """What has happened to a run, a line for each round, change and operator's deed, the oldest first."""
+    with operator(at) as coordinator:
+        found = json.loads(coordinator.text(f"/activity.json?run={quote(run, safe='')}", "application/json"))
+    if format_ is Format.JSON:
+        print_json(found)
+        return
+    for line in reversed(found["lines"]):
+        wire = "" if line.get("wire_bytes") is None else f" ({in_bytes(line['wire_bytes'])})"
+        say(f"{in_time(line['at'])}  {printable(line['said'])}{wire}")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thinwire.machine.quantities import in_bytes
-from thinwire.methods.rounds import bytes_until, usual_target
+from thinwire.methods.rounds import ACCURACY, bytes_until, usual_target
 from thinwire.operator.compare import Comparison
 from thinwire.operator.console import in_bits, in_figure, in_percent
 from thinwire.operator.fleet import Fleet
@@ -49,16 +49,17 @@ def comparison_facts(comparison: Comparison, fleet: Fleet, target: float | None)
     `saved_share`: of the bytes that the baseline needed for it.
     """
     summaries = [summary(result, fleet) for result in comparison.results]
+    score = comparison.results[0].score or ACCURACY
     baseline = next((index for index, one in enumerate(summaries) if not is_own(one)), 0)
     if target is None:
-        target = usual_target(comparison.results[baseline].rounds)
+        target = usual_target(comparison.results[baseline].by_name, score)
     runs: list[dict[str, Any]] = []
     for result, facts in zip(comparison.results, summaries, strict=True):
         del facts["kernel_bytes"], facts["unaccounted_bytes"]  # of all runs together: see below
         runs.append(
             {"run": result.view.name, "outcome": result.view.outcome, "reason": result.view.reason}
             | facts
-            | {"bytes_to_target": bytes_until(result.rounds, target)}
+            | {"bytes_to_target": bytes_until(result.by_name, target, score)}
         )
     usual = runs[baseline]["bytes_to_target"]
     for run in runs:
@@ -66,7 +67,7 @@ def comparison_facts(comparison: Comparison, fleet: Fleet, target: float | None)
         run["saved_share"] = None if reached is None or usual is None else 1 - reached / usual
     return {
         "thinwire": version("thinwire"),
-        "score": comparison.results[0].score or "accuracy",
+        "score": score,
         "target_accuracy": target,
         "baseline": runs[baseline]["run"],
         "unaccounted_bytes": comparison.unaccounted_bytes,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from thinwire.protocol.command_options import add_examples
+
 from . import device, fleets, models, tasks
-from .root import app
+from .examples import EXAMPLES
+from .root import PROGRAM, app
 
 __all__ = ["app", "device", "fleets", "main", "models", "tasks"]
+
+
+add_examples(app, EXAMPLES, PROGRAM)
 
 
 def main() -> None:

@@ -1,19 +1,21 @@
-"""What a device does: it joins, says how it stands, gets another token; `simulate` plays many of them."""
+"""What a device does: it joins, says how it stands and what is wrong, gets another token, leaves; `simulate`."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Literal
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 from thinwire.edge_client.settings import FolderSettings, JoinSettings, PlaceSettings, SimulateSettings, UsageError
+from thinwire.machine.reach import MARKS, Finding
 from thinwire.machine.text import printable
 from thinwire.protocol.command_options import fail
 from thinwire.protocol.exit_codes import Exit
 
-from .root import PROGRAM, app, command, told
+from .root import PROGRAM, AsFormat, app, command, told
 
 
 @command(app)
@@ -57,7 +59,7 @@ def rotate(options: PlaceSettings) -> None:
 @command(app)
 def status(
     options: FolderSettings,
-    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="text or json")] = "text",
+    format_: AsFormat = "text",
 ) -> None:
     """Say what the client of this device does now, from its folder: no coordinator is asked. Ends with 1 where no
     process works in it.
@@ -79,3 +81,41 @@ def status(
         for word, said in status_lines(found, runs=runs):
             print(f"{word:<12} {printable(said)}")
     raise typer.Exit(int(Exit.OK if runs else Exit.FAILED))
+
+
+@command(app)
+def leave(options: PlaceSettings) -> None:
+    """Be no client any more: the token is worth nothing from now on, there and here."""
+    from thinwire.edge_client.console import speaker
+    from thinwire.edge_client.leave import leave as leave_coordinator
+
+    code, message = leave_coordinator(options, speaker(options.name or "client", quiet=False))
+    if code is not Exit.OK:
+        fail(PROGRAM, message, code)
+    print(message)
+
+
+@command(app)
+def doctor(
+    options: PlaceSettings,
+    url: Annotated[
+        str | None, typer.Argument(help="of the coordinator; default: the one that this client is of")
+    ] = None,
+    format_: AsFormat = "text",
+) -> None:
+    """Look at folder, disk, credentials, name, port, proxy, certificate, clock, coordinator and token, one by one."""
+    from thinwire.edge_client.doctor import examine
+
+    found: list[Finding] = []
+    try:
+        for finding in examine(options.folder, url, options.ca_file):
+            found.append(finding)
+            if format_ == "text":
+                print(f"{MARKS[finding.state]}{finding.check}: {printable(finding.said)}")
+                if finding.cure:
+                    print(f"       {printable(finding.cure)}")
+    except UsageError as error:
+        fail(PROGRAM, str(error), Exit.USAGE)
+    if format_ == "json":
+        print(json.dumps({"findings": [asdict(finding) for finding in found]}, indent=2))
+    raise typer.Exit(int(Exit.FAILED if any(finding.state == "wrong" for finding in found) else Exit.OK))

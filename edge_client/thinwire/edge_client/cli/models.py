@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from thinwire.edge_client.settings import ProblemSettings
 
-from .root import command, model_app, told
+from .root import AsFormat, command, model_app, told
 
 if TYPE_CHECKING:
     from torch import nn
@@ -138,10 +139,14 @@ def model_expand(
 
 
 @command(model_app, "spec")
-def model_spec(problem: ProblemSettings) -> None:
+def model_spec(problem: ProblemSettings, format_: AsFormat = "text") -> None:
     """Show which arrays of a task's model travel, and how many parameters they have."""
     with told():
         from thinwire.edge_client import model
         from thinwire.edge_client.join import learning_problem
 
-        print(model.described(model.first_model(learning_problem(problem), 0)))
+        arrays = model.first_model(learning_problem(problem), 0)
+        if format_ == "json":
+            print(json.dumps(model.in_plain(arrays), indent=2))
+        else:
+            print(model.described(arrays))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -14,11 +14,11 @@ from thinwire.protocol.command_options import fail, with_options
 from thinwire.protocol.exit_codes import Exit
 
 PROGRAM: Final = "thinwire-client"
+AsFormat = Annotated[Literal["text", "json"], typer.Option("--format", help="text or json")]
 app = typer.Typer(
     name=PROGRAM,
     help="Takes part in federated training with this device's data, which never leaves it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from thinwire.edge_client.settings import PartSettings, ProblemSettings, UsageError
 from thinwire.protocol.exit_codes import Exit
 
-from .root import command, task_app, told
+from .root import AsFormat, command, task_app, told
 
 
 @command(task_app, "check")
@@ -20,6 +21,7 @@ def task_check(
     config: Annotated[Path | None, typer.Option(help="the run.toml of the run that is meant")] = None,
     method: Annotated[str | None, typer.Option(help="instead of that of the run; see `thinwire methods`")] = None,
     data: Annotated[Path | None, typer.Option(help="npz file of a built-in task that is not bundled")] = None,
+    format_: AsFormat = "text",
 ) -> None:
     """Try a task without a coordinator: what travels, what a round costs, and what will go wrong."""
     with told():
@@ -43,6 +45,10 @@ def task_check(
             report = check_task(problem, learner, run)
         except (TaskRefusedError, ProblemError) as error:
             raise UsageError(f"{run.method} cannot train this task: {error}") from None
+    if format_ == "json":
+        found = {"notes": problem.notes, "lines": dict(report.lines), "warnings": report.warnings}
+        print(json.dumps(found, indent=2))
+        raise typer.Exit(int(Exit.FAILED if report.warnings else Exit.OK))
     for note in problem.notes:
         print(f"! {note}")
     for word, said in report.lines:

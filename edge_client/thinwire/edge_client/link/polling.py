@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
+import httpcore
+
+from thinwire.protocol.reasons import ProblemError
+
+from .replies import StrangerError
+
 SHORTEST_POLL_S: Final = 15
 LONGEST_POLL_S: Final = 600
 _HELD_BEFORE_LONGER: Final = 8
 _PROBES_PER_POLL: Final = 4
+_SHORT_POLL_S: Final = 5
 
 
 class PollLength:
@@ -46,3 +53,14 @@ class PollLength:
         self._wanted = max(1, self._wanted) * _HELD_BEFORE_LONGER
         self._most = self.seconds = max(SHORTEST_POLL_S, min(self.seconds // 2, int(lived_s * 3 / 4)))
         self._held = 0
+
+
+def was_held(error: Exception, lived_s: float, *, known: bool) -> bool:
+    """Whether this ended a poll that somebody on the way had held for a while, and does not hold for as long as it was
+    to last. `known`: a coordinator is known to live at the address.
+    """
+    if isinstance(error, (httpcore.ConnectError, httpcore.ConnectTimeout)) or lived_s < _SHORT_POLL_S:
+        return False
+    if isinstance(error, StrangerError):
+        return known
+    return not isinstance(error, ProblemError) or error.reason == "unavailable"

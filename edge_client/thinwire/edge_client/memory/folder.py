@@ -3,6 +3,7 @@
     credentials            coordinator, name and token; readable by the owner only
     name                   what it asked to be called where the user gave no name
     enrolment              what an enrolment that has no answer yet is asked for with
+    asking                 the invite that it has drawn for itself, while it waits to be let in; as secret
     lock                   held while a process works in this folder
     status.json            what the client does now; see `standing`
     starts                 how many processes have begun to work in it
@@ -119,6 +120,16 @@ class Folder:
             write_record(self.path / "enrolment", Record(facts))
         return bytes(facts["nonce"])
 
+    def own_invite(self, coordinator: str) -> str:
+        """An invite of this device's own drawing, kept: whoever begins again waits under the same code. For another
+        coordinator it is another one.
+        """
+        facts = self._facts("asking")
+        if facts is None or facts["coordinator"] != coordinator:
+            facts = {"coordinator": coordinator, "invite": secrets.token_urlsafe(24)}
+            write_record(self.path / "asking", Record(facts))
+        return str(facts["invite"])
+
     def credentials(self) -> Credentials | None:
         """Who this client is, None before the enrolment. A file that others could read is closed to them.
 
@@ -139,7 +150,8 @@ class Folder:
             "link": list(credentials.link),
         }  # fmt: skip
         write_record(self.path / "credentials", Record(facts))
-        (self.path / "enrolment").unlink(missing_ok=True)
+        for asked in ("enrolment", "asking"):
+            (self.path / asked).unlink(missing_ok=True)
 
     def forget_credentials(self) -> None:
         (self.path / "credentials").unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from thinwire.protocol.fields import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 
 from .attendance import Absence, Attendance, AttendanceList
 from .enrolment import (
+    ClientLabel,
     ClientList,
     ClientLog,
     ClientView,
@@ -32,6 +33,7 @@ from .exchanges import (
     VerdictMessage,
 )
 from .ledger import LEDGER_KINDS, Ledger, LedgerKind, LedgerRow, LinkRow
+from .pending import AcceptRequest, PendingAnswer, PendingList, PendingRequest, PendingView
 from .problem import Problem
 from .problems import ProblemKind, ProblemList, ProblemView, Severity
 from .runs import (
@@ -52,11 +54,13 @@ __all__ = [
     "MAX_INLINE_BYTES",
     "MAX_MESSAGE_BYTES",
     "Absence",
+    "AcceptRequest",
     "AnswerMessage",
     "Attendance",
     "AttendanceList",
     "BestModel",
     "ChainsMessage",
+    "ClientLabel",
     "ClientList",
     "ClientLog",
     "ClientView",
@@ -75,6 +79,10 @@ __all__ = [
     "LogLine",
     "OperatorToken",
     "PartMessage",
+    "PendingAnswer",
+    "PendingList",
+    "PendingRequest",
+    "PendingView",
     "Plan",
     "Problem",
     "ProblemKind",

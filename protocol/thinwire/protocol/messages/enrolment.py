@@ -78,14 +78,25 @@ class OperatorToken(Message):
     token: Token
 
 
+class ClientLabel(Message):
+    """`POST /v1/clients/{name}`, by an operator: what people call the client from now on, no other client's name or
+    label; None: its name. The name itself stays: its token, its share of the data and the ledger are bound to it.
+    """
+
+    label: Name | None = None
+
+
 class ClientView(Message):
-    """A client as operators see it. `seen_at`: of its last request, Unix seconds."""
+    """A client as operators see it. `seen_at`: of its last request, Unix seconds; `label`: what people call it, where
+    that is not its name.
+    """
 
     client: Name
     group: Name
     role: Role
     revoked: bool = False
     seen_at: float | None = None
+    label: Name | None = None
 
 
 class ClientList(Message):

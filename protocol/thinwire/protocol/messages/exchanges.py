@@ -17,7 +17,8 @@ class Registration(Message):
     `holds`: run id -> the `exchange` of the last task whose parts this client still has, so that it gets deltas.
     `process`: drawn by each process of a client, so that two of them at a time are told apart from one that begins
     again. `start`: how many processes of the client's folder have begun, this one included, until one of them has been
-    heard: a copy of the folder, or one put back from a backup, says a number that has been said before.
+    heard: a copy of the folder, or one put back from a backup, says a number that has been said before. `software`: its
+    version, until a process has been heard.
     """
 
     wire: int = WIRE_VERSION
@@ -25,6 +26,7 @@ class Registration(Message):
     holds: dict[Id, Count] | None = Field(None, max_length=16)
     process: Id | None = None
     start: Count | None = None
+    software: str | None = Field(None, max_length=32)
 
 
 class PartMessage(Message):
@@ -103,7 +105,7 @@ class AnswerMessage(Message):
     """`POST /v1/tasks/{task}/answer`. The payload is inline, or the id of a finished upload; none for an empty reply.
 
     `received`: the payload's digest in its place, where the same answer may have arrived already. `link`:
-    the client's cumulative bytes sent and received as its kernel counts them.
+    bytes that the client has sent and received since it enrolled, as its kernel counts them, before this message.
     """
 
     examples: Count

@@ -12,7 +12,7 @@
   const span = s => s < 120 ? `${s.toFixed(0)} s` : s < 7200 ? `${(s / 60).toFixed(1)} min` : `${(s / 3600).toFixed(1)} h`;
   const axisOf = { round: ["round", String], bytes: ["wire bytes", bytes], seconds: ["seconds", span] };
   const drawn = new Map();
-  let against = "round", shown = "accuracy";
+  let against = "round", shown = null;
 
   function data() {
     const found = document.getElementById("figures");
@@ -21,7 +21,7 @@
 
   function points(rounds, x) {
     const name = { round: "round", bytes: "total_bytes", seconds: "total_seconds" }[x];
-    return rounds.map(one => ({ x: one[name], y: one[shown] ?? null })).filter(one => one.y !== null);
+    return rounds.map(one => ({ x: one[name], y: one[shown] ?? one.scores[shown] ?? null })).filter(one => one.y !== null);
   }
 
   function put(id, options, values) {
@@ -35,6 +35,15 @@
     drawn.set(id, { key, plot: new uPlot({ width, height: 250, ...options }, values, place) });
   }
 
+  // Accuracy lies between 0 and 1, a loss begins at 0; what scores of the user's own may be, nobody knows.
+  function range(low, high) {
+    if (low == null) return [0, 1];
+    if (shown === "accuracy") return [Math.max(0, low - .05), Math.min(1, high + .03)];
+    if (shown === "loss") return [Math.min(0, low), high * 1.05 || 1];
+    const more = (high - low || Math.abs(high) || 1) * .06;
+    return [low - more, high + more];
+  }
+
   function axis(values) {
     const line = { stroke: colour("--line"), width: 1 };
     return { stroke: colour("--dim"), grid: line, ticks: line, font: "12px system-ui, sans-serif", values };
@@ -46,7 +55,7 @@
     const xs = [...new Set(found.flat().map(one => one.x))].sort((a, b) => a - b);
     const rows = found.map(mine => { const at = new Map(mine.map(one => [one.x, one.y])); return xs.map(x => at.get(x)); });
     put("curve", {
-      scales: { x: { time: false }, y: { range: (_, low, high) => shown === "accuracy" ? [Math.max(0, low - .05), Math.min(1, high + .03)] : [0, high * 1.05 || 1] } },
+      scales: { x: { time: false }, y: { range: (_, low, high) => range(low, high) } },
       axes: [axis((_, all) => all.map(text)), { ...axis((_, all) => all.map(y => +y.toPrecision(3))), size: 46 }],
       series: [{ label, value: (_, x) => x == null ? "–" : text(x) }, ...series.map((one, index) => ({
         label: one.name, stroke: colour(colours[index % colours.length]), width: 2, spanGaps: true,
@@ -79,6 +88,7 @@
   function draw() {
     const found = data();
     if (!found) return;
+    shown ??= found.scores[0] ?? "accuracy";
     curves(found.series);
     if (document.getElementById("bars")) bars(found.series[0].rounds);
     for (const button of document.querySelectorAll("button[data-against], button[data-shown]")) {
