@@ -49,6 +49,8 @@ _IN_OUR_WORDS: Final = (
 )  # fmt: skip
 _MAX_INVITE_BYTES: Final = 1000
 _MAX_MODEL_HEADER_BYTES: Final = 1 << 20
+_LARGE_MODEL_BYTES: Final = 32 << 20
+_KEPT_BESIDE_IT_BYTES: Final = 8 << 20
 
 
 def serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
@@ -99,6 +101,8 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
         for note in problem.notes:
             say(note)
         learner = _learner(problem, options, client_name(station.folder, options.name))
+        if learner.spec.max_bytes >= _LARGE_MODEL_BYTES:
+            keep_freed_memory(_KEPT_BESIDE_IT_BYTES)
         rehearse(learner, problem.file)
         give_back_freed_memory()
         station.standing.ready(station.transfer.address)
