@@ -16,7 +16,7 @@ from thinwire.methods.rounds import rounds_of
 from thinwire.operator import requests
 from thinwire.operator.client import Coordinator
 from thinwire.operator.console import console, in_time, say
-from thinwire.operator.follow import Told, budgeted
+from thinwire.operator.follow import budgeted
 from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
@@ -30,13 +30,12 @@ from thinwire.operator.tables import (
     round_table,
     score_of,
 )
-from thinwire.operator.tracking.figures import TrackingError
-from thinwire.operator.tracking.places import trackers
 from thinwire.protocol.exit_codes import Exit
-from thinwire.protocol.messages import ExchangeMetrics, RunChange, RunView
+from thinwire.protocol.messages import RunChange, RunView
 
 from .first_model import OF_RUN, first_model
 from .options import Address, AsFormat, Assigned, Format, RunName, fail, operator, print_json, warn, with_options
+from .reporting import ReportTo, told_to
 from .run_settings import run_settings
 
 app = typer.Typer(help="Start, look at, steer and fetch runs.", no_args_is_help=True)
@@ -61,12 +60,6 @@ class Open(StrEnum):
     DROP = "drop"
 
 
-ReportTo = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--report-to", metavar="PLACE", help="hand the figures of each round to mlflow:URL or tensorboard:FOLDER"
-    ),
-]
 OpenExchange = Annotated[Open, typer.Option("--open", help="finish the open exchange first, or drop it")]
 
 
@@ -140,7 +133,7 @@ def show(
         metrics = coordinator.send(requests.metrics(run))
         ledger = coordinator.ledger(run, None if format_ is ShowFormat.JSON else "client")
         attendance = coordinator.send(requests.attendance(run))
-    _told(report_to)(view, metrics.exchanges)
+    told_to(report_to)(view, metrics.exchanges)
     learning = learning_warnings(metrics.exchanges)
     if format_ is ShowFormat.JSON:
         parts = {"run": view, "metrics": metrics, "ledger": ledger, "attendance": attendance}
@@ -174,7 +167,7 @@ def show(
 def watch(run: RunName, at: Address, format_: AsFormat = Format.TABLE, report_to: ReportTo = None) -> None:
     """Show the rounds as they come, until the run is over."""
     with operator(at) as coordinator:
-        view = watch_run(coordinator, run, live=format_ is Format.TABLE, told=_told(report_to))
+        view = watch_run(coordinator, run, live=format_ is Format.TABLE, told=told_to(report_to))
         if format_ is Format.JSON:
             print_json(coordinator.send(requests.metrics(run)))
         _follow(coordinator, view)
@@ -284,23 +277,6 @@ def _command(word: Command, run: str, open_: Open, at: Address) -> None:
 
 def _state(view: RunView) -> str:
     return view.state if view.outcome is None else f"{view.state}: {view.outcome}"
-
-
-def _told(report_to: list[str] | None) -> Told:
-    """Hands a run's figures to these places; what goes wrong ends the process."""
-    try:
-        found = trackers(report_to or ())
-    except TrackingError as error:
-        fail(f"--report-to {error}", Exit.USAGE)
-
-    def tell(view: RunView, exchanges: list[ExchangeMetrics]) -> None:
-        try:
-            for tracker in found:
-                tracker.tell(view, exchanges)
-        except TrackingError as error:
-            fail(str(error), Exit.LOCAL)
-
-    return tell
 
 
 def _follow(coordinator: Coordinator, view: RunView) -> None:
