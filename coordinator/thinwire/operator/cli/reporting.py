@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Final
 
 import typer
 
@@ -14,12 +14,9 @@ from thinwire.protocol.messages import ExchangeMetrics, RunView
 
 from .options import fail
 
-ReportTo = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--report-to", metavar="PLACE", help="hand the figures of each round to mlflow:URL or tensorboard:FOLDER"
-    ),
-]
+REPORT_TO: Final = typer.Option(
+    "--report-to", metavar="PLACE", help="hand the figures of each round to mlflow:URL or tensorboard:FOLDER"
+)
 
 
 def told_to(report_to: list[str] | None) -> Told:

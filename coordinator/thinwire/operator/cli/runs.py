@@ -35,7 +35,7 @@ from thinwire.protocol.messages import RunChange, RunView
 
 from .first_model import OF_RUN, first_model
 from .options import Address, AsFormat, Assigned, Format, RunName, fail, operator, print_json, warn, with_options
-from .reporting import ReportTo, told_to
+from .reporting import REPORT_TO, told_to
 from .run_settings import run_settings
 
 app = typer.Typer(help="Start, look at, steer and fetch runs.", no_args_is_help=True)
@@ -122,7 +122,7 @@ def show(
     run: RunName,
     at: Address,
     format_: Annotated[ShowFormat, typer.Option("--format", help="table, json or csv (the ledger)")] = ShowFormat.TABLE,
-    report_to: ReportTo = None,
+    report_to: Annotated[list[str] | None, REPORT_TO] = None,
 ) -> None:
     """A run, its rounds, and its ledger: bytes by client and kind, payload and framing apart."""
     with operator(at) as coordinator:
@@ -164,7 +164,12 @@ def show(
 
 @app.command()
 @with_options
-def watch(run: RunName, at: Address, format_: AsFormat = Format.TABLE, report_to: ReportTo = None) -> None:
+def watch(
+    run: RunName,
+    at: Address,
+    format_: AsFormat = Format.TABLE,
+    report_to: Annotated[list[str] | None, REPORT_TO] = None,
+) -> None:
     """Show the rounds as they come, until the run is over."""
     with operator(at) as coordinator:
         view = watch_run(coordinator, run, live=format_ is Format.TABLE, told=told_to(report_to))
