@@ -24,13 +24,16 @@ RESULTS = Path(__file__).resolve().parent / "results"
 class Cell:
     """One run. `name`: of the setting, alike over seeds; `run`: of `RunSettings`, without name, seed and cohort.
     `own_first`: clients make the run's first model, where the others download it, as one that has been trained before
-    would have to be.
+    would have to be. `environment`: what the fleet's task file reads there. `played`: all clients in one process,
+    without a network; bytes are those of the codecs, and framing as it was measured.
     """
 
     name: str
     fleet: Fleet
     run: Mapping[str, Any]
     own_first: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
+    played: bool = False
 
     @property
     def key(self) -> str:
@@ -42,6 +45,7 @@ class Cell:
         no part of it.
         """
         parts = [chosen(self.fleet), self.run, *(["own first"] if self.own_first else [])]
+        parts += [*self.environment, *(["played"] if self.played else [])]
         text = json.dumps(parts, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

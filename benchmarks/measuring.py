@@ -1,4 +1,4 @@
-"""Runs the cells that a store lacks, over real processes."""
+"""Runs the cells that a store lacks, over real processes; or plays them, where that is what they say."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.cells import Cell
+from benchmarks.playing import play
 from benchmarks.store import Store
 from thinwire.methods.rounds import Round
 from thinwire.operator.fleet import Fleet
-from thinwire.operator.lab import Lab
+from thinwire.operator.lab import ENVIRONMENT, Lab
 from thinwire.operator.result import Result, result_of
 from thinwire.protocol.messages import RunView
 
@@ -25,12 +26,15 @@ def measure(cells: Sequence[Cell], store: Store, screen: Console, device: str = 
     missing = [cell for cell in cells if store.outcome(cell) is None]
     if len(missing) < len(cells):
         screen.print(f"{len(cells) - len(missing)} of {len(cells)} cells are in {store.path.name} already", style="dim")
+    for cell in play([cell for cell in missing if cell.played], store, device):
+        screen.print(_line(cell, store))
+    missing = [cell for cell in missing if not cell.played]
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=40), TextColumn("{task.fields[state]}"))
     with Progress(*columns, TimeElapsedColumn(), console=screen) as bar:
         task = bar.add_task("starting", total=sum(int(cell.run["rounds"]) for cell in missing), state="")
         done = 0
-        for fleet, own_first in dict.fromkeys((cell.fleet, cell.own_first) for cell in missing):
-            group = [cell for cell in missing if (cell.fleet, cell.own_first) == (fleet, own_first)]
+        for alike in dict.fromkeys(_processes(cell) for cell in missing):
+            group = [cell for cell in missing if _processes(cell) == alike]
 
             def step(view: RunView, rounds: list[Round], *, group: Sequence[Cell] = group) -> None:
                 cell = group[int(view.name.removeprefix("cell-"))]
@@ -43,7 +47,12 @@ def measure(cells: Sequence[Cell], store: Store, screen: Console, device: str = 
                 store.put(cell, result, device)
                 screen.print(_line(cell, store))
 
-            _serve(replace(fleet, device=device), group, step, over, own_first=own_first)
+            _serve(group, device, step, over)
+
+
+def _processes(cell: Cell) -> tuple[Fleet, bool, tuple[tuple[str, str], ...]]:
+    """Cells that are alike in these are served by the same ones."""
+    return cell.fleet, cell.own_first, cell.environment
 
 
 def _line(cell: Cell, store: Store) -> str:
@@ -54,14 +63,14 @@ def _line(cell: Cell, store: Store) -> str:
 
 
 def _serve(
-    fleet: Fleet,
     cells: Sequence[Cell],
+    device: str,
     step: Callable[[RunView, list[Round]], None],
     over: Callable[[Cell, Result], None],
-    *,
-    own_first: bool,
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="thinwire-cells-") as name, Lab(Path(name)) as lab:
+    fleet, own_first, environment = _processes(cells[0])
+    fleet, given = replace(fleet, device=device), {**ENVIRONMENT, **dict(environment)}
+    with tempfile.TemporaryDirectory(prefix="thinwire-cells-") as name, Lab(Path(name), environment=given) as lab:
         lab.serve()
         model = lab.store(lab.first_model_of(fleet))
         views = [lab.park_run(model, cell.settings(index)) for index, cell in enumerate(cells)]

@@ -60,6 +60,11 @@ class Outcome:
     def wire(self) -> int:
         return self.uplink + self.downlink
 
+    @property
+    def everything(self) -> int:
+        """Wire bytes of all exchanges, the evaluation after the last round among them."""
+        return sum(one.uplink_bytes + one.downlink_bytes for one in self.exchanges)
+
     def rate(self, direction: Literal["up", "down"], rounds: slice = slice(None)) -> float:
         """Payload bits per parameter and answer, without framing, over some exchanges of training."""
         trained = [one for one in self.exchanges if one.kind != EVALUATE][rounds]

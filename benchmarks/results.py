@@ -15,17 +15,20 @@ from benchmarks.marked import fill
 from benchmarks.store import Store
 from thinwire.operator.console import console
 
-EXPERIMENTS = ("front", "sparse_masks", "progfed", "feddlr", "feddkd", "fd_alu")
+EXPERIMENTS = ("front", "sparse_masks", "progfed", "feddlr", "feddkd", "fd_alu", "pretrained")
 PAGE = Path("docs/results.md")
 IMAGES = Path("docs/images/results")
 COMMAND = "python -m benchmarks.results"
 METHODS = Path("docs/methods")
-ON_PAGE = {name: name for name in EXPERIMENTS} | {"front": "fedavg"}
+OF_SEVERAL = "pretrained"
+"""Is of adapters under several methods, and on the page of none."""
+ON_PAGE = {name: name for name in EXPERIMENTS if name != OF_SEVERAL} | {"front": "fedavg"}
 """Experiment -> the page of a method that shows it."""
 HEAD = """# Results
 
 What each method costs and what it gives, measured: every run is real processes on one machine over HTTP, every byte is
-from the coordinator's ledger, framing included, both directions, all clients. This page is written by
+from the coordinator's ledger, framing included, both directions, all clients; where a section says that it was played
+in one process, payloads are those of the codecs, and framing as measured. This page is written by
 `python -m benchmarks.results` from the files in `benchmarks/results/`; the command above each table measures it again.
 With `--quick` each takes between two and nine minutes on two cores.
 Every run's first model is downloaded here, as it must be where it has been trained before; where it is a fresh one,
@@ -112,7 +115,8 @@ def main() -> None:
     sections = []
     for experiment, store, quick in measured():
         sections.append(section(experiment, store, quick=quick))
-        fill(METHODS / f"{ON_PAGE[experiment.id]}.md", COMMAND, on_method_page(experiment, store))
+        if experiment.id in ON_PAGE:
+            fill(METHODS / f"{ON_PAGE[experiment.id]}.md", COMMAND, on_method_page(experiment, store))
     PAGE.write_text("\n\n".join([HEAD.strip(), *missing(), *sections]) + "\n")
     console().print(f"written: {PAGE}")
 

@@ -19,6 +19,7 @@ from benchmarks.cells import Cell, chosen
 from benchmarks.outcomes import Outcome
 from thinwire.machine.files import write_atomic
 from thinwire.operator.result import Result
+from thinwire.protocol.messages import ExchangeMetrics
 
 
 class Store:
@@ -65,7 +66,18 @@ class Store:
         self._write()
 
     def put(self, cell: Cell, result: Result, device: str) -> None:
-        """Written at once. `device`: on which the clients trained."""
+        """Of a run over the service. `device`: on which the clients trained."""
+        found = {
+            "outcome": result.view.outcome or result.view.state,
+            "reason": result.view.reason,
+            "seconds": round(result.seconds, 1),
+            "parameters": result.view.parameters,
+            "model_bytes": None if result.model is None else result.model.stat().st_size,
+        }
+        self.keep(cell, found, result.exchanges, device)
+
+    def keep(self, cell: Cell, found: Mapping[str, Any], exchanges: Iterable[ExchangeMetrics], device: str) -> None:
+        """Written at once. `found`: what came of it beside its exchanges."""
         self._held["cells"][cell.key] = {
             "definition": cell.definition,
             "measured": datetime.now(UTC).date().isoformat(),
@@ -78,14 +90,10 @@ class Store:
                 "numpy": version("numpy"),
                 "thinwire": version("thinwire"),
             },
-            "outcome": result.view.outcome or result.view.state,
-            "reason": result.view.reason,
-            "seconds": round(result.seconds, 1),
-            "parameters": result.view.parameters,
-            "model_bytes": None if result.model is None else result.model.stat().st_size,
+            **found,
             "fleet": chosen(cell.fleet),
             "settings": dict(cell.run),
-            "exchanges": [_rounded(one.model_dump(mode="json")) for one in result.exchanges],
+            "exchanges": [_rounded(one.model_dump(mode="json")) for one in exchanges],
         }
         self._write()
 

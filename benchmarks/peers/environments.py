@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-PACKAGES: Final = {"flower": "flwr", "nvflare": "nvflare"}
+PACKAGES: Final = {"flower": "flwr", "flower-simulation": "flwr[simulation]", "nvflare": "nvflare"}
 
 
 def default_cache() -> Path:
@@ -16,8 +16,9 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thinwire-peers"
 
 
-def environment(peer: str, cache: Path) -> Path:
-    """The environment's `bin`; installs the newest release where there is none yet.
+def environment(peer: str, cache: Path, with_ours: Path | None = None) -> Path:
+    """The environment's `bin`; installs the newest release where there is none yet. `with_ours`: a folder of packages
+    that it finds where it has none of its own.
 
     Raises: `subprocess.CalledProcessError`.
     """
@@ -26,12 +27,16 @@ def environment(peer: str, cache: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
         install = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", PACKAGES[peer], "numpy"]
         subprocess.run(install, check=True)
+        if with_ours is not None:
+            (packages,) = place.glob("lib/python*/site-packages")
+            (packages / "ours.pth").write_text(f"{with_ours}\n")
         (place / "bin" / "installed").touch()
     return place / "bin"
 
 
 def version(peer: str, binaries: Path) -> str:
     """`flwr 1.42.0`."""
-    code = f"import importlib.metadata as m; print(m.version({PACKAGES[peer]!r}))"
+    package = PACKAGES[peer].partition("[")[0]
+    code = f"import importlib.metadata as m; print(m.version({package!r}))"
     found = subprocess.run([str(binaries / "python"), "-c", code], check=True, capture_output=True, text=True)
-    return f"{PACKAGES[peer]} {found.stdout.strip()}"
+    return f"{package} {found.stdout.strip()}"

@@ -77,32 +77,45 @@ class Encoder(nn.Module):
         self.head = nn.Linear(WIDTH, INTENTS)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.sentences(self.looked_up(ids), mask))
+        return found
+
+    def looked_up(self, ids: torch.Tensor) -> torch.Tensor:
+        """Words as the first layer takes them: (n, length, 384)."""
         parts = self.embeddings
         places = torch.arange(ids.shape[1], device=ids.device)
         words = parts["word_embeddings"](ids) + parts["position_embeddings"](places)
-        words = parts["LayerNorm"](words + parts["token_type_embeddings"].weight[0])
+        found: torch.Tensor = parts["LayerNorm"](words + parts["token_type_embeddings"].weight[0])
+        return found
+
+    def sentences(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Through all layers: a vector for each sentence, (n, 384)."""
         for layer in self.encoder["layer"]:
             words = layer(words, mask)
         kept = mask.unsqueeze(2)
         mean = (words * kept).sum(1) / kept.sum(1)
         # Sentences lie on a sphere in this model; a head on it wants longer vectors.
-        found: torch.Tensor = self.head(10.0 * functional.normalize(mean, dim=1))
-        return found
+        return 10.0 * functional.normalize(mean, dim=1)
 
 
-def model() -> nn.Module:
+def trained() -> Encoder:
+    """The package's encoder, and a head that tells nothing apart."""
     net = Encoder()
     held, own = load_file(_files() / "model.safetensors"), net.state_dict()
     net.load_state_dict({name: tensor if name.startswith("head.") else held[name] for name, tensor in own.items()})
     nn.init.zeros_(net.head.weight)
-    return add_lora(net, ["*.self.query", "*.self.value"], rank=4, alpha=8.0, also=["head.*"])
+    return net
+
+
+def model() -> nn.Module:
+    return add_lora(trained(), ["*.self.query", "*.self.value"], rank=4, alpha=8.0, also=["head.*"])
 
 
 def data(client: ClientInfo) -> Data:
-    ids, mask, labels = _questions("train")
+    ids, mask, labels = questions("train")
     shares = split(client.split, labels.numpy(), None, client.clients, len(labels), client.seed)
     mine = torch.from_numpy(shares[client.index])
-    test_ids, test_mask, test_labels = _questions("test")
+    test_ids, test_mask, test_labels = questions("test")
     share = slice(client.index, None, client.clients)
     return Data(
         train=({"ids": ids[mine], "mask": mask[mine]}, labels[mine]),
@@ -111,7 +124,7 @@ def data(client: ClientInfo) -> Data:
 
 
 @cache
-def _questions(which: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def questions(which: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Words by their numbers, (n, 32), which of them there are, and intents, of `train` or `test`."""
     from tokenizers import Tokenizer
 

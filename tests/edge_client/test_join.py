@@ -299,6 +299,15 @@ def test_an_exported_model_is_a_plain_state_dict(suffix: str, tmp_path: Path) ->
     assert all(np.array_equal(np.asarray(found[name]), array) for name, array in arrays.items())
 
 
+def test_what_is_not_installed_is_named_with_the_extra_that_has_it() -> None:
+    code = "import sys\nsys.modules[{!r}] = None\nfrom thinwire.edge_client.cli import main\nmain()"
+    for library in ("typer", "torch"):
+        words = [sys.executable, "-c", code.format(library), "join", "http://127.0.0.1:9", "--task", "digits"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert (done.returncode, "Traceback" in done.stderr) == (Exit.LOCAL, False), done.stderr
+        assert f"{library} is not installed; install it by: pip install 'thinwire[client]'" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["-V"], ["--help"], ["join", "--help"], ["model", "--help"]])
 def test_help_and_version_do_without_torch(arguments: list[str]) -> None:
     code = (

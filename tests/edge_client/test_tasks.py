@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 from tests.methods.fleet import client_of, first_model, run_settings, simulated, train
 from thinwire.edge_client.data import ClientInfo, Data, Stream
 from thinwire.edge_client.learner import Learner
-from thinwire.edge_client.problems.problem_file import LearningProblem, ProblemFileError
+from thinwire.edge_client.problems.problem_file import LearningProblem, ProblemFileError, load_problem_file
 from thinwire.edge_client.rehearsal import rehearse
 from thinwire.methods.arrays import same_bits
 from thinwire.methods.client_half import check_needs
@@ -388,3 +389,21 @@ def test_tied_weights_travel_once() -> None:
     end("fedavg", clients)
     tied: Any = clients["client-00"].model
     assert tied.second.weight is tied.first.weight
+
+
+def test_a_loop_that_returns_no_number_is_told_what_to_return(tmp_path: Path) -> None:
+    """As one that is pasted from a script does."""
+    lines = [
+        "from torch import nn", "def model(): return nn.Linear(1, 1)", "def data(client): raise NotImplementedError",
+        "def fit(model, work): return {GIVEN}",
+    ]  # fmt: skip
+    file = tmp_path / "task.py"
+    for given, good in (("None", False), ("[1, 2]", False), ("0.25", True), ("nn.Parameter(model.weight[0, 0])", True)):
+        file.write_text("\n".join(lines).replace("{GIVEN}", given))
+        fit = load_problem_file(file).fit
+        assert fit is not None
+        if good:
+            assert isinstance(fit(nn.Linear(1, 1), cast("Work", None)), float)
+            continue
+        with pytest.raises(ProblemFileError, match=r"fit\(\) returned .* it has to return the mean loss"):
+            fit(nn.Linear(1, 1), cast("Work", None))

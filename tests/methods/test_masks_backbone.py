@@ -89,6 +89,19 @@ def test_who_has_loaded_other_weights_is_told_before_it_trains(fleet: dict[str, 
         simulated(run_settings("sparse_masks", SETTINGS, cohort=2), fleet, model)
 
 
+def test_what_never_changes_is_sent_once_and_stays_what_it_was(fleet: dict[str, Learner]) -> None:
+    """Beside what is trained as it is: here the masks leave a layer out that the task has not frozen."""
+    model = first_model(fleet)
+    settings = {**SETTINGS, "masks": "1.bias,1.weight", "dense": "2.bias"}
+    result = simulated(run_settings("sparse_masks", settings, cohort=2, rounds=2), fleet, model)
+    assert result.model is not None
+    assert np.array_equal(expand(result.model, model)["2.weight"], model["2.weight"])
+    first, *later = (one.downlink_bytes for one in result.exchanges)
+    # 48 numbers of the layer, for two clients; masks have none in the first round.
+    assert first > 2 * 4 * 48
+    assert all(size < first + 2 * 16 * 17 - 2 * 4 * 48 for size in later)
+
+
 def test_masks_may_stand_on_some_layers_of_random_weights_too(fleet: dict[str, Learner]) -> None:
     model = first_model(fleet)
     result = simulated(run_settings("sparse_masks", {"masks": "1.weight", "epochs": 1}, cohort=2), fleet, model)

@@ -29,6 +29,7 @@ SOUND: dict[str, Answer] = {
     "/v1/problems": (200, b'{"problems": []}', {}),
     "/v1/runs": (200, b'{"runs": [{"id": "abcdef", "state": "running"}]}', {}),
     "/v1/runs/abcdef/events": (200, b"event: run\ndata: {}\n\n", {}),
+    "/v1/models": refused(401, "token-missing"),
 }
 
 
@@ -54,6 +55,7 @@ def test_where_nothing_is_wrong_nothing_is_said_to_be() -> None:
         ("/v1/clients", refused(401, "token-missing"), "token", "token-missing", "thinwire login"),
         ("/v1/clients", refused(401, "token-invalid"), "token", "token-invalid", "log in again"),
         ("/v1/clients", refused(403, "not-allowed"), "token", "not-allowed", "role operator or reader"),
+        ("/v1/models", (413, b"<html>too large</html>", {}), "uploads", "no body of 64 MiB", "client_max_body"),
         ("/metrics", (200, b'thinwire_build_info{version="0.0.1",wire="1"} 1.0', {}), "version", "0.0.1 there", "same"),
     ],
 )  # fmt: skip
@@ -144,5 +146,5 @@ def test_the_command_says_it_in_words_and_as_json(tmp_path: Path, monkeypatch: p
         done = CliRunner().invoke(app, [*nowhere, "--url", url, "--format", "json"])
     assert done.exit_code == Exit.OK
     assert [one["check"] for one in json.loads(done.output)["findings"]] == [
-        "port", "coordinator", "token", "version", "events",
+        "port", "coordinator", "token", "version", "events", "uploads",
     ]  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -29,13 +30,17 @@ class TrialsFailedError(Exception):
 
 class Trials:
     """`options`: of `thinwire-client simulate`; `journal`: the file that remembers what was played, of this task and
-    these options alone; None: nothing does. A trial that it holds is not played again.
+    these options alone; None: nothing does. A trial that it holds is not played again. `environment`: of the process,
+    beside this one's.
 
     Raises: `TrialsFailedError`, `OSError`.
     """
 
-    def __init__(self, options: Sequence[str], journal: Path | None = None) -> None:
+    def __init__(
+        self, options: Sequence[str], journal: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._options = list(options)
+        self._environment = environment or {}
         self._journal = journal
         self._known: dict[str, TrialResult] = {}
         self.place: TrialPlace | None = None
@@ -68,8 +73,9 @@ class Trials:
         if self._process is None:
             arguments = [sys.executable, "-m", EDGE_CLIENT, "simulate", *self._options]
             self._process = subprocess.Popen(  # noqa: S603
-                arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
+                arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, **self._environment},
+            )  # fmt: skip
             self.place = TrialPlace.model_validate_json(self._reply())
         assert self.place is not None  # noqa: S101
         return self.place
@@ -118,7 +124,7 @@ class Trials:
         if self._journal is None:
             return
         lines = self._journal.read_text().splitlines() if self._journal.exists() else []
-        head = json.dumps(self._options)
+        head = json.dumps([*self._options, *(f"{name}={value}" for name, value in self._environment.items())])
         if not lines or lines[0] != head:
             self._journal.write_text(head + "\n")
             return

@@ -23,6 +23,7 @@ from thinwire.protocol.messages import Problem
 from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN
 from thinwire.protocol.reasons import ProblemError
 
+from .doctor_proxies import examine_uploads
 from .transport import EVENTS, options
 
 LEAST_FREE_BYTES: Final = 1 << 30
@@ -61,6 +62,9 @@ def examine_coordinator(url: str, token: str | None, ca_file: Path | None) -> It
                 yield _version(http)
                 yield from _what_it_says(http)
                 yield from _buffering(http)
+                if not through:
+                    tls = parts.scheme == "https"
+                    yield from examine_uploads(parts.host, port, ca_file, tls=tls, patience_s=PATIENCE_S)
         except httpx.HTTPError as error:
             yield wrong("coordinator", f"{where} breaks off: {error}", "try again; look at what stands between")
 

@@ -17,6 +17,8 @@ from thinwire.methods.values import TaskRefusedError
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
+from .problems.problem_file import ProblemFileError
+
 _GRACE_S: Final = 10.0
 Slots = list[tuple[int, str]]
 
@@ -96,5 +98,5 @@ def _serve(clients: Clients, line: Connection, ends: Sequence[Connection]) -> No
 
 def _told(error: Exception) -> Exception:
     """The error as it can be handed on: ours as they are, and of others what they say."""
-    ours = isinstance(error, (CodecError, ProblemError, TaskRefusedError))
+    ours = isinstance(error, (CodecError, ProblemError, ProblemFileError, TaskRefusedError))
     return error if ours else RuntimeError(f"{type(error).__name__}: {error}")

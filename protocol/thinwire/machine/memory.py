@@ -36,15 +36,17 @@ def give_back_large_memory() -> None:
         mallopt(_ARENA_MAX, 1)
 
 
-def keep_freed_memory() -> None:
-    """From now on what is freed stays with the process for the next use, until `give_back_freed_memory`.
+def keep_freed_memory(largest: int = _LARGEST_BYTES) -> None:
+    """From now on what is freed stays with the process for the next use, until `give_back_freed_memory`; blocks of more
+    than `largest` bytes go back at once.
 
     glibc gives blocks as large as activations back to the kernel each time, and has them filled with zeros again for
-    the next batch: measured with a ConvNet in batches of 32, a fifth of the time of an epoch. The peak is the same.
+    the next batch: measured with a ConvNet in batches of 32, a fifth of the time of an epoch. The peak is the same
+    where such blocks are most of what is held; holes between the arrays of a large model come to several models.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        if not mallopt(_MMAP_THRESHOLD, _LARGEST_BYTES):
+        if not mallopt(_MMAP_THRESHOLD, largest):
             mallopt(_MMAP_THRESHOLD, _LARGEST_OLD_BYTES)
         mallopt(_TRIM_THRESHOLD, _LARGEST_BYTES)
 

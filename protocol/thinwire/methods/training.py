@@ -60,6 +60,9 @@ def train_locally(
     torch.manual_seed(learner.seed)
     work.model.train()
     loss = train(work) if learner.fit is None else learner.fit(work.model, work)
+    for parameter in work.model.parameters():
+        # As large as the model, and of no use to what follows.
+        parameter.grad = None
     rise = work.course.rise(measured or {})
     if not math.isfinite(loss):
         rise = NO_NUMBER

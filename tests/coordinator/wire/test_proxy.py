@@ -17,6 +17,7 @@ from tests.coordinator.served import Served, free_port
 from tests.coordinator.test_endpoints import enrolled
 from tests.programs import program
 from thinwire.coordinator.settings import ServeSettings
+from thinwire.operator.doctor_proxies import examine_uploads
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 NAME = "coordinator.example"
@@ -132,6 +133,29 @@ def test_without_the_unit_s_options_a_proxy_is_refused_rather_than_believed(
         assert "--trusted-proxies" in refused.json()["detail"]
     with _proxy(tmp_path, DEFAULT, served.port) as url:
         assert httpx.get(f"{url}/v1/runs", headers={"host": NAME}).json()["reason"] == "token-missing"
+
+
+BUFFERED = DEFAULT.replace("location /", "client_max_body_size 0; location /")
+
+
+@pytest.mark.parametrize(
+    ("site", "state", "said", "cure"),
+    [
+        (SITES[SHIPPED], "ok", "as they come", ""),
+        (DEFAULT, "warning", "takes no body of 64 MiB", "client_max_body_size"),
+        (BUFFERED, "wrong", "holds them back", "proxy_request_buffering"),
+    ],
+    ids=["shipped", "by default", "without a limit"],
+)
+def test_doctor_shows_what_the_usual_settings_of_a_proxy_break(
+    serve: Callable[..., Served], tmp_path: Path, site: str, state: str, said: str, cure: str
+) -> None:
+    served = serve(**_unit_options())
+    with _proxy(tmp_path, site, served.port) as url:
+        parts = httpx.URL(url)
+        assert parts.port is not None
+        (found,) = examine_uploads(parts.host, parts.port, None, tls=False, patience_s=1.0)
+    assert (found.state, said in found.said, cure in found.cure) == (state, True, True), found
 
 
 def test_the_unit_names_the_proxy() -> None:

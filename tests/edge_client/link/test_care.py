@@ -17,6 +17,7 @@ from thinwire.edge_client.link.care import Day, LinkCare, OverBudgetError, Quiet
 from thinwire.edge_client.link.emulated import Pacer, limited
 from thinwire.edge_client.link.resumable import download, upload
 from thinwire.edge_client.link.sockets import CountingBackend
+from thinwire.edge_client.settings import JoinSettings
 from thinwire.machine.link_rates import LinkRates
 from thinwire.protocol.identity import digest_of
 
@@ -188,3 +189,9 @@ def test_one_direction_is_slowed_and_the_other_is_not(
     slow, fast = (up_s, down_s) if rates.down_bps == math.inf else (down_s, up_s)
     assert slow >= 5
     assert fast < 1
+
+
+def test_a_metered_link_has_a_budget_unless_another_is_named() -> None:
+    assert JoinSettings(task="digits").budget is None
+    assert JoinSettings(task="digits", metered=True).budget == 50_000_000
+    assert JoinSettings(task="digits", metered=True, daily_bytes="2MB").budget == 2_000_000

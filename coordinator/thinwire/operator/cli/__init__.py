@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .missing import explained
+from thinwire.protocol.missing import explained
 
 
 def main() -> None:

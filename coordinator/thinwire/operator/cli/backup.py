@@ -10,9 +10,9 @@ import typer
 
 from thinwire.operator.console import say
 from thinwire.protocol.exit_codes import Exit
+from thinwire.protocol.missing import explained
 from thinwire.protocol.reasons import ProblemError
 
-from .missing import explained
 from .options import fail
 
 SERVICE: Final = "thinwire.coordinator.backup"

@@ -7,7 +7,7 @@ from typing import Final
 
 import typer
 
-from .missing import explained
+from thinwire.protocol.missing import explained
 
 SERVICE: Final = "thinwire.coordinator.command"
 PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from thinwire.protocol.command_options import add_examples
+from thinwire.protocol.missing import explained
 
-from . import device, fleets, models, tasks
-from .examples import EXAMPLES
-from .root import PROGRAM, app
+with explained("client", "thinwire-client"):
+    from thinwire.protocol.command_options import add_examples
+
+    from . import device, fleets, models, tasks
+    from .examples import EXAMPLES
+    from .root import PROGRAM, app
 
 __all__ = ["app", "device", "fleets", "main", "models", "tasks"]
-
 
 add_examples(app, EXAMPLES, PROGRAM)
 
 
 def main() -> None:
     """The console script."""
-    app()
+    with explained("client", PROGRAM):
+        app()

@@ -84,10 +84,26 @@ def load_problem_file(path: Path) -> LearningProblem:
         **{
             # What goes wrong in them while a run is on is told by whoever called them.
             hook: _function(module, path, hook)
-            for hook in ("outputs", "score", "summary", "optimizer", "fit")
+            for hook in ("outputs", "score", "summary", "optimizer")
             if hasattr(module, hook)
         },
+        fit=_fitting(_function(module, path, "fit"), path) if hasattr(module, "fit") else None,
     )
+
+
+def _fitting(fit: Callable[..., Any], path: Path) -> Fit:
+    """The loop, held to what it returns."""
+
+    def call(model: nn.Module, work: Work) -> float:
+        found = fit(model, work)
+        try:
+            return float(found.detach() if isinstance(found, torch.Tensor) else found)
+        except (RuntimeError, TypeError, ValueError):
+            raise ProblemFileError(
+                f"{path}: fit() returned {found!r:.60}; it has to return the mean loss of its last epoch, a number"
+            ) from None
+
+    return call
 
 
 def _unused(path: Path) -> tuple[str, ...]:

@@ -117,13 +117,11 @@ class SparseMasksSettings(MethodSettings):
 
 
 def _chains(settings: SparseMasksSettings) -> Mapping[str, Chains]:
-    exact, up = "entropy(condition=previous)", "entropy(condition=counts, sampling=True)"
-    down = exact
+    down, up, full = "entropy(condition=previous)", "entropy(condition=counts, sampling=True)", "entropy"
     if settings.dense:
-        # Masks and counts pass through the first codecs as they are.
-        down, up = f"cast(f16), {exact}", f"quantise(8), {up}"
-    full = "entropy"
-    return {TRAIN: Chains.parse(down=down, up=up, full=full), EVALUATE: Chains.parse(down=exact, full=full)}
+        # Masks pass through the first codec as they are. Down nothing is lost: what never changes is sent once.
+        up = f"quantise(8), {up}"
+    return {TRAIN: Chains.parse(down=down, up=up, full=full), EVALUATE: Chains.parse(down=down, full=full)}
 
 
 METHOD = Method(

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from thinwire.protocol.exit_codes import Exit
+from .exit_codes import Exit
 
 
 @contextmanager
-def explained(extra: str) -> Iterator[None]:
+def explained(extra: str, program: str = "thinwire") -> Iterator[None]:
     """Around what loads a part: a library that is not installed ends the process with the name of the extra."""
     try:
         yield
@@ -18,5 +18,5 @@ def explained(extra: str) -> Iterator[None]:
         library = str(error.name).partition(".")[0]
         if library == "thinwire":
             raise
-        print(f"thinwire: {library} is not installed; install it by: pip install 'thinwire[{extra}]'", file=sys.stderr)
+        print(f"{program}: {library} is not installed; install it by: pip install 'thinwire[{extra}]'", file=sys.stderr)
         raise SystemExit(int(Exit.LOCAL)) from None
