@@ -148,14 +148,20 @@ def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
-_PROVIDED_AS = {"pil": "pillow", "sklearn": "scikit-learn", "prometheus_client": "prometheus-client", "yaml": "pyyaml"}
+_PROVIDED_AS = {
+    "pil": "pillow",
+    "sklearn": "scikit-learn",
+    "prometheus_client": "prometheus-client",
+    "yaml": "pyyaml",
+    "opentelemetry": "opentelemetry-sdk",
+}
 _EXTRAS_OF = {
     "thinwire.machine": (),
     "thinwire.codecs": (),
     "thinwire.protocol": (),
     "thinwire.methods": ("client",),
-    "thinwire.coordinator": ("operator", "coordinator", "postgres", "objects"),
-    "thinwire.operator": ("operator", "demo"),
+    "thinwire.coordinator": ("operator", "coordinator", "postgres", "objects", "otlp"),
+    "thinwire.operator": ("operator", "demo", "tensorboard"),
     "thinwire.edge_client": ("client", "demo"),
 }
 

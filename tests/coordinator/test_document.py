@@ -78,6 +78,7 @@ def operations(standing: Served) -> dict[tuple[str, str], Any]:
 
 def _documented() -> list[tuple[str, str]]:
     from thinwire.coordinator.api import (
+        client_logs,
         enrolment,
         events,
         exchanges,
@@ -90,9 +91,10 @@ def _documented() -> list[tuple[str, str]]:
         webhooks,
     )
 
+    of_clients = (enrolment, client_logs, pending, exchanges, payloads, uploads)
     return [
         (method.lower(), route.path)
-        for router in (enrolment, pending, exchanges, payloads, uploads, runs, events, problems, webhooks, health)
+        for router in (*of_clients, runs, events, problems, webhooks, health)
         for route in router.router.routes
         for method in sorted(route.methods)  # type: ignore[attr-defined]
         if route.path not in ENDLESS  # type: ignore[attr-defined]

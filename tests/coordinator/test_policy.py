@@ -232,3 +232,31 @@ def test_no_round_begins_that_would_pass_the_budget(served: Served) -> None:
             assert len(whole) == len(free)
 
     asyncio.run(play())
+
+
+def test_a_budget_that_would_not_last_lowers_bits_and_all_rounds_are_played(served: Served) -> None:
+    chains = {"uplink": "quantise(12), zstd", "evaluate": False, "rounds": 5}
+
+    async def play() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            clients = await clients_of(http, served, 2)
+
+            async def spend(**settings: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+                run = served.run(arrays=model(2000), **chains, **settings)["id"]
+                await asyncio.gather(*(client.work() for client in clients))
+                view = await until(http, run, lambda view: bool(view["state"] == "finished"))
+                return view, (await http.get(f"/v1/runs/{run}/metrics")).json()["exchanges"]
+
+            _, free = await spend(name="free")
+            spent = [one["uplink_bytes"] + one["downlink_bytes"] for one in free]
+            budget = int(0.9 * sum(spent))
+            view, kept = await spend(name="kept", **{"max-bytes": budget, "least-bits": 1})
+            assert (view["outcome"], view.get("reason")) == ("completed", None)
+            assert len(kept) == 5
+            assert "lowered" not in kept[0]
+            lowered = [one["lowered"] for one in kept if "lowered" in one]
+            assert lowered
+            assert all(one.startswith("at most ") for one in lowered)
+            assert sum(one["uplink_bytes"] + one["downlink_bytes"] for one in kept) <= budget
+
+    asyncio.run(play())

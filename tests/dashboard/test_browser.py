@@ -71,7 +71,9 @@ def test_a_run_is_watched_and_steered(tmp_path: Path) -> None:
                 await page.wait_for_function(
                     "n => document.querySelectorAll('#who tbody tr').length >= n", arg=3, timeout=30_000
                 )
-                await page.wait_for_function("document.getElementById('who').textContent.includes('out of memory')")
+                await page.wait_for_function(
+                    "() => document.getElementById('who').textContent.includes('out of memory')"
+                )
                 await page.wait_for_selector("#curve canvas")
                 await page.wait_for_selector("#bars canvas")
                 assert await page.evaluate("window.mine")
@@ -109,7 +111,7 @@ def test_a_run_is_watched_and_steered(tmp_path: Path) -> None:
                 await page.goto("/clients/ward-7")
                 await page.fill("[name=label]", "window")
                 await page.click("text=Rename")
-                await page.wait_for_function("document.querySelector('h1').textContent === 'window'")
+                await page.wait_for_function("() => document.querySelector('h1').textContent === 'window'")
                 await page.goto("/clients?about=window")
                 await page.click("button[aria-label='Revoke window']")
                 await page.goto("/clients?about=ward-7&revoked=true")
@@ -203,7 +205,7 @@ def test_a_cut_loses_the_browser_nothing(tmp_path: Path) -> None:
                 await page.add_init_script(HEARS)
                 await page.goto("/runs/night")
                 await page.wait_for_selector("#live.on")
-                await page.wait_for_function("window.seen.length > 5")
+                await page.wait_for_function("() => window.seen.length > 5")
                 cable.cut()
                 await page.wait_for_selector("#live.off")
                 heard = await page.evaluate("window.seen.at(-1)")

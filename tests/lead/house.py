@@ -64,6 +64,7 @@ class House:
         self.runs, self.exchanges = Runs(self.database), Exchanges(self.database)
         self.tasks, self.answers = Tasks(self.database), Answers(self.database)
         self.presence, self.clients = Presence(self.database), Clients(self.database)
+        self.ledger = Ledger(self.database, lambda: self.now)
         self.leadership: Leadership | None = None
 
     @contextlib.asynccontextmanager
@@ -75,7 +76,7 @@ class House:
         clock = Clock(lambda: self.now, lambda: self.now)
         self.leadership = build_leadership(
             self.database,
-            Ledger(self.database),
+            self.ledger,
             self.objects,
             self.signals,
             self.workers,
@@ -198,7 +199,7 @@ class House:
         assert row is not None
         seed = client_seed(definition.run.seed, task.round, task.step, name)
         reply = self.reply(task, definition)
-        chain = definition.chains(task.kind).up
+        chain = definition.chains(task.kind, row.lowered_bits).up
         data = encode_answer(noise(seed, reply), reply, chain, reference={}, seed=seed)
         self.objects.put(answer(task.id), data, durable=False)
         digest = hashlib.sha256(data).digest()

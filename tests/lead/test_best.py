@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,8 +51,10 @@ def test_the_best_model_is_protected_over_restarts_and_is_a_file_in_the_end(tmp_
     async def go_on(house: House) -> None:
         await house.come(ONE, TWO)
         assert (await measure(house, RUN, [{"accuracy": 0.1}])).best[0].exchange == 1
-        await house.task(ONE)  # the next exchange is open: what the last one left has been swept
-        assert house.objects.names(f"checkpoints/{RUN}") == [checkpoint(RUN, index) for index in (1, 3, 4)]
+        await house.task(ONE)  # the next exchange is open: what the last one left is swept behind that
+        async with asyncio.timeout(60):
+            while house.objects.names(f"checkpoints/{RUN}") != [checkpoint(RUN, index) for index in (1, 3, 4)]:
+                await asyncio.sleep(0)
         await measure(house, RUN, [{"accuracy": 0.3}])
         row = await house.until(RUN, lambda row: row.finished)
         await house.led_no_more(RUN)

@@ -78,6 +78,8 @@ def samples() -> list[m.Message]:
         m.OperatorToken(token="token"),  # noqa: S106
         client,
         m.ClientList(clients=[client]),
+        m.LogLine(at=1.7e9, said="refused: answer-invalid"),
+        m.ClientLog(client="client-00", lines=[m.LogLine(at=1.7e9, said="ends")], received_at=1.7e9),
         m.ClientLabel(label="ward-3"),
         m.PendingRequest(invite=_DIGEST, name="client-00", says="the one in ward 3"),
         m.PendingAnswer(state="pending", code="7K3M-0QXZ"),

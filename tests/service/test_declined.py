@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from thinwire.operator import requests
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.settings import RunSettings
 
@@ -25,3 +26,8 @@ def test_a_run_without_a_deadline_goes_on_when_a_client_gives_up(service: Servic
     log = (service.folder / "logs" / "coordinator.log").read_text()
     assert "task declined" in log
     assert "this client sends at most 100" in log
+    lines = [line.said for line in service.operator.send(requests.client_log("client-00")).lines]
+    assert lines[0].startswith("joined http://")
+    assert "this client sends at most 100" in lines[-1]
+    # Whoever has no trouble sends none: no byte is spent on it.
+    assert service.operator.send(requests.client_log("client-01")).lines == []

@@ -160,6 +160,7 @@ def _heard(manager: socket.socket, expected: str) -> str:
     return heard
 
 
+@pytest.mark.long
 def test_a_task_that_needs_more_memory_than_it_may_have_is_declined_and_the_client_lives(
     service: Service, tmp_path: Path
 ) -> None:

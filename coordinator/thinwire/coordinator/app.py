@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from thinwire.protocol.reasons import ProblemError
 
-from .api import enrolment, events, exchanges, health, payloads, pending, runs, uploads, webhooks
+from .api import client_logs, enrolment, events, exchanges, health, payloads, pending, runs, uploads, webhooks
 from .api import problems as problem_list
 from .dashboard import pages
 from .objects.problems import storage_problem
@@ -66,7 +66,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
     rates = settings.max_requests_per_client, settings.max_requests_per_address, settings.max_failures_per_address
     throttle, access = Throttle(Rates(*rates), settings.proxies), service.enrolment
     # Routes are tried in this order: what clients ask again and again comes first.
-    routers = (exchanges, uploads, payloads, enrolment, pending, runs, events, problem_list, webhooks, health, pages)
+    of_clients = (exchanges, uploads, payloads, enrolment, client_logs, pending)
+    routers = (*of_clients, runs, events, problem_list, webhooks, health, pages)
     for router in routers:
         app.include_router(router.router)
     app.state.guessed = throttle.failed

@@ -20,12 +20,14 @@ from .backing import DATABASE, Backing
 from .lead.building import Terms, build_leadership
 from .lead.clock import Clock
 from .records.answers import Answers as AnswerRows
+from .records.client_logs import ClientLogs as LogRows
 from .records.clients import Clients
 from .records.events import Events as EventRows
 from .records.exchanges import Exchanges
 from .records.invites import Invites
 from .records.leases import Leases
 from .records.ledger import Ledger
+from .records.participation import Participation
 from .records.payloads import Payloads as PayloadRows
 from .records.pending import Pending as PendingRows
 from .records.presence import Presence as PresenceRows
@@ -38,6 +40,7 @@ from .records.webhooks import Webhooks as WebhookRows
 from .runs.definitions import Definitions
 from .runs.tally import Tally
 from .serve.answers import Answers
+from .serve.client_logs import ClientLogs
 from .serve.commands import Commands
 from .serve.delivery import Delivering
 from .serve.enrolment import Enrolment
@@ -57,6 +60,7 @@ from .serve.quotas import Limits, Quotas
 from .serve.reads import Reads
 from .serve.registrations import Registrations
 from .serve.tasks import TaskBook, TaskMessages
+from .serve.tracing import Tracing, sending_to
 from .serve.uploads import Uploads
 from .serve.webhooks import Webhooks
 from .settings import ServeSettings
@@ -148,6 +152,12 @@ class Service:
             webhook_rows, self._event_rows, events, self._posting, Leases(database), signals, backing.holder,
             backing.lease_s,
         )  # fmt: skip
+        self._tracing = None
+        if settings.otlp:
+            self._tracing = Tracing(
+                sending_to(settings.otlp), self._event_rows, runs, exchanges, Participation(database), self.ledger,
+                Leases(database), backing.holder, backing.lease_s,
+            )  # fmt: skip
         self._endpoints_take = (
             *self.pages.parts,
             self.enrolment,
@@ -165,6 +175,7 @@ class Service:
             events,
             Figures(runs, exchanges, self.ledger, tally, self._presence, objects, partials, workers),
             Payloads(PayloadRows(database), tasks, objects, models),
+            ClientLogs(LogRows(database), self.enrolment),
             Pending(PendingRows(database), signals, most=settings.max_pending),
             Webhooks(webhook_rows, self._posting, signals),
         )
@@ -185,6 +196,7 @@ class Service:
             ("follow-access", self.enrolment.follow()),
             ("follow-uploads", self._uploads.follow()),
             ("webhooks", self._delivering.deliver()),
+            *([] if self._tracing is None else [("traces", self._tracing.trace())]),
         ):
             self._background.append(asyncio.create_task(_for_ever(name, work), name=name))
         self.parts.update({type(part): part for part in self._endpoints_take})
@@ -204,6 +216,8 @@ class Service:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self._posting.close()
+        if self._tracing is not None:
+            await self._tracing.finish()
         with contextlib.suppress(ProblemError):
             await self._save()
         await self._backing.database.close()

@@ -75,6 +75,10 @@ class ServeSettings(Settings):
         default="info", description="debug, info, warning or error"
     )
     log_format: Literal["text", "json"] = Field(default="text", description="text or json: one object a line")
+    otlp: str = Field(
+        default="", max_length=1000, pattern=r"^(https?://\S+)?$",
+        description="send traces of rounds to this OTLP/HTTP receiver, as http://127.0.0.1:4318",
+    )  # fmt: skip
     workers: int = Field(default=2, ge=1, le=64, description="threads that decode, hash and sum")
 
     @model_validator(mode="after")

@@ -1,9 +1,11 @@
-"""What a proxy in front of a coordinator does with large requests, by its answer to the head of one."""
+"""What a proxy in front of a coordinator does with large requests, by its answer to the beginning of one."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,13 @@ from thinwire.machine.reach import Finding, wrong
 
 BODY_BYTES: Final = 1 << 26
 _PATH: Final = "/v1/models"
+_BEGUN_BYTES: Final = 1 << 13
+"""What is sent of it: Caddy passes a head on with the first bytes behind it."""
 
 
 def examine_uploads(host: str, port: int, ca_file: Path | None, *, tls: bool, patience_s: float) -> Iterator[Finding]:
-    """One request without a token is begun and its body never sent: a coordinator refuses it at once. Who answers in
-    its place has a limit of its own; who says nothing waits for the whole body before the coordinator hears of it.
+    """One request without a token is begun and the rest of it never sent: a coordinator refuses it at once. Who answers
+    in its place has a limit of its own; who says nothing waits for the whole body before the coordinator hears of it.
     """
     connection = (
         http.client.HTTPSConnection(host, port, timeout=patience_s, context=ssl.create_default_context(cafile=ca_file))
@@ -29,7 +33,9 @@ def examine_uploads(host: str, port: int, ca_file: Path | None, *, tls: bool, pa
         connection.putheader("content-type", "application/octet-stream")
         connection.putheader("content-length", str(BODY_BYTES))
         connection.endheaders()
-        response = connection.getresponse()
+        with contextlib.suppress(OSError):  # who refuses at once may hang up, too
+            connection.send(bytes(_BEGUN_BYTES))
+        response = _answer(connection)
         if _is_ours(response.read(1 << 16)):
             yield Finding("uploads", "ok", "reach the coordinator as they come")
         elif response.status == 413:
@@ -44,6 +50,21 @@ def examine_uploads(host: str, port: int, ca_file: Path | None, *, tls: bool, pa
         yield Finding("uploads", "warning", f"one that was begun broke off: {error}", "look at what stands between")
     finally:
         connection.close()
+
+
+def _answer(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    """Caddy has the coordinator's answer at once, and hands it over when the body goes on or ends: so it is ended."""
+    try:
+        return connection.getresponse()
+    except TimeoutError:
+        # Of the socket below TLS, which goes on hearing.
+        socket.socket.shutdown(connection.sock, socket.SHUT_WR)
+        response = http.client.HTTPResponse(connection.sock, method="POST")
+        try:
+            response.begin()
+        except (OSError, http.client.HTTPException):
+            raise TimeoutError from None
+        return response
 
 
 def _is_ours(body: bytes) -> bool:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from thinwire.machine.text import printable
 from thinwire.methods.rounds import Round, rounds_of
-from thinwire.protocol.messages import RunView
+from thinwire.protocol.messages import ExchangeMetrics, RunView
 
 from .client import Coordinator
 from .console import console
@@ -29,15 +29,24 @@ LIVE_ROUNDS: Final = 20
 Step = Callable[[RunView, list[Round]], None]
 
 
-def follow(operator: Coordinator, run: str, step: Step) -> RunView:
-    """Calls `step` at every change until the run is over. Raises: `UnreachableError`, `ProblemError`."""
+Told = Callable[[RunView, list[ExchangeMetrics]], None]
+"""The run as it stands, with all closed exchanges."""
+
+
+def follow(operator: Coordinator, run: str, step: Step, told: Told | None = None) -> RunView:
+    """Calls `step`, and `told`, at every change until the run is over. Raises: `UnreachableError`, `ProblemError`, what
+    these raise.
+    """
     away_since: float | None = None
     while True:
         try:
             for _ in _changes(operator, run):
                 view = operator.run(run)
                 away_since = None
-                step(view, rounds_of(operator.metrics(run), score_of(view)))
+                exchanges = operator.metrics(run)
+                step(view, rounds_of(exchanges, score_of(view)))
+                if told is not None:
+                    told(view, exchanges)
                 if view.state == "finished":
                     return view
         except UnreachableError:
@@ -56,12 +65,12 @@ def _changes(operator: Coordinator, run: str) -> Iterator[None]:
         yield None
 
 
-def watch(operator: Coordinator, run: str, *, live: bool) -> RunView:
-    """The run when it is over; the rounds are shown on standard output, or nowhere."""
+def watch(operator: Coordinator, run: str, *, live: bool, told: Told | None = None) -> RunView:
+    """The run when it is over; the rounds are shown on standard output, or nowhere. `told`: as of `follow`."""
     if not live:
-        return follow(operator, run, lambda _view, _rounds: None)
+        return follow(operator, run, lambda _view, _rounds: None, told)
     with shown(console()) as step:
-        return follow(operator, run, step)
+        return follow(operator, run, step, told)
 
 
 def stands(view: RunView) -> str:
@@ -69,6 +78,12 @@ def stands(view: RunView) -> str:
     if view.waits_for and view.answers < view.cohort:
         return f"waits for {printable(', '.join(view.waits_for))}"
     return "" if view.reason is None else f"{view.state}: {printable(view.reason)}"
+
+
+def budgeted(view: RunView) -> list[str]:
+    """What budgets have changed of the open exchange, a line each."""
+    lowered = [] if view.lowered is None else [f"lowered by a budget: {view.lowered}"]
+    return lowered + [f"left out: {name}: {printable(why)}" for name, why in (view.left_out or {}).items()]
 
 
 @contextmanager
@@ -99,7 +114,8 @@ def _drawn(screen: Console) -> Iterator[Step]:
             state = f"{done}/{view.rounds} rounds, "
             state += f"{view.answers}/{view.cohort} answers" if view.state == "running" else view.state
             bar.update(task, description=view.method, total=view.rounds, completed=done, state=state)
-            missing = Text(stands(view), style="dim", overflow="ellipsis", no_wrap=True)
+            said = "; ".join(filter(None, [stands(view), *budgeted(view)]))
+            missing = Text(said, style="dim", overflow="ellipsis", no_wrap=True)
             table = round_table(rounds, view.parameters, last=LIVE_ROUNDS, score=score_of(view))
             live.update(Group(table, bar, missing))
 

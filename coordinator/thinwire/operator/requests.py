@@ -15,6 +15,7 @@ from thinwire.protocol.messages import (
     AttendanceList,
     ClientLabel,
     ClientList,
+    ClientLog,
     Invite,
     InviteList,
     InviteRequest,
@@ -120,6 +121,10 @@ def void(digits: str) -> Order:
 
 def clients() -> Request[ClientList]:
     return Request("GET", "/v1/clients", ClientList)
+
+
+def client_log(name: str) -> Request[ClientLog]:
+    return Request("GET", f"/v1/clients/{quote(name, safe='')}/log", ClientLog)
 
 
 def revoke(name: str, *, with_invite: bool) -> Order:

@@ -15,6 +15,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from .console import Say
 from .conversation import ENDS_TALK, Conversation
+from .diary import Diary, bring
 from .learner import BrokenModelError, Turns
 from .limits import Limits, TaskTooLargeError, TaskTooLongError, within_memory
 from .link.care import Care
@@ -40,7 +41,7 @@ ResultT = TypeVar("ResultT")
 
 class Agent:
     """One client of one coordinator. `now_s`, `own_first`, `threads`: as for `Performer`; `process`, `start`: as for
-    `Conversation`.
+    `Conversation`. `diary`: what it has said, where its coordinator is to be told.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Agent:
         process: str | None = None,
         start: int | None = None,
         threads: int = 1,
+        diary: Diary | None = None,
         standing: Standing | None = None,
     ) -> None:
         self._standing = standing or Standing()
         self._transfer = transfer
         self._folder = folder
         self._say = say
+        self._diary = diary
         self._conversation = Conversation(
             transfer, folder, spec_digest(learner.spec), say=say, care=care, now_s=now_s, process=process, start=start
         )
@@ -108,6 +111,15 @@ class Agent:
                     self._transfer.sleep(pause_s)
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return ended
+
+    def report(self, *, failed: bool) -> None:
+        """Tells the coordinator what was said, where the person at the device lets it. `failed`: something has."""
+        credentials = self._folder.credentials()
+        if self._diary is None or credentials is None:
+            return
+        lines = self._diary.packed(failed=failed)
+        if lines is not None and bring(self._transfer, credentials.client, lines):
+            self._diary.arrived()
 
     def _work_on(self, task: TaskMessage | None) -> None:
         while task is not None:
@@ -171,6 +183,7 @@ class Agent:
             self._say(f"declined run {task.run}: {error}; waiting for others")
         elif not isinstance(error, TaskRefusedError):
             self._say(f"declined a task: {error}")
+        self.report(failed=True)
         times = self._times_missed(task)
         if times > 1:
             self._transfer.pause(times, str(error))
@@ -196,12 +209,14 @@ class Agent:
                 raise
             memory.decide(task, "refused")
             self._say(f"refused: {error}")
+            self.report(failed=True)
             return None
         memory.decide(task, "accepted" if verdict.verdict in ("accepted", "duplicate") else "refused")
         if verdict.verdict == "accepted":
             self._standing.accepted()
         else:
             self._say(f"{verdict.verdict}" + (f": {verdict.detail}" if verdict.detail else ""))
+        self.report(failed=verdict.verdict == "refused")
         return verdict.next
 
     def _despite_disk(self, work: Callable[[], ResultT]) -> ResultT:

@@ -24,9 +24,10 @@ from thinwire.protocol.reasons import ProblemError
 
 from .agent import Agent
 from .asking import ask_in
-from .console import Say, speaker
+from .console import speaker
 from .data import ClientInfo
 from .devices import require_devices, require_own_loop
+from .diary import Diary
 from .enrolment import client_name, enrol, enrol_again
 from .learner import Learner
 from .limits import Limits, TaskTooLargeError, TaskTooLongError
@@ -43,6 +44,9 @@ from .rehearsal import rehearse
 from .settings import JoinSettings, ProblemSettings, UsageError
 from .station import Station
 
+_IN_OUR_WORDS: Final = (
+    ProblemError, TaskRefusedError, TaskTooLongError, TaskTooLargeError, OverBudgetError, CodecError,
+)  # fmt: skip
 _MAX_INVITE_BYTES: Final = 1000
 _MAX_MODEL_HEADER_BYTES: Final = 1 << 20
 _LARGE_MODEL_BYTES: Final = 32 << 20
@@ -91,7 +95,7 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
     problem = learning_problem(options, *options.sizes)
     require_own_loop(options.device, has_fit=problem.fit is not None)
     invite = invite_of(options.invite_file)
-    say = speaker(options.name or options.folder.name, quiet=options.quiet)
+    say = Diary(speaker(options.name or options.folder.name, quiet=options.quiet), options.log)
     with Station(url, options, say=say, supervisor=supervisor) as station:
         # Whatever is wrong with the problem shows before anything is said to a coordinator.
         for note in problem.notes:
@@ -107,7 +111,13 @@ def _serve(url: str, options: JoinSettings) -> tuple[Exit, str]:
 
 
 def _work(
-    station: Station, learner: Learner, problem: LearningProblem, options: JoinSettings, *, say: Say, invite: str | None
+    station: Station,
+    learner: Learner,
+    problem: LearningProblem,
+    options: JoinSettings,
+    *,
+    say: Diary,
+    invite: str | None,
 ) -> None:
     """Enrols, and serves until the runs are over."""
     transfer, folder, standing = station.transfer, station.folder, station.standing
@@ -127,10 +137,10 @@ def _work(
         agent = Agent(
             transfer, folder, learner,
             say=say, limits=limits, care=station.care, own_first=options.own_first, process=process,
-            start=start, threads=options.threads, standing=standing,
+            start=start, threads=options.threads, standing=standing, diary=say,
         )  # fmt: skip
         try:
-            ended = agent.serve(forever=options.forever)
+            ended = _served(agent, say, forever=options.forever)
             break
         except (ProblemError, TaskRefusedError) as error:
             if error.reason == "model-mismatch" and (hint := _hint(options)):
@@ -145,6 +155,18 @@ def _work(
         station.care.hold(learner.spec.max_bytes)
         _keep_model(options.keep_model, ended, transfer, folder, learner)
         say(f"the final model is in {options.keep_model}")
+
+
+def _served(agent: Agent, say: Diary, *, forever: bool) -> FinishedError:
+    """Serves. What ends it by an error is told to the coordinator before, as far as it cannot hold data."""
+    try:
+        return agent.serve(forever=forever)
+    except (UnreachableError, BadPeerError, UntrustedError):
+        raise
+    except Exception as error:
+        say.remember(f"ends: {error}" if isinstance(error, _IN_OUR_WORDS) else f"ends by a {type(error).__name__}")
+        agent.report(failed=True)
+        raise
 
 
 def learning_problem(options: ProblemSettings, train: int | None = None, test: int | None = None) -> LearningProblem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -202,6 +202,10 @@ class JoinSettings(PlaceSettings, PartSettings, ProblemSettings):
     metered: bool = Field(False, description="the link is billed: 50MB a day, unless --daily-bytes says otherwise")
     daily_bytes: Bytes = Field(None, description="both directions, by the local day: 50MB. What is used up, waits")
     quiet_hours: Hours = Field(None, description="no transfer begins in them: 22:00-06:30, local time")
+    log: Literal["failures", "rounds", "never"] = Field(
+        "failures", description="when the coordinator is sent the lines that this client has said since the last ones, "
+        "without data: behind a failure, behind every answer, never",
+    )  # fmt: skip
     stats: Path | None = Field(None, description="write byte counts here at exit, as JSON")
     quiet: Annotated[bool, Written(short="-q")] = Field(False, description="say nothing but errors")
 

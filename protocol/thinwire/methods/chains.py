@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TypeGuard
 
-from thinwire.codecs import Append, Chain
+import numpy as np
+
+from thinwire.codecs import Append, Arrays, Chain, CodecError, Spec
+from thinwire.codecs.quantise import Quantise
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +43,36 @@ class Chains:
     def whole(self) -> Chain:
         """The chain of a broadcast part for a client that holds no base."""
         return self.full if self.down.needs_reference else self.down
+
+    def with_bits(self, most: int) -> Chains:
+        """The same, `quantise` with no more than so many bits."""
+        return replace(self, down=_with_bits(self.down, most), up=_with_bits(self.up, most))
+
+
+def bits_of(chain: Chain) -> int | None:
+    """Those of its `quantise`, where fewer make a payload smaller: a code of bytes follows, and no `spread` says how
+    large a step is. Else None.
+    """
+    return (
+        next((codec.bits for codec in chain.array_codecs if _is_lowerable(codec)), None) if chain.bytes_codecs else None
+    )
+
+
+@lru_cache(maxsize=256)
+def size_of(chain: Chain) -> int:
+    """Bytes of a payload of 4,096 normal values, to compare chains by; 1 where the chain does not code such arrays."""
+    arrays: Arrays = {"w": np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)}
+    reference = {"w": np.zeros_like(arrays["w"])} if chain.needs_reference else None
+    try:
+        return len(chain.encode(arrays, Spec.of(arrays), reference=reference))
+    except CodecError:
+        return 1
+
+
+def _is_lowerable(codec: object) -> TypeGuard[Quantise]:
+    return isinstance(codec, Quantise) and not codec.spread
+
+
+def _with_bits(chain: Chain, most: int) -> Chain:
+    codecs = (replace(one, bits=min(one.bits, most)) if _is_lowerable(one) else one for one in chain.array_codecs)
+    return replace(chain, array_codecs=tuple(codecs))

@@ -17,7 +17,7 @@ from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
 from .arrays import Model, buffers_of
-from .chains import Chains
+from .chains import Chains, bits_of, size_of
 from .contraction import loss_of, require_bearable, require_first_delta
 from .method import Method
 from .reducers import Bounds, Robust
@@ -43,15 +43,32 @@ class Definition:
     spec: bytes | None
     parameters: int
     # Asked for by everybody who looks at a run, and as constant as all of it.
-    _chains: dict[str, Chains] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _chains: dict[tuple[str, int | None], Chains] = field(init=False, repr=False, compare=False, default_factory=dict)
 
-    def chains(self, kind: str) -> Chains:
+    def chains(self, kind: str, bits: int | None = None) -> Chains:
         """The chains in force for a kind of exchange: the method's defaults, or raw ones, with what the run says put
-        over them. Raises: `CodecError`.
+        over them. `bits`: no `quantise` of training has more. Raises: `CodecError`.
         """
-        if kind not in self._chains:
-            self._chains[kind] = self._made_chains(kind)
-        return self._chains[kind]
+        key = kind, None if kind == EVALUATE else bits
+        if key not in self._chains:
+            made = self._made_chains(kind)
+            self._chains[key] = made if key[1] is None else made.with_bits(key[1])
+        return self._chains[key]
+
+    def lowers(self, kind: str) -> bool:
+        """Whether fewer bits make payloads of this kind of exchange smaller."""
+        chains = self.chains(kind)
+        return bits_of(chains.up) is not None or bits_of(chains.down) is not None
+
+    def sizes(self, kind: str) -> dict[int, tuple[int, int]]:
+        """How long payloads up and down are to each other (`size_of`) by the bits that `quantise` may have at most,
+        from the bits of this kind of exchange down to `least_bits`; empty where there is nothing to lower.
+        """
+        chains = self.chains(kind)
+        widest = max(bits_of(chains.up) or 0, bits_of(chains.down) or 0)
+        least = widest if self.run.least_bits is None else min(widest, self.run.least_bits)
+        found = {bits: self.chains(kind, bits) for bits in range(least, widest + 1) if bits}
+        return {bits: (size_of(one.up), size_of(one.down)) for bits, one in found.items()}
 
     def _made_chains(self, kind: str) -> Chains:
         run, plain, defaults = self.run, self.run.chains == "plain", self.method.chains(self.settings)
@@ -105,9 +122,9 @@ class Definition:
                     "more bits."
                 )
 
-    def plan(self, task: Task, parts: Mapping[str, Spec]) -> Plan:
-        """What is constant for this kind of exchange."""
-        chains = self.chains(task.kind)
+    def plan(self, task: Task, parts: Mapping[str, Spec], bits: int | None = None) -> Plan:
+        """What is constant for this kind of exchange. `bits`: as of `chains`."""
+        chains = self.chains(task.kind, bits)
         return Plan(
             run=self.id,
             method=self.method.id,
@@ -143,20 +160,24 @@ class Definition:
         """
         robust = Robust.of(self.run)
         try:
-            robust.refuse_idle(self.run.cohort)
+            robust.refuse_idle(self.run.least_cohort or self.run.cohort)
             _refuse_wide(robust, self.run.max_value, model)
             state = self.server.start(model, self.run.seed)
             task = self.server.task(state)
             if task is not None:
-                chains = self.chains(task.kind)
-                for part in task.parts:
-                    chains.down.bound(task.spec(part))
-                    chains.whole.bound(task.spec(part))
-                    require_bearable(chains.down, task.parts[part], task.spec(part), self.run.seed)
-                chains.up.bound(task.reply)
+                for bits in dict.fromkeys((None, self.run.least_bits)):
+                    self._prove(task, self.chains(task.kind, bits))
         except (CodecError, ValueError) as error:
             raise ProblemError("run-invalid", str(error)) from None
         return state
+
+    def _prove(self, task: Task, chains: Chains) -> None:
+        """Raises: `CodecError` where the chains cannot be those of this task."""
+        for part in task.parts:
+            chains.down.bound(task.spec(part))
+            chains.whole.bound(task.spec(part))
+            require_bearable(chains.down, task.parts[part], task.spec(part), self.run.seed)
+        chains.up.bound(task.reply)
 
 
 def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, parameters: int = 0) -> Definition:
@@ -171,6 +192,10 @@ def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, paramete
         definition = Definition(run_id, run, method, settings, server, spec, parameters)
         for kind in (EVALUATE, *method.chains(settings)):
             definition.chains(kind)  # whatever is written wrongly shows here
+        if run.least_bits is not None and not any(map(definition.lowers, method.chains(settings))):
+            raise ValueError(
+                "least-bits lowers the bits of quantise behind entropy or zstd; no chain of this run has it"
+            )
     except KeyError as error:
         raise ProblemError("run-invalid", str(error.args[0])) from None
     except ValidationError as error:

@@ -27,6 +27,11 @@ MAX_INLINE_BYTES: Final = 1 << 16
 MAX_MESSAGE_BYTES: Final = 1 << 18
 """No control message, its inline payloads included, is larger."""
 
+MAX_LOG_LINES: Final = 200
+"""Of a client that its coordinator keeps."""
+MAX_SAID: Final = 300
+"""Characters of one of them."""
+
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 
 

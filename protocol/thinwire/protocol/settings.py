@@ -57,6 +57,22 @@ class RunSettings(Settings):
     max_bytes: int | None = Field(
         None, ge=1, description="wire bytes of the run: no round begins that would pass them; default: none"
     )
+    max_bytes_per_round: int | None = Field(
+        None,
+        ge=1,
+        description="wire bytes of one client in a round: whoever would pass them is left out; default: none",
+    )
+    max_bytes_per_day: int | None = Field(None, ge=1, description="of one client on a day (UTC), likewise")
+    max_bytes_per_month: int | None = Field(None, ge=1, description="of one client in a month (UTC), likewise")
+    least_bits: int | None = Field(
+        None, ge=1, le=16,
+        description="where max-bytes or max-bytes-per-round would not last, quantise has fewer bits, down to these",
+    )  # fmt: skip
+    least_cohort: int | None = Field(
+        None,
+        ge=1,
+        description="where max-bytes would not last, the cohort is smaller, down to this; the quorum with it",
+    )
 
     best: str | None = Field(
         None, max_length=200, pattern=r"^(none|-?[a-z][a-z0-9_]{0,31}(,-?[a-z][a-z0-9_]{0,31}){0,3})$",
@@ -93,6 +109,10 @@ class RunSettings(Settings):
     def _policy(self) -> RunSettings:
         if self.quorum is not None and self.quorum > self.cohort:
             raise ValueError(f"quorum {self.quorum} is larger than cohort {self.cohort}")
+        if self.least_cohort is not None and (self.max_bytes is None or self.least_cohort > self.cohort):
+            raise ValueError("least-cohort says how far max-bytes may lower the cohort: give that, and no more than it")
+        if self.least_bits is not None and self.max_bytes is None and self.max_bytes_per_round is None:
+            raise ValueError("least-bits says how far a budget may lower bits: give max-bytes or max-bytes-per-round")
         if self.trim is not None and self.reducer != "trimmed-mean":
             raise ValueError("trim belongs to the reducer trimmed-mean")
         scores = [score.removeprefix("-") for score in (self.best or "").split(",")]

@@ -135,7 +135,8 @@ def test_without_the_unit_s_options_a_proxy_is_refused_rather_than_believed(
         assert httpx.get(f"{url}/v1/runs", headers={"host": NAME}).json()["reason"] == "token-missing"
 
 
-BUFFERED = DEFAULT.replace("location /", "client_max_body_size 0; location /")
+BUFFERED = DEFAULT.replace("location /", "client_max_body_size 0; client_body_buffer_size 65m; location /")
+"""In memory, since the folder of this test is not the worker's."""
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,9 @@ class _Figures(Collector):
 
     def _counters(self) -> Iterator[Metric]:
         wire = CounterMetricFamily(
-            "thinwire_wire_bytes", "Bytes on the wire, headers included.", labels=["direction", "kind"]
+            "thinwire_wire_bytes",
+            "Bytes on the wire since this process started, headers included.",
+            labels=["direction", "kind"],
         )
         payload = CounterMetricFamily(
             "thinwire_payload_bytes", "Payload bytes among them.", labels=["direction", "kind"]

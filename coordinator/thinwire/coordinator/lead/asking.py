@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from thinwire.codecs import Spec
 from thinwire.coordinator.objects.objects import Objects, payload
+from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.presence import Presence
 from thinwire.coordinator.records.tasks import NewTask, Tasks
 from thinwire.coordinator.runs.exchange import Slot
@@ -16,6 +17,7 @@ from thinwire.machine.workers import Workers
 from thinwire.methods.server_half import ServerHalf
 from thinwire.protocol.identity import client_seed
 
+from .budgets import Budgets
 from .clock import Clock
 from .current import Current, Led
 
@@ -28,16 +30,20 @@ class Asking:
 
     def __init__(
         self,
+        exchanges: Exchanges,
         tasks: Tasks,
         presence: Presence,
+        budgets: Budgets,
         objects: Objects,
         signals: Signals,
         workers: Workers,
         clock: Clock,
         present_for_s: float,
     ) -> None:
+        self._exchanges = exchanges
         self._tasks = tasks
         self._presence = presence
+        self._budgets = budgets
         self._objects = objects
         self._signals = signals
         self._workers = workers
@@ -59,7 +65,8 @@ class Asking:
     async def people(self, led: Led, current: Current) -> People:
         """Whether anybody who is there, or could ever come, may still be asked."""
         definition, exchange = led.definition, current.exchange
-        askable = bool(exchange.wanted and exchange.eligible(await self.present(led)))
+        there = await self.present(led)
+        askable = bool(exchange.wanted and exchange.eligible(there - current.asked.left_out.keys()))
         if askable or exchange.policy.same:
             return People(askable, reachable=False)
         members = await self._presence.members(definition.run.group, definition.spec, led.roles)
@@ -74,7 +81,8 @@ class Asking:
         names, asked.newcomers = asked.newcomers, set()
         try:
             if current.exchange.wanted:
-                added = current.exchange.offer(await self._free(led, names))
+                free = await self._free(led, names)
+                added = current.exchange.offer(free - await self._left_out(led, current, free, names is None))
                 asked.unasked += [slot.index for slot in added]
             slots = [current.exchange.slots[index] for index in asked.unasked]
             await self._offer(led, current, [slot for slot in slots if slot.state == "open"])
@@ -82,6 +90,27 @@ class Asking:
         except BaseException:
             asked.newcomers = None  # some of them may have been considered, others not
             raise
+
+    async def _left_out(self, led: Led, current: Current, free: set[str], everybody: bool) -> set[str]:
+        """Those of the free clients whom a budget of theirs keeps from being asked; the row says so. A cohort that is
+        given finishes what it has begun. `everybody`: who is not among them is not left out any more.
+        """
+        asked = current.asked
+        if current.exchange.policy.same:
+            return set()
+        found = await self._budgets.left_out(led, current, free)
+        kept = {} if everybody else {name: why for name, why in asked.left_out.items() if name not in free}
+        now_out = kept | found
+        if now_out != asked.left_out:
+            await self._exchanges.leave_out(led.lease, current.index, now_out, self._clock.wall())
+            self._signals.publish(f"events:{led.id}")
+        asked.left_out, asked.left_out_on = now_out, self._budgets.today()
+        return set(found)
+
+    def on_another_day(self, current: Current) -> None:
+        """Whoever is left out may be asked when a day, or a month, has begun."""
+        if current.asked.left_out and current.asked.left_out_on != self._budgets.today():
+            current.asked.newcomers = None
 
     async def _offer(self, led: Led, current: Current, slots: list[Slot]) -> None:
         if not slots:

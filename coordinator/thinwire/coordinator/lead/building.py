@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thinwire.coordinator.objects.objects import Objects
 from thinwire.coordinator.records.answers import Answers
+from thinwire.coordinator.records.bills import Bills
 from thinwire.coordinator.records.database import Database
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.leases import Lease, Leases
@@ -22,6 +23,7 @@ from thinwire.coordinator.signals.signals import Signals
 from thinwire.machine.workers import Workers
 
 from .asking import Asking
+from .budgets import Budgets
 from .clock import Clock
 from .closing import Closing
 from .deciding import Deciding
@@ -63,8 +65,11 @@ def build_leadership(
     """What leads the runs of this database."""
     runs, exchanges = Runs(database), Exchanges(database)
     tasks, answers = Tasks(database), Answers(database)
-    opening = Opening(exchanges, ledger, objects, workers, clock, terms.spool)
-    asking = Asking(tasks, Presence(database), objects, signals, workers, clock, terms.present_for_s)
+    budgets = Budgets(ledger, Bills(database), workers, clock)
+    opening = Opening(exchanges, budgets, objects, workers, clock, terms.spool)
+    asking = Asking(
+        exchanges, tasks, Presence(database), budgets, objects, signals, workers, clock, terms.present_for_s
+    )
     deciding = Deciding(tasks, answers, troubles, tally, objects, signals, workers, clock, durable=terms.durable)
     closing = Closing(runs, exchanges, Payloads(database), ledger, tally, objects, signals, workers, clock)
     repairing = Repairing(objects)

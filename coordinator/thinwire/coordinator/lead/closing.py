@@ -122,7 +122,7 @@ class Closing:
         builds_on = led.definition.builds_on_broadcasts
         broadcast = current.published.broadcast
         led.predecessor = Predecessor(broadcast if builds_on else broadcast.without_arrays(), exchange.contributors)
-        led.history.append(Past(current.index, task.round, task.kind))
+        led.history.append(Past(current.index, task.round, task.kind, task.step))
         led.useless += [current.id_of(slot) for slot in exchange.slots]
         self._tell(led, current)
 

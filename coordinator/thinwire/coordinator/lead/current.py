@@ -12,7 +12,7 @@ from thinwire.coordinator.objects.spool import Spool
 from thinwire.coordinator.records.leases import Lease
 from thinwire.coordinator.runs.best import Best
 from thinwire.coordinator.runs.broadcast import Broadcast
-from thinwire.coordinator.runs.budget import Past
+from thinwire.coordinator.runs.budget import Lowered, Past
 from thinwire.coordinator.runs.exchange import Exchange, Slot
 from thinwire.coordinator.runs.identity import task_id
 from thinwire.coordinator.runs.metrics import Told
@@ -56,7 +56,8 @@ class Asked:
     """Who is asked. `unasked`: slots whose tasks the database does not have yet, so that they are not told. `declined`:
     who gave its task up, and why. `newcomers`: the clients to consider, None for all there are. `unheard`: when clients
     were asked that have not been heard of since, Unix seconds; `lapse_at`: no slot lapses before, since
-    clients come back after a process that has died.
+    clients come back after a process that has died. `left_out`: client -> the budget that keeps it from being asked, as
+    of the day `left_out_on`.
     """
 
     slot_by_task: dict[str, int] = field(default_factory=dict)
@@ -65,6 +66,8 @@ class Asked:
     newcomers: set[str] | None = None
     unheard: dict[str, float] = field(default_factory=dict)
     lapse_at: float = 0.0
+    left_out: dict[str, str] = field(default_factory=dict)
+    left_out_on: int = 0
 
 
 @dataclass(slots=True)
@@ -136,9 +139,10 @@ class Why:
 @dataclass(slots=True)
 class Led:
     """A run under its leader's lease. `index`: the exchange that is open or comes next; `method_state`: the state
-    before it. `history`: all exchanges that are closed. `checkpoints`: of this exchange and the one before, each with
-    the epoch that tells it from others; `best`: the best models so far. `command`: of the operator, not yet carried
-    out; `resumed`: it has just been told to go on. `useless`: tasks that are over, whose answers nobody needs.
+    before it. `history`: all exchanges that are closed. `lowered`: by a budget, of the round that goes on or was last.
+    `checkpoints`: of this exchange and the one before, each with the epoch that tells it from others; `best`: the best
+    models so far. `command`: of the operator, not yet carried out; `resumed`: it has just been told to go on.
+    `useless`: tasks that are over, whose answers nobody needs.
     """
 
     definition: Definition
@@ -152,6 +156,7 @@ class Led:
     current: Current | None = None
     predecessor: Predecessor = Predecessor()
     history: list[Past] = field(default_factory=list)
+    lowered: Lowered = field(default_factory=Lowered)
     checkpoints: dict[int, int | None] = field(default_factory=dict)
     useless: list[str] = field(default_factory=list)
     best: tuple[Best, ...] = ()

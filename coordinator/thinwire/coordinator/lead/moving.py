@@ -105,7 +105,13 @@ class Moving:
         if led.state == "pending":
             why = why_pending(led.definition.run.present, present or 0)
         elif current is not None and not current.sum.adding:
-            why = why_waiting(led.state, current.exchange, current.published.task.round, current.asked.declined)
+            why = why_waiting(
+                led.state,
+                current.exchange,
+                current.published.task.round,
+                current.asked.declined,
+                current.asked.left_out,
+            )
         now = self._clock.monotonic()
         if why != led.why.comes:
             led.why.comes, led.why.since = why, now
@@ -120,6 +126,7 @@ class Moving:
     async def lapse(self, led: Led, current: Current) -> None:
         """Takes back what was offered to clients that are not there any more. Raises as `make`."""
         await self._asking.lapse(led, current)
+        self._asking.on_another_day(current)
 
     async def people(self, led: Led, current: Current) -> People:
         """Whether anybody could still be asked, or come."""

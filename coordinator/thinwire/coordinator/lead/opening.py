@@ -8,9 +8,7 @@ from pathlib import Path
 from thinwire.coordinator.objects.objects import Objects, payload
 from thinwire.coordinator.objects.spool import Spool
 from thinwire.coordinator.records.exchanges import Exchanges
-from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.runs.broadcast import Broadcast, Form, publish_task
-from thinwire.coordinator.runs.budget import beyond_budget, last_round
 from thinwire.coordinator.runs.exchange import Exchange
 from thinwire.coordinator.runs.policy import Policy
 from thinwire.coordinator.runs.rows import ExchangeRow
@@ -18,6 +16,7 @@ from thinwire.machine.workers import Workers
 from thinwire.methods.values import EVALUATE, Task
 from thinwire.protocol.encoding import encode_message
 
+from .budgets import Budgets, Next
 from .clock import Clock
 from .current import Current, Led, Published
 
@@ -35,10 +34,10 @@ class Opening:
     """`spool`: the folder in which contributions that a reducer keeps lie while their exchange is open."""
 
     def __init__(
-        self, exchanges: Exchanges, ledger: Ledger, objects: Objects, workers: Workers, clock: Clock, spool: Path
+        self, exchanges: Exchanges, budgets: Budgets, objects: Objects, workers: Workers, clock: Clock, spool: Path
     ) -> None:
         self._exchanges = exchanges
-        self._ledger = ledger
+        self._budgets = budgets
         self._objects = objects
         self._workers = workers
         self._clock = clock
@@ -48,42 +47,35 @@ class Opening:
         """The next exchange; and where there is none though the method would go on: why. Raises: `storage-failed`,
         `CodecError`, `OSError`.
         """
-        beyond = await self._beyond_budget(led)
-        return await self._workers.run(self._prepare, led, beyond)
+        following = await self._budgets.next_round(led)
+        return await self._workers.run(self._prepare, led, following)
 
-    async def _beyond_budget(self, led: Led) -> str | None:
-        settings = led.definition.run
-        if settings.max_bytes is None or not led.history:
-            return None
-        spent = await self._ledger.exchanges(led.id)
-        # The requests with its answers are still open: the next task rides on their replies.
-        uncharged = self._ledger.uncharged(led.id, last_round(led.history))
-        return beyond_budget(settings.max_bytes, led.history, spent, uncharged, evaluates=settings.evaluate)
-
-    def _prepare(self, led: Led, beyond: str | None) -> tuple[Ready | None, str | None]:
+    def _prepare(self, led: Led, following: Next) -> tuple[Ready | None, str | None]:
         """In a thread."""
-        task, reason = _next_task(led, beyond)
-        return (None, reason) if task is None else (self._publish(led, task), None)
+        task, reason = _next_task(led, following.beyond)
+        if task is None:
+            return None, reason
+        if task.kind != EVALUATE and task.step == 0:
+            led.lowered = following.lowered
+        return self._publish(led, task), None
 
     async def open(self, led: Led, ready: Ready) -> None:
         """This exchange is open from now on. Raises: `storage-failed`, `storage-full`; then nothing has changed."""
         definition, task, broadcast = led.definition, ready.task, ready.broadcast
         now = self._clock.monotonic()
-        policy = Policy.from_settings(definition.run, same=task.cohort == "same")
+        policy = Policy.from_settings(definition.run, same=task.cohort == "same", cohort=led.lowered.cohort)
         exchange = Exchange.begin(policy, definition.run.seed, task.round, now, led.predecessor.contributors)
         current = self.current(led, task, ready.plan, broadcast, exchange, now)
         current.asked.unasked = [slot.index for slot in exchange.slots]
         wall = self._clock.wall()
-        await self._exchanges.open(
-            led.lease, _row(current, wall, led.checkpoints[led.index]), [*broadcast.digests()], wall
-        )
+        await self._exchanges.open(led.lease, _row(led, current, wall), [*broadcast.digests()], wall)
         led.current = current
 
     def current(
         self, led: Led, task: Task, plan: bytes, broadcast: Broadcast, exchange: Exchange, opened_at: float
     ) -> Current:
         """The exchange the run stands at, as its leader holds it, without any answer yet."""
-        chains = led.definition.chains(task.kind)
+        chains = led.definition.chains(task.kind, led.lowered.bits)
         spool = Spool(self._spool)
         current = Current(
             led.id, led.index, Published(task, chains, plan, broadcast, led.lineage), exchange, opened_at, spool
@@ -94,7 +86,7 @@ class Opening:
 
     def _publish(self, led: Led, task: Task) -> Ready:
         """In a thread: the parts of the task and its plan, as objects."""
-        chains = led.definition.chains(task.kind)
+        chains = led.definition.chains(task.kind, led.lowered.bits)
         base = led.predecessor.broadcast if chains.down.needs_reference else None
 
         def keep(digest: bytes, data: bytes) -> None:
@@ -102,7 +94,9 @@ class Opening:
 
         broadcast = publish_task(task, chains, led.definition.run.seed, base, keep)
         specs = {name: part.spec for name, part in broadcast.parts.items()}
-        return Ready(task, broadcast, Form.of(encode_message(led.definition.plan(task, specs)), keep).digest)
+        return Ready(
+            task, broadcast, Form.of(encode_message(led.definition.plan(task, specs, led.lowered.bits)), keep).digest
+        )
 
 
 def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:
@@ -115,8 +109,8 @@ def _next_task(led: Led, beyond: str | None) -> tuple[Task | None, str | None]:
     return task, reason
 
 
-def _row(current: Current, wall: float, state_epoch: int | None) -> ExchangeRow:
-    """The row of an exchange that is opened now; `wall`: Unix seconds; `state_epoch`: of the state before it."""
+def _row(led: Led, current: Current, wall: float) -> ExchangeRow:
+    """The row of an exchange that is opened now; `wall`: Unix seconds."""
     task = current.published.task
     return ExchangeRow(
         run=current.run,
@@ -139,5 +133,7 @@ def _row(current: Current, wall: float, state_epoch: int | None) -> ExchangeRow:
         metrics={},
         opened_at=wall,
         closed_at=None,
-        state_epoch=state_epoch,
+        state_epoch=led.checkpoints[led.index],
+        lowered_bits=led.lowered.bits,
+        lowered_cohort=led.lowered.cohort,
     )

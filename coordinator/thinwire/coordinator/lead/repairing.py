@@ -52,12 +52,16 @@ class Repairing:
         try:
             broadcast = read_broadcast(self._objects, led.definition, row)
         except ProblemError as error:
-            base = led.predecessor.broadcast if definition.chains(row.kind).down.needs_reference else None
+            base = (
+                led.predecessor.broadcast
+                if definition.chains(row.kind, row.lowered_bits).down.needs_reference
+                else None
+            )
             broadcast = self._made_again(led, row, task, base, error)
         if not is_whole(self._objects, led.id, row.plan):
             _log.warning("the plan is made again", run=led.id, exchange=row.exchange)
             specs = {name: part.spec for name, part in broadcast.parts.items()}
-            self._replace(led.id, row.plan, encode_message(definition.plan(task, specs)))
+            self._replace(led.id, row.plan, encode_message(definition.plan(task, specs, row.lowered_bits)))
             if not is_whole(self._objects, led.id, row.plan):
                 raise ProblemError("storage-failed", f"the plan {row.plan.hex()} of exchange {row.exchange} is damaged")
         return broadcast
@@ -67,7 +71,7 @@ class Repairing:
     ) -> Broadcast:
         """Raises: the error where what is made is not what was."""
         _log.warning("a payload is made again", run=led.id, error=error.detail)
-        chains = led.definition.chains(row.kind)
+        chains = led.definition.chains(row.kind, row.lowered_bits)
 
         def keep(digest: bytes, data: bytes) -> None:
             self._replace(led.id, digest, data)

@@ -15,7 +15,7 @@ from thinwire.coordinator.records.answers import Answers
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.leases import Lease
 from thinwire.coordinator.records.tasks import Tasks
-from thinwire.coordinator.runs.budget import Past
+from thinwire.coordinator.runs.budget import Lowered, Past
 from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.coordinator.runs.exchange import Exchange, Slot
 from thinwire.coordinator.runs.metrics import Told
@@ -70,7 +70,9 @@ class Restoring:
             raise ProblemError("storage-failed", f"{what}: {error.detail}") from None
         led = Led(definition, lease, state, row.exchange, row.state, row.lineage, Orders(row.command), Why(row.reason))
         rows = {one.exchange: one for one in await self._exchanges.of(row.id)}
-        led.history = [Past(one.exchange, one.round, one.kind) for one in rows.values() if one.closed]
+        led.history = [Past(one.exchange, one.round, one.kind, one.step) for one in rows.values() if one.closed]
+        if (newest := rows.get(row.exchange, rows.get(row.exchange - 1))) is not None:
+            led.lowered = Lowered(newest.lowered_bits, newest.lowered_cohort)
         led.checkpoints, led.best = {row.exchange: row.state_epoch}, row.best
         opened = rows.get(row.exchange)
         if (before := rows.get(row.exchange - 1)) is not None:
@@ -106,6 +108,7 @@ class Restoring:
             await self._describe(led, current, row)
         written = {one.id for one in known}
         current.asked.lapse_at = self._clock.wall() + LAPSE_S
+        current.asked.left_out = dict(row.left_out or {})
         for slot in exchange.slots:
             if slot.state == "open" and current.know(slot) not in written:
                 # A crash came between the offer and its tasks.
@@ -142,7 +145,8 @@ class Restoring:
 
 def _exchange(led: Led, row: ExchangeRow, known: list[TaskRow], now: float) -> Exchange:
     """The machine as its rows have it: of each slot the task that was offered last."""
-    policy, seed = Policy.from_settings(led.definition.run, same=row.cohort == "same"), led.definition.run.seed
+    run, seed = led.definition.run, led.definition.run.seed
+    policy = Policy.from_settings(run, same=row.cohort == "same", cohort=row.lowered_cohort)
     if policy.same and not known:
         return Exchange.begin(policy, seed, row.round, now, led.predecessor.contributors)
     last = {one.slot: one for one in sorted(known, key=lambda item: item.offer)}

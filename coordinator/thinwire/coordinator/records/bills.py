@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Executable, and_, func, or_, select
 
+from thinwire.coordinator.runs.budget import DAY_S
 from thinwire.coordinator.wire.accounting import Key
 from thinwire.protocol.bytes import Bytes
 
@@ -16,7 +17,6 @@ from .database import Database, upsert_in
 from .ledger_rows import SUMS, idle_of
 from .tables import ledger, ledger_days
 
-DAY_S: Final = 86_400
 _days: Final = ledger_days.alias()
 _SUM: Final = func.sum(ledger_days.c.uplink_bytes + ledger_days.c.downlink_bytes)
 
@@ -46,6 +46,21 @@ class Bills:
             idle = and_(ledger_days.c.run == "", ledger_days.c.client.in_(members))
             query = query.where(or_(ledger_days.c.run == run, idle))
         return await self._database.read(lambda connection: {row[0]: int(row[1]) for row in connection.execute(query)})
+
+    async def days_of(self, run: str, since: int) -> dict[str, dict[int, int]]:
+        """Client -> day -> wire bytes of a run, from this day on, in days since 1970."""
+        spent = ledger_days.c.uplink_bytes + ledger_days.c.downlink_bytes
+        query = select(ledger_days.c.client, ledger_days.c.day, spent)
+
+        def work(connection: Connection) -> dict[str, dict[int, int]]:
+            found: defaultdict[str, dict[int, int]] = defaultdict(dict)
+            for client, day, carried in connection.execute(
+                query.where(ledger_days.c.run == run, ledger_days.c.day >= since)
+            ):
+                found[client][day] = carried
+            return dict(found)
+
+        return await self._database.read(work)
 
     async def day_of(self, clients: Collection[str], day: int) -> dict[str, int]:
         """Wire bytes of these clients on this day."""

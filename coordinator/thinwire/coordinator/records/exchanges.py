@@ -185,6 +185,17 @@ class Exchanges:
 
         await self._database.transaction(work, durable=True)
 
+    async def leave_out(self, lease: Lease, exchange: int, left_out: Mapping[str, str], now: float) -> None:
+        """Client -> why a budget keeps it from being asked, of all who are left out of this exchange by now."""
+        values = {"left_out": dict(left_out) or None}
+
+        def work(connection: Connection) -> None:
+            fence(connection, lease)
+            connection.execute(update(exchanges).where(_is(lease.run, exchange)).values(values))
+            add_event(connection, lease.run, "run", now)
+
+        await self._database.transaction(work)
+
     async def save_clocks(self, lease: Lease, exchange: int, seconds: float, left_s: float | None, now: float) -> None:
         """How long the exchange has been open by now, and what is left of its offer; in seconds."""
         clocks = {"seconds": seconds, "left_s": left_s, "clock_at": now}

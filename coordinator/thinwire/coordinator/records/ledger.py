@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Container, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -54,6 +54,7 @@ class Ledger:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time, *, is_shared: bool = True) -> None:
         self._database = database
         self._clock = clock
+        self._carried: defaultdict[LedgerKind, Bytes] = defaultdict(Bytes)
         self._is_shared = is_shared
         self._fresh: dict[Key, Bytes] = {}
         self._links = Links(SETTLED_S if is_shared else 0.0)
@@ -84,6 +85,7 @@ class Ledger:
 
     def record(self, key: Key, value: Bytes) -> None:
         """Adds to the row of this key."""
+        self._carried[key[3]] += value
         self._links.charge(key[1], value)
         self._keep(key, value)
         totals = self._totals.get(key[0])
@@ -93,6 +95,11 @@ class Ledger:
     def _keep(self, key: Key, value: Bytes) -> None:
         before = self._fresh.get(key)
         self._fresh[key] = value if before is None else before + value
+
+    @property
+    def carried(self) -> dict[LedgerKind, Bytes]:
+        """All bytes of this process by kind, since it began, stored or not."""
+        return dict(self._carried)
 
     def report_link(self, client: str, sent: int, received: int, account: Account | None = None) -> None:
         """What the client's own kernel has counted by now, before the request with this account that says so. What the
@@ -159,13 +166,18 @@ class Ledger:
             self._totals[run] = totals
         return totals
 
+    async def clients_in(self, run: str, exchanges: Collection[int]) -> dict[str, int]:
+        """Wire bytes of the clients of these exchanges of a run."""
+        found: defaultdict[str, int] = defaultdict(int)
+        for exchange in exchanges:
+            for name, value in (await self._sums("client", run=run, exchange=exchange)).items():
+                if name:
+                    found[name] += value.wire
+        return dict(found)
+
     async def client(self, name: str) -> Bytes:
         """All bytes of one client, of whatever run."""
         return (await self._sums("client", client=name)).get(name, Bytes())
-
-    async def kinds(self) -> dict[LedgerKind, Bytes]:
-        """All bytes by kind since the coordinator's first start."""
-        return await self._sums("kind")
 
     async def clients_of(self, run: str) -> list[str]:
         """The clients that have spent bytes on this run, sorted."""
@@ -245,7 +257,7 @@ class Ledger:
         return []
 
     async def _sums(
-        self, by: str, *, of_run: str | None = None, but: LedgerKind | None = None, **where: str
+        self, by: str, *, of_run: str | None = None, but: LedgerKind | None = None, **where: str | int
     ) -> dict[Any, Bytes]:
         """Sums of the rows with these values, by the value of a column; `of_run`: at least those of its clients; `but`:
         without those of a kind.

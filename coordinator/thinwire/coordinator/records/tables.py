@@ -21,9 +21,9 @@ from .access_tables import audit, clients, invites, pending, secrets, sessions
 from .ledger_tables import NUMBER, ledger, ledger_days, links, metadata
 
 __all__ = [
-    "answers", "audit", "clients", "events", "exchanges", "invites", "leases", "ledger", "ledger_days", "links",
-    "metadata", "payloads", "pending", "presence", "replicas", "runs", "secrets", "sessions", "tasks", "uploads",
-    "webhooks",
+    "answers", "audit", "client_logs", "clients", "events", "exchanges", "invites", "leases", "ledger", "ledger_days",
+    "links", "metadata", "payloads", "pending", "presence", "replicas", "runs", "secrets", "sessions", "tasks",
+    "uploads", "webhooks",
 ]  # fmt: skip
 
 # What a client's last registration said. `parked`: its poll is waiting, at the coordinator `holder`; `gone`: the
@@ -95,6 +95,7 @@ replicas: Final = Table(
 
 # `parts`: name, spec, full form, delta form of each, in the order of the plan. `size`: the answers it closes at.
 # `seconds`: how long it has been open, and `left_s`: what is left of the present offer, both as of `clock_at`.
+# `lowered_*`: by a budget; `left_out`: client -> why a budget kept it from being asked.
 exchanges: Final = Table(
     "exchanges",
     metadata,
@@ -119,6 +120,9 @@ exchanges: Final = Table(
     Column("opened_at", Float),
     Column("closed_at", Float),
     Column("state_epoch", Integer),
+    Column("lowered_bits", Integer),
+    Column("lowered_cohort", Integer),
+    Column("left_out", JSON(none_as_null=True)),
 )
 
 # `private`: digest in hex, size and spec of the part that is for this client alone.
@@ -206,4 +210,13 @@ webhooks: Final = Table(
     Column("failures", Integer, nullable=False),
     Column("said", String(300)),
     Column("next_at", Float),
+)
+
+# The latest lines that each client has sent: pairs of its own time in Unix seconds, and text.
+client_logs: Final = Table(
+    "client_logs",
+    metadata,
+    Column("client", String(64), primary_key=True),
+    Column("lines", JSON, nullable=False),
+    Column("received_at", Float, nullable=False),
 )

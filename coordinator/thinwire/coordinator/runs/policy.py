@@ -26,12 +26,15 @@ class Policy:
         return replace(self, cohort=cohort, asked=cohort, quorum=min(self.quorum, cohort))
 
     @staticmethod
-    def from_settings(run: RunSettings, *, same: bool) -> Policy:
-        """What the run's settings say of an exchange; `same`: of one with a given cohort."""
+    def from_settings(run: RunSettings, *, same: bool, cohort: int | None = None) -> Policy:
+        """What the run's settings say of an exchange; `same`: of one with a given cohort. `cohort`: instead of the
+        run's, where a budget has lowered it.
+        """
+        size = run.cohort if cohort is None else cohort
         return Policy(
-            cohort=run.cohort,
-            asked=math.ceil(run.cohort * run.over_select),
-            quorum=run.needed,
+            cohort=size,
+            asked=math.ceil(size * run.over_select),
+            quorum=min(run.needed, size),
             max_offers=run.max_offers,
             deadline_s=run.deadline_s,
             same=same,

@@ -57,7 +57,8 @@ class RunRow:
 class ExchangeRow:
     """`parts`: name, spec, full form, delta form of each part. `size`: the answers it closes at; `answers`: those that
     count so far. `seconds`: how long it has been open, `left_s`: what is left of its present offer, both as of
-    `clock_at`.
+    `clock_at`. `lowered_bits`, `lowered_cohort`: where a budget has lowered them; `left_out`: client -> why a budget
+    kept it from being asked.
     """
 
     run: str
@@ -81,6 +82,9 @@ class ExchangeRow:
     opened_at: float | None
     closed_at: float | None
     state_epoch: int | None = None
+    lowered_bits: int | None = None
+    lowered_cohort: int | None = None
+    left_out: dict[str, str] | None = None
 
 
 LAPSED: Final = "lapsed"

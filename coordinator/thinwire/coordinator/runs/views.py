@@ -8,6 +8,7 @@ from thinwire.methods.definition import Definition
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import BestModel, ExchangeMetrics, RunView
 
+from .budget import Lowered
 from .rows import ExchangeRow, RunRow
 
 
@@ -38,6 +39,8 @@ def run_view(
         created_at=row.created_at,
         finished_at=row.finished_at,
         warnings=warnings or None,
+        lowered=None if open_exchange is None else _lowered(open_exchange),
+        left_out=None if open_exchange is None or not open_exchange.left_out else dict(open_exchange.left_out),
         settings=settings.model_dump(mode="json", by_alias=True, exclude_none=True),
     )
 
@@ -59,4 +62,9 @@ def exchange_metrics(row: ExchangeRow, of: Bytes, before: Bytes) -> ExchangeMetr
         downlink_payload_bytes=of.downlink_payload,
         uplink_bytes_before=before.uplink,
         downlink_bytes_before=before.downlink,
+        lowered=_lowered(row),
     )
+
+
+def _lowered(row: ExchangeRow) -> str | None:
+    return Lowered(row.lowered_bits, row.lowered_cohort).said()

@@ -18,9 +18,11 @@ def why_pending(needed: int, present: int) -> str:
     return f"{needed} {'client is' if needed == 1 else 'clients are'} needed to begin; {present or 'none'} there"
 
 
-def why_waiting(state: RunState, exchange: Exchange, round_: int, declined: Mapping[str, str]) -> str | None:
+def why_waiting(
+    state: RunState, exchange: Exchange, round_: int, declined: Mapping[str, str], left_out: Mapping[str, str]
+) -> str | None:
     """Of a run whose exchange waits; None where clients have been asked and may answer, who are shown by name, or where
-    it does not go on at all. `declined`: client -> why it gave its task up.
+    it does not go on at all. `declined`: client -> why it gave its task up; `left_out`: why a budget keeps it out.
     """
     if state != "running" or exchange.closed or exchange.count("open"):
         return None
@@ -29,7 +31,7 @@ def why_waiting(state: RunState, exchange: Exchange, round_: int, declined: Mapp
     waits = (
         f"waits for {_names(exchange.absent)} to come back" if exchange.absent else "nobody who is there can be asked"
     )
-    return f"{_so_far(exchange, round_)}; {waits}{_who_failed(exchange, declined)}"[:LONGEST]
+    return f"{_so_far(exchange, round_)}; {waits}{_who_failed(exchange, declined)}{_out(left_out)}"[:LONGEST]
 
 
 def why_missed(exchange: Exchange, round_: int, declined: Mapping[str, str]) -> str:
@@ -45,6 +47,10 @@ def _who_failed(exchange: Exchange, declined: Mapping[str, str]) -> str:
     refused = sorted({slot.client for slot in exchange.slots if slot.state == "refused"})
     told = "".join(f"; {name} declined: {detail}" for name, detail in sorted(declined.items()))
     return told + (f"; refused: the answer of {_names(refused)}" if refused else "")
+
+
+def _out(left_out: Mapping[str, str]) -> str:
+    return "".join(f"; {name} is left out: {why}" for name, why in sorted(left_out.items())[:_NAMED])
 
 
 def _names(names: list[str]) -> str:

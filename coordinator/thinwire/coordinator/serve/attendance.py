@@ -101,7 +101,8 @@ class Attendances:
         absent = [Absence(client=one.client, why=self._why(row, one)) for one in list(missing)[:NAMED]]
         return Attendance(
             exchange=row.exchange, round=row.round, step=row.step, kind=row.kind, counted=row.answers, asked=asked,
-            absent=absent, said=sentence(row.answers, asked, absent, asked - row.answers, self._called),
+            absent=absent,
+            said=_with_left_out(sentence(row.answers, asked, absent, asked - row.answers, self._called), row),
         )  # fmt: skip
 
     def _why(self, row: ExchangeRow, one: Missing) -> str:
@@ -168,6 +169,13 @@ def sentence(counted: int, asked: int, absent: Collection[Absence], missing: int
     named = [f"{called(one.client)} {one.why}" for one in list(absent)[:IN_A_SENTENCE]]
     more = missing - len(named)
     return "; ".join([f"{counted} of {asked}", *named, *([f"{more} more missing"] if more > 0 else [])])
+
+
+def _with_left_out(said: str, row: ExchangeRow) -> str:
+    names = sorted(row.left_out or {})
+    more = len(names) - IN_A_SENTENCE
+    named = ", ".join(names[:IN_A_SENTENCE]) + (f" and {more} more" if more > 0 else "")
+    return f"{said}; left out by a budget: {named}" if names else said
 
 
 def moment(at: float, now: float) -> str:

@@ -46,7 +46,7 @@ class RunFigures:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What is so at this moment. `runs`: by state; `disk_bytes`: by folder; `wire`: since the first start, by kind."""
+    """What is so at this moment. `runs`: by state; `disk_bytes`: by folder; `wire`: by kind, of this process alone."""
 
     runs: Mapping[str, int]
     parked_clients: int
@@ -92,7 +92,7 @@ class Figures:
             parked_clients=self._presence.parked,
             open_exchanges=sum(exchange is not None for exchange in opened),
             disk_bytes=await self._workers.run(self._usage),
-            wire=self._never_less(await self._ledger.kinds()),
+            wire=self._never_less(self._ledger.carried),
             each_run=[await self._of(row) for row in rows if self._is_shown(row)],
         )
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from thinwire.coordinator.records.bills import DAY_S, Bills
+from thinwire.coordinator.records.bills import Bills
 from thinwire.coordinator.records.people import Order, Person, Turn
 from thinwire.coordinator.records.people import People as PeopleRows
+from thinwire.coordinator.runs.budget import day_of
 from thinwire.protocol.reasons import ProblemError
 
 CLIENTS_A_PAGE: Final = 100
@@ -107,7 +108,7 @@ class People:
         return ClientDetail(listed, kinds, await self._rows.turns(name, TURNS))
 
     async def _listed(self, found: list[Person]) -> list[Listed]:
-        today = await self._bills.day_of([one.name for one in found], int(self._clock() // DAY_S))
+        today = await self._bills.day_of([one.name for one in found], day_of(self._clock()))
         return [self._one(one, today.get(one.name, 0)) for one in found]
 
     def _one(self, one: Person, today: int) -> Listed:

@@ -17,7 +17,6 @@ from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.records.troubles import Troubles
 from thinwire.coordinator.records.webhooks import WebhookRow, Webhooks
 from thinwire.coordinator.runs.rows import ExchangeRow, RunRow
-from thinwire.machine.quantities import in_bytes
 from thinwire.machine.workers import Workers
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.fields import Role
@@ -25,14 +24,13 @@ from thinwire.protocol.messages import ProblemKind, ProblemList, ProblemView, Se
 from thinwire.protocol.reasons import ProblemError
 
 from .attendance import moment
+from .budget_problems import OfBudget, by_budgets, near_the_end
 from .machine import Machine
 
 MOST_CLIENTS: Final = 20
 """Of one run and kind that are named."""
 FAILED_FOR_S: Final = 86_400.0
 """A run that has failed is a problem for so long."""
-NEAR: Final = 0.8
-"""Of the budget."""
 MOST_FAILURES: Final = 3
 """In a row, of telling a webhook, that are no problem yet."""
 FAR_OFF: Final = 3.0
@@ -101,7 +99,7 @@ class Problems:
                 found.append(_failed(row))
         for row in going:
             found += self._of_row(row, changed.get(row.id, row.created_at))
-            found += self._of_budget(row, spent.get(row.id, Bytes()).wire)
+            found += self._said(row, near_the_end(row, spent.get(row.id, Bytes()).wire))
             if row.state == "pending" and row.command is None:
                 found += await self._waiting(row, now)
             found += await self._troubled(row)
@@ -146,14 +144,8 @@ class Problems:
                 command=f"thinwire run resume {name}",
             )  # fmt: skip
 
-    def _of_budget(self, row: RunRow, spent: int) -> Iterator[ProblemView]:
-        most = row.settings.max_bytes
-        if most is not None and spent > NEAR * most:
-            yield self._seen(
-                "budget", "warning", f"{row.name} has spent {in_bytes(spent)} of {in_bytes(most)}",
-                "it ends with the round that the rest is enough for; begin the next one with a larger max-bytes, "
-                "a coarser chain or a smaller cohort", row.name,
-            )  # fmt: skip
+    def _said(self, row: RunRow, of_budgets: Iterable[OfBudget]) -> list[ProblemView]:
+        return [self._seen("budget", one.severity, one.said, one.cure, row.name, one.client) for one in of_budgets]
 
     def _untold(self, one: WebhookRow) -> ProblemView:
         host = urlsplit(one.url).netloc
@@ -187,6 +179,7 @@ class Problems:
             found += self._diverging(row, efforts)
         if opened is None or opened.closed:
             return found
+        found += self._said(row, by_budgets(row, opened))
         missing = await self._participation.missing(row.id, row.exchange, row.exchange, 10_000)
         since = opened.opened_at or row.created_at
         silent = [one for one in missing if one.state == "open" and not one.answered and self._is_silent(one, now)]
@@ -263,6 +256,7 @@ def _gave_up(row: RunRow, one: Missing, since: float) -> ProblemView:
             kind="declined", severity="warning", since=since, run=row.name, client=one.client,
             said=f"{one.client} declined its task of {row.name}: {one.detail}",
             cure="mend what it says on the device; it is asked again in the next round",
+            command=f"thinwire client log {one.client}",
         )  # fmt: skip
     return ProblemView(
         kind="refused", severity="warning", since=since, run=row.name, client=one.client,

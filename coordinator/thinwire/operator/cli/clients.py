@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from thinwire.machine.quantities import in_bytes
+from thinwire.machine.text import printable
 from thinwire.operator import requests
 from thinwire.operator.console import console, in_count, in_time, say
 from thinwire.operator.sheet import Sheet
@@ -106,6 +107,23 @@ def list_(at: Address, format_: AsFormat = Format.TABLE) -> None:
         state = "revoked" if client.revoked else ""
         shown.add_row(client.client, client.label or "", client.group, client.role, in_time(client.seen_at), state)
     console().print(shown)
+
+
+@app.command()
+@with_options
+def log(
+    client: Annotated[str, typer.Argument(help="the client's name")], *, at: Address, format_: AsFormat = Format.TABLE
+) -> None:
+    """The latest lines that a client has sent: behind a failure, or as its own --log says."""
+    with operator(at) as coordinator:
+        found = coordinator.send(requests.client_log(client))
+    if format_ is Format.JSON:
+        print_json(found)
+        return
+    for line in found.lines:
+        say(f"{in_time(line.at)}  {printable(line.said)}")
+    if not found.lines:
+        say(f"{client} has sent no lines")
 
 
 @app.command()

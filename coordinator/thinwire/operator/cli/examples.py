@@ -57,6 +57,7 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     "thinwire client void": ("thinwire client void 0123abcd",),
     "thinwire client list": ("thinwire client list", "thinwire client list --format json"),
     "thinwire client show": ("thinwire client show ward-3",),
+    "thinwire client log": ("thinwire client log ward-3", "thinwire client log ward-3 --format json"),
     "thinwire client pending": ("thinwire client pending",),
     "thinwire client accept": ("thinwire client accept 7K3M-0QXZ", "thinwire client accept 7k3m0qxz --group ward"),
     "thinwire client refuse": ("thinwire client refuse 7K3M-0QXZ",),

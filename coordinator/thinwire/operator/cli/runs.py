@@ -16,6 +16,7 @@ from thinwire.methods.rounds import rounds_of
 from thinwire.operator import requests
 from thinwire.operator.client import Coordinator
 from thinwire.operator.console import console, in_time, say
+from thinwire.operator.follow import budgeted
 from thinwire.operator.follow import watch as watch_run
 from thinwire.operator.learning import learning_warnings
 from thinwire.operator.requests import Command, run_path
@@ -34,6 +35,7 @@ from thinwire.protocol.messages import RunChange, RunView
 
 from .first_model import OF_RUN, first_model
 from .options import Address, AsFormat, Assigned, Format, RunName, fail, operator, print_json, warn, with_options
+from .reporting import REPORT_TO, told_to
 from .run_settings import run_settings
 
 app = typer.Typer(help="Start, look at, steer and fetch runs.", no_args_is_help=True)
@@ -120,6 +122,7 @@ def show(
     run: RunName,
     at: Address,
     format_: Annotated[ShowFormat, typer.Option("--format", help="table, json or csv (the ledger)")] = ShowFormat.TABLE,
+    report_to: Annotated[list[str] | None, REPORT_TO] = None,
 ) -> None:
     """A run, its rounds, and its ledger: bytes by client and kind, payload and framing apart."""
     with operator(at) as coordinator:
@@ -130,6 +133,7 @@ def show(
         metrics = coordinator.send(requests.metrics(run))
         ledger = coordinator.ledger(run, None if format_ is ShowFormat.JSON else "client")
         attendance = coordinator.send(requests.attendance(run))
+    told_to(report_to)(view, metrics.exchanges)
     learning = learning_warnings(metrics.exchanges)
     if format_ is ShowFormat.JSON:
         parts = {"run": view, "metrics": metrics, "ledger": ledger, "attendance": attendance}
@@ -143,6 +147,8 @@ def show(
         screen.print(best_line(best))
     if view.waits_for and view.answers < view.cohort:
         screen.print(f"waits for {printable(', '.join(view.waits_for))}")
+    for said in budgeted(view):
+        screen.print(said)
     warn([*(view.warnings or ()), *learning])
     score = score_of(view)
     screen.print(round_table(rounds_of(metrics.exchanges, score), view.parameters, score=score))
@@ -158,10 +164,15 @@ def show(
 
 @app.command()
 @with_options
-def watch(run: RunName, at: Address, format_: AsFormat = Format.TABLE) -> None:
+def watch(
+    run: RunName,
+    at: Address,
+    format_: AsFormat = Format.TABLE,
+    report_to: Annotated[list[str] | None, REPORT_TO] = None,
+) -> None:
     """Show the rounds as they come, until the run is over."""
     with operator(at) as coordinator:
-        view = watch_run(coordinator, run, live=format_ is Format.TABLE)
+        view = watch_run(coordinator, run, live=format_ is Format.TABLE, told=told_to(report_to))
         if format_ is Format.JSON:
             print_json(coordinator.send(requests.metrics(run)))
         _follow(coordinator, view)
@@ -211,12 +222,19 @@ def extend(
     quorum: Annotated[int | None, typer.Option(min=1, help="answers without which an exchange fails")] = None,
     deadline_s: Annotated[float | None, typer.Option(help="seconds of an exchange")] = None,
     max_bytes: Annotated[int | None, typer.Option(min=1, help="wire bytes of the run")] = None,
+    max_bytes_per_round: Annotated[int | None, typer.Option(min=1, help="of one client")] = None,
+    max_bytes_per_day: Annotated[int | None, typer.Option(min=1, help="of one client")] = None,
+    max_bytes_per_month: Annotated[int | None, typer.Option(min=1, help="of one client")] = None,
     at: Address,
 ) -> None:
-    """Give a paused run more rounds, another quorum, deadline or budget, in force when it is resumed."""
+    """Give a paused run more rounds, another quorum, deadline or budgets, in force when it is resumed."""
     if deadline_s is not None and deadline_s <= 0:
         fail("--deadline-s is more than 0", Exit.USAGE)
-    wanted = RunChange(rounds=rounds, quorum=quorum, deadline_s=deadline_s, max_bytes=max_bytes)
+    wanted = RunChange(
+        rounds=rounds, quorum=quorum, deadline_s=deadline_s, max_bytes=max_bytes,
+        max_bytes_per_round=max_bytes_per_round, max_bytes_per_day=max_bytes_per_day,
+        max_bytes_per_month=max_bytes_per_month,
+    )  # fmt: skip
     with operator(at) as coordinator:
         view = coordinator.change(run, wanted)
     say(f"run {view.name} ({view.id}): {_state(view)}, {view.rounds} rounds")

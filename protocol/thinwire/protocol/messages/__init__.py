@@ -10,6 +10,7 @@ from .attendance import Absence, Attendance, AttendanceList
 from .enrolment import (
     ClientLabel,
     ClientList,
+    ClientLog,
     ClientView,
     Enrolled,
     Enrolment,
@@ -17,6 +18,7 @@ from .enrolment import (
     InviteList,
     InviteRequest,
     InviteView,
+    LogLine,
     OperatorToken,
     TokenRequest,
 )
@@ -60,6 +62,7 @@ __all__ = [
     "ChainsMessage",
     "ClientLabel",
     "ClientList",
+    "ClientLog",
     "ClientView",
     "DeclineMessage",
     "Enrolled",
@@ -73,6 +76,7 @@ __all__ = [
     "LedgerKind",
     "LedgerRow",
     "LinkRow",
+    "LogLine",
     "OperatorToken",
     "PartMessage",
     "PendingAnswer",

@@ -103,3 +103,20 @@ class ClientList(Message):
     """`GET /v1/clients`, by an operator or a reader, by name."""
 
     clients: list[ClientView]
+
+
+class LogLine(Message):
+    """One line that a client has said. `at`: Unix seconds by the client's clock."""
+
+    at: float
+    said: str
+
+
+class ClientLog(Message):
+    """`GET /v1/clients/{name}/log`, by an operator or a reader: the latest lines that the client has sent, in order, at
+    most 200. `received_at`: when the last of them came, Unix seconds.
+    """
+
+    client: Name
+    lines: list[LogLine]
+    received_at: float | None = None

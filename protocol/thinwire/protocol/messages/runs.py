@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from thinwire.protocol.fields import Count, Digest, Id, Message, Plain, RunOutcome, RunState
+from thinwire.protocol.fields import Count, Digest, Id, Message, Name, Plain, RunOutcome, RunState
 from thinwire.protocol.settings import RunSettings
 
 
@@ -35,7 +35,8 @@ class BestModel(Message):
 class RunView(Message):
     """A run as operators see it. `reason`: why it is paused, stands still or has failed. `warnings`: what its method
     says about these settings. `waits_for`: of a single run that is running, the clients that have been asked and
-    have not answered yet, the first 20 by name. Times are Unix seconds.
+    have not answered yet, the first 20 by name. `lowered`: what a budget has lowered of the open exchange; `left_out`:
+    client -> the budget of its own that keeps it from being asked. Times are Unix seconds.
     """
 
     id: Id
@@ -57,6 +58,8 @@ class RunView(Message):
     finished_at: float | None = None
     warnings: list[str] | None = None
     waits_for: list[str] | None = None
+    lowered: str | None = None
+    left_out: dict[Name, str] | None = None
     settings: Plain
 
 
@@ -81,12 +84,16 @@ class RunChange(Message):
     quorum: int | None = Field(None, ge=1)
     deadline_s: float | None = Field(None, gt=0)
     max_bytes: int | None = Field(None, ge=1)
+    max_bytes_per_round: int | None = Field(None, ge=1)
+    max_bytes_per_day: int | None = Field(None, ge=1)
+    max_bytes_per_month: int | None = Field(None, ge=1)
 
 
 class ExchangeMetrics(Message):
     """One closed exchange. `metrics`: example-weighted means over the answers; accuracy and loss are of the arrays that
     the exchange broadcast. Byte counts are wire bytes of this run: of this exchange, the payload among them, and of all
-    up to when its broadcast was complete (`*_before`): where its accuracy is plotted.
+    up to when its broadcast was complete (`*_before`): where its accuracy is plotted. `lowered`: what a budget has
+    lowered of it, in words.
     """
 
     exchange: Count
@@ -103,6 +110,7 @@ class ExchangeMetrics(Message):
     downlink_payload_bytes: Count
     uplink_bytes_before: Count
     downlink_bytes_before: Count
+    lowered: str | None = None
 
 
 class RunMetrics(Message):

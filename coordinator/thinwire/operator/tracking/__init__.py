@@ -1,0 +1,1 @@
+"""Figures of runs, handed to where others keep theirs: MLflow, TensorBoard."""
