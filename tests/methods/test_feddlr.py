@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,9 @@ def test_the_model_is_truncated_at_the_end_and_measured_so() -> None:
     small = simulated(run_settings("feddlr", {"compact_energy": 0.4}, rounds=2), FLEET, MODEL)
     assert exact.model is not None
     assert small.model is not None
-    assert small.exchanges[:-1] == exact.exchanges[:-1]
+    # Their plans name other settings.
+    alike = [[replace(one, plan_bytes=0) for one in run.exchanges[:-1]] for run in (small, exact)]
+    assert alike[0] == alike[1]
     assert small.exchanges[-1].mean("loss") != exact.exchanges[-1].mean("loss")
     for name, array in exact.model.items():
         if name in LOW_RANK:

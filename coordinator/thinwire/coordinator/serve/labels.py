@@ -33,7 +33,7 @@ class Labels:
             labelled = (one for one in self._enrolment.clients.values() if one.label == key)
             found = min(labelled, key=lambda one: one.revoked, default=None)
         if found is None:
-            raise ProblemError("not-found", f"no client is called {key[:64]!r}")
+            raise ProblemError("not-found", f"no client is named {key[:64]!r}")
         return found
 
     async def rename(self, key: str, label: str | None) -> Client:

@@ -99,7 +99,7 @@ class People:
         """The client of this name. Raises: `not-found`."""
         found = await self._rows.one(name)
         if found is None:
-            raise ProblemError("not-found", f"no client is called {name[:64]!r}")
+            raise ProblemError("not-found", f"no client is named {name[:64]!r}")
         kinds = [
             Spent(kind, it.requests, it.uplink_payload, it.uplink_framing, it.downlink_payload, it.downlink_framing)
             for kind, it in (await self._rows.kinds(name)).items()
