@@ -71,6 +71,9 @@ class Desk:
         return codes
 
 
+JOINED = re.compile(r"joined \S+ as (\S+);")
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path)
@@ -116,8 +119,19 @@ def test_operating_and_devices(desk: Desk) -> None:
         desk.type(f"{line} &" if " join " in line else line)
         if " join " in line:
             until(lambda: "waiting for new ones" in desk.said)
+    (desk.folder / "ward.py").write_text((desk.folder / "task.py").read_text())
     for line in _lines((DOCS / "operating.md").read_text(), elsewhere):
-        desk.type(line)
+        if " --says " in line:
+            # A device of its own, which shows its code and waits.
+            desk.type(f"{line} --data-dir ward &")
+            code = until(lambda: re.search(r"\b[0-9A-Z]{4}-[0-9A-Z]{4}\b", desk.said))[0]
+        elif " accept " in line:
+            desk.type(line.replace("7K3M-0QXZ", code))
+        elif " rename " in line:
+            *_, last = until(lambda: found if len(found := JOINED.findall(desk.said)) > 1 else [])
+            desk.type(line.replace("ward-7f3a", last))
+        else:
+            desk.type(line)
     assert "round 2" in desk.said
     assert (desk.folder / "fresh-data" / "thinwire.db").exists()
 

@@ -144,6 +144,10 @@ class Learner:
             for buffer, value in self._held.kept:
                 buffer.copy_(value)
 
+    def forget(self) -> None:
+        """Lets go of what the task brought, which is as large as what travels."""
+        self._reference = {}
+
     def watch(self, received: Arrays, *, first: bool) -> None:
         """Looks at what a task brought, and at its loss when it is measured, if it holds arrays of this model. `first`:
         in the first round, whose loss is what later ones are held against.

@@ -109,6 +109,7 @@ class Performer:
             cause = cause or "Training diverges on this client's data: lower the run's lr"
             raise CodecError(error.reason, f"{error.detail}. {cause}") from None
         finally:
+            learner.forget()
             give_back_freed_memory()
         most = learner.max_answer_bytes
         if most is not None and len(payload) > most:
