@@ -121,6 +121,7 @@ def main() -> None:
         for case in CASES[:2] if given.quick else CASES:
             try:
                 costs.append(cost(system, case, binaries))
+                _write(given.out, versions, failed, costs)
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
                 failed[f"{system}, {case.work}, {case.clients}"] = f"{error}: {error.output or ''}"[-500:]
     columns = ("work", "clients", "system", "s/round", "start s", "memory")
@@ -134,12 +135,17 @@ def main() -> None:
     screen.print(shown)
     for name, why in failed.items():
         screen.print(f"left out: {name}: {why}", markup=False)
+    _write(given.out, versions, failed, costs)
+    screen.print(f"written: {given.out}")
+
+
+def _write(path: Path, versions: dict[str, str], failed: dict[str, str], costs: list[Cost]) -> None:
+    """What there is so far: the larger cases take minutes."""
     results: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "cpus": os.cpu_count(),
         "versions": versions, "left_out": failed, "costs": [asdict(one) for one in costs],
     }  # fmt: skip
-    given.out.write_text(json.dumps(results, indent=2) + "\n")
-    screen.print(f"written: {given.out}")
+    path.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":
