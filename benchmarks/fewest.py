@@ -77,31 +77,23 @@ class Problem:
     aims: tuple[float, ...] = ()
 
 
+def _fashion(name: str, train: int, test: int, words: str, aims: tuple[float, ...]) -> Problem:
+    """Fashion-MNIST with so many examples."""
+    return Problem(
+        SmallTask(
+            name, built_in("fashion_mnist", "fashion_mnist.npz", train, test, "cifar_convnet"), 10,
+            file="fashion_mnist.npz",
+        ),
+        8,
+        {"epochs": 4, "batch-size": 32, "lr": 0.05, "lr-schedule": "cosine"},
+        f"Fashion-MNIST, {words}",
+        aims,
+    )  # fmt: skip
+
+
 PROBLEMS: Final[Mapping[str, Problem]] = {
-    "fashion_mnist": Problem(
-        SmallTask(
-            "fashion_mnist",
-            built_in("fashion_mnist", "fashion_mnist.npz", 10_000, 3000, "cifar_convnet"),
-            10,
-            file="fashion_mnist.npz",
-        ),
-        8,
-        {"epochs": 4, "batch-size": 32, "lr": 0.05, "lr-schedule": "cosine"},
-        "Fashion-MNIST, Dirichlet 0.3, 10 clients",
-        (0.80, 0.842),
-    ),
-    "fashion_mnist_quarter": Problem(
-        SmallTask(
-            "fashion_mnist_quarter",
-            built_in("fashion_mnist", "fashion_mnist.npz", 2500, 1000, "cifar_convnet"),
-            10,
-            file="fashion_mnist.npz",
-        ),
-        8,
-        {"epochs": 4, "batch-size": 32, "lr": 0.05, "lr-schedule": "cosine"},
-        "Fashion-MNIST, a quarter of the examples",
-        (0.70, 0.75),
-    ),
+    "fashion_mnist": _fashion("fashion_mnist", 10_000, 3000, "Dirichlet 0.3, 10 clients", (0.80, 0.842)),
+    "fashion_mnist_quarter": _fashion("fashion_mnist_quarter", 2500, 1000, "a quarter of the examples", (0.70, 0.75)),
     "shakespeare": Problem(
         SmallTask(
             "shakespeare",

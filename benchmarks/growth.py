@@ -15,11 +15,9 @@ import argparse
 import asyncio
 import os
 import platform
-import resource
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,7 +26,8 @@ from typing import Any, Final
 import numpy as np
 from safetensors.numpy import save_file
 
-from benchmarks.intake.load import Connection, Payload, body_of
+from benchmarks.growth_clients import Client, Marks, NoRoomError, at_most, let_have
+from benchmarks.intake.load import Connection, Payload
 from benchmarks.pictures import curves
 from benchmarks.process_watch import anonymous_bytes, cpu_seconds
 from benchmarks.store import written
@@ -37,16 +36,6 @@ from thinwire.machine.quantities import in_bytes
 from thinwire.operator.console import console
 from thinwire.operator.lab import Lab
 from thinwire.operator.sheet import Sheet
-from thinwire.protocol.encoding import MSGPACK, decode_message, encode_message
-from thinwire.protocol.messages import (
-    AnswerMessage,
-    Enrolled,
-    Enrolment,
-    Plan,
-    Registration,
-    TaskMessage,
-    VerdictMessage,
-)
 from thinwire.protocol.settings import RunSettings
 
 ROUNDS: Final = {10: 101, 100: 31, 1000: 11, 10_000: 4}
@@ -59,8 +48,6 @@ LIMIT: Final = 1.5
 MEMORY_FROM: Final = 100
 """With fewer clients what a process allocates anyway hides what they take."""
 AT_ONCE: Final = 64
-OTHER_FILES: Final = 100
-WAIT_S: Final = 600
 LIMIT_S: Final = 1200.0
 OPTIONS: Final = (
     "--max-connections-per-address", "100000",
@@ -70,7 +57,6 @@ OPTIONS: Final = (
 )  # fmt: skip
 OUT: Final = Path("benchmarks/results/growth.json")
 PICTURE: Final = Path("docs/images/results/growth.png")
-HEADERS: Final = f"Content-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,105 +93,6 @@ class Grown:
     def client_bytes(self) -> float | None:
         """Memory for each client that waits; None where there are too few to tell."""
         return self.waiting_bytes / self.clients if self.clients >= MEMORY_FROM else None
-
-
-class NoRoomError(Exception):
-    """This machine does not let a process have as many sockets as there would be clients."""
-
-
-def let_have(clients: int) -> None:
-    """Lets this process have what the coordinator, which lets itself, needs: two handles for each connection.
-
-    Raises: `NoRoomError`.
-    """
-    wanted = 2 * clients + OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise NoRoomError(
-            f"{clients} clients need {wanted} open files in each process; here it may have {hard} at most "
-            f"(ulimit -Hn): raise that limit, or choose fewer with --clients"
-        )
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@dataclass
-class Marks:
-    """What was seen when the first task of each exchange came: seconds, and the coordinator's processor seconds.
-    `again`: how often an answer had to be sent again, since it was still being checked.
-    """
-
-    pid: int
-    last: int
-    seen: dict[int, tuple[float, float]] = field(default_factory=dict)
-    again: int = 0
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def note(self, exchange: int) -> None:
-        if exchange not in self.seen:
-            self.seen[exchange] = time.monotonic(), cpu_seconds(self.pid)
-            if exchange == self.last:
-                self.over.set()
-
-
-class Client:
-    """One client. `plans`: digest -> what its answers are made of, read by whoever sees it first."""
-
-    def __init__(self, index: int, connection: Connection, plans: dict[bytes, asyncio.Task[Payload]]) -> None:
-        self._index = index
-        self._connection = connection
-        self._plans = plans
-
-    async def enrol(self, invite: str) -> None:
-        await self._connection.open()
-        body = encode_message(Enrolment(invite=invite, name=f"client-{self._index:05d}"))
-        told = await self._connection.ask("POST", "/v1/clients", HEADERS, (body,))
-        self._connection.token = decode_message(Enrolled, body_of(told)).token
-
-    async def register(self, wait_s: float = WAIT_S) -> TaskMessage | None:
-        """Its task; None where there is none after so long."""
-        path = f"/v1/registrations?wait_s={wait_s}"
-        body = body_of(await self._connection.ask("POST", path, HEADERS, (encode_message(Registration()),)))
-        return decode_message(TaskMessage, body, max_bytes=1 << 20) if body else None
-
-    async def work(self, marks: Marks) -> None:
-        """Waits for tasks and answers them, without an end."""
-        task: TaskMessage | None = None
-        while True:
-            while task is None:
-                task = await self.register()
-            marks.note(task.exchange)
-            task = await self._answer(task, marks)
-
-    async def _answer(self, task: TaskMessage, marks: Marks) -> TaskMessage | None:
-        """The next task, where it comes with the verdict."""
-        if task.plan not in self._plans:
-            self._plans[task.plan] = asyncio.create_task(self._read(task.plan))
-        payload = await asyncio.shield(self._plans[task.plan])
-        pieces, digest = payload.of(self._index, task.exchange)
-        body = encode_message(AnswerMessage(examples=1, payload=b"".join(pieces)))
-        while True:
-            told = await self._connection.ask("POST", f"/v1/tasks/{task.task}/answer", HEADERS, (body,))
-            if b" 202 " not in told.partition(b"\r\n")[0]:
-                return decode_message(VerdictMessage, body_of(told), max_bytes=1 << 20).next
-            marks.again += 1
-            body = encode_message(AnswerMessage(examples=1, received=digest))
-            await asyncio.sleep(1.0)
-
-    async def _read(self, plan: bytes) -> Payload:
-        told = await self._connection.ask("GET", f"/v1/plans/{plan.hex()}", HEADERS)
-        return Payload(decode_message(Plan, body_of(told)))
-
-
-async def at_most(count: int, calls: Iterable[Callable[[], Any]]) -> None:
-    """Makes all calls, so many at a time."""
-    room = asyncio.Semaphore(count)
-
-    async def one(call: Callable[[], Any]) -> None:
-        async with room:
-            await call()
-
-    await asyncio.gather(*(one(call) for call in calls))
 
 
 async def _parked(asking: Connection) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import growth
-from benchmarks.growth import Grown, Marks, NoRoomError, let_have, read, rows, stored, verdicts
+from benchmarks.growth import Grown, read, rows, stored, verdicts
+from benchmarks.growth_clients import Marks, NoRoomError, let_have
 
 
 def grown(clients: int, answer_ms: float, exchanges: int = 4) -> Grown:

@@ -46,20 +46,20 @@ class Fleet:
 
     def joins(self, index: int) -> list[str]:
         """Options of this client's `join`: also its share, how it trains, and its link."""
-        given = {"--split": self.split, "--share": f"{index}/{self.clients}", "--device": self.device}
-        given |= {} if self.limit is None else {"--limit": self.limit}
-        given |= {} if self.link is None else {"--link": self.link}
-        words = [word for pair in given.items() for word in pair]
-        return [*self.learns(index), *words, *(word for permission in self.allow for word in ("--allow", permission))]
+        return [*self.learns(index), "--share", f"{index}/{self.clients}", *self._trains()]
 
     def plays(self) -> list[str]:
         """Options of `thinwire-client simulate` for all of them."""
-        given = {"--clients": str(self.clients), "--split": self.split, "--device": self.device}
-        given |= {"--processes": str(os.cpu_count() or 1)} if self.device == "cpu" else {}
-        given |= {} if self.limit is None else {"--limit": self.limit}
-        given |= {} if self.link is None else {"--link": self.link}
-        words = [word for pair in given.items() for word in pair]
-        return [*self.learns(0), *words, *(word for permission in self.allow for word in ("--allow", permission))]
+        # A graphics card is shared by nobody who was forked.
+        processes = os.cpu_count() or 1 if self.device == "cpu" else 1
+        numbers = ("--clients", str(self.clients), "--processes", str(processes))
+        return [*self.learns(0), *numbers, *self._trains()]
+
+    def _trains(self) -> list[str]:
+        """What `join` and `simulate` say alike."""
+        given = {"--split": self.split, "--device": self.device, "--limit": self.limit, "--link": self.link}
+        words = [word for option, value in given.items() if value is not None for word in (option, value)]
+        return [*words, *(word for permission in self.allow for word in ("--allow", permission))]
 
 
 def client_name(index: int) -> str:

@@ -1,4 +1,4 @@
-"""A run in one process, without a coordinator and a network: its model to the bit, and its bytes as they would be."""
+"""A run without a coordinator and a network: its model to the bit, and its bytes as they would be."""
 
 from __future__ import annotations
 

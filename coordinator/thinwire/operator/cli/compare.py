@@ -58,7 +58,7 @@ def compare(
         ),
     ] = None,
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="in one process, without coordinator and network: framing is foretold")
+        bool, typer.Option("--simulate", help="without coordinator and network: framing is foretold")
     ] = False,
     assigned: Assigned,
     folders: Folders,

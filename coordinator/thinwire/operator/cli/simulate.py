@@ -28,7 +28,7 @@ def simulate(
     folders: Folders,
     format_: AsFormat = Format.TABLE,
 ) -> None:
-    """Play a run in one process, without a coordinator and a network, and report accuracy against bytes.
+    """Play a run on this machine, without a coordinator and a network, and report accuracy against bytes.
 
     The model is that of the real run to the bit, where the same clients contribute. Payloads are those that the codecs
     make; what frames them is foretold as it was measured, and seconds are those of transfers on `--link`.
