@@ -32,7 +32,17 @@ def test_clients_are_found_and_shut_out(tmp_path: Path) -> None:
             assert [one["client"] for one in (await here.twin("/clients"))["clients"]] == ["clinic", "ward-2"]
             gone = (await here.twin("/clients?about=ward-1&revoked=true"))["clients"]
             assert [one["word"] for one in gone] == ["revoked"]
-            assert "Revoke ward-1" not in await here.page("/clients?revoked=true")
+            listed = await here.page("/clients?revoked=true")
+            assert "Revoke ward-1" not in listed
+            assert 'aria-label="Delete ward-1"' in listed
+            assert "thinwire client delete ward-1" in await here.page("/clients/ward-1")
+            assert (await here.send("/clients/ward-1/delete")).status_code == 303
+            left = (await here.twin("/clients?revoked=true"))["clients"]
+            assert [one["client"] for one in left] == ["clinic", "ward-2"]
+            nobody = await here.http.get("/clients/ward-1.json", headers=here.operator)
+            assert (nobody.status_code, nobody.json()["reason"]) == (404, "not-found")
+            told = [one["said"] for one in (await here.twin("/audit"))["deeds"]]
+            assert told[:2] == ["operator deleted ward-1", "operator revoked client ward-1"]
 
     asyncio.run(work())
 

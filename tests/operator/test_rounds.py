@@ -155,3 +155,8 @@ def test_a_run_that_learns_nothing_is_told_of() -> None:
     exchanges[2].metrics["diverging"] = 3.0
     assert "in round 3, at clients: training diverges: the loss is 3 times" in learning_warnings(exchanges)[1]
     assert "Lower the rate of training (lr)" in learning_warnings(exchanges)[1]
+    exchanges[2].metrics["diverging"] = 1.2
+    assert len(learning_warnings(exchanges)) == 1, "once, and by little: it happens in runs that learn"
+    exchanges[1].metrics["diverging"] = 1.2
+    assert "the loss is 1.2 times" in learning_warnings(exchanges)[1]
+    assert "diverging" not in measures(exchanges)[0], "no figure of the run"

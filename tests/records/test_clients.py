@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
 from tests.records.conftest import Records
+from thinwire.coordinator.records.client_logs import ClientLogs
 from thinwire.coordinator.records.clients import Client, Clients
 from thinwire.coordinator.records.invites import Invites
 from thinwire.coordinator.records.presence import Presence
@@ -189,6 +190,34 @@ def test_a_revoked_client_is_out_at_once_and_can_be_revoked_again(
     again = records.run(enrolled.enrol("ann", OTHER, token(9), NOW + 4, 2))
     assert again == Client("ann", "ward", "client", token(9), OTHER, seen=False)
     assert records.run(enrolled.get("ann")) == again
+
+
+def test_a_deleted_client_is_in_no_list_and_does_not_come_back_with_its_invite(
+    records: Records, enrolled: Clients
+) -> None:
+    """Its place is free, its tasks stay, what its log said goes, and its version tells the other replicas."""
+    first = records.run(enrolled.enrol("ann", CODE, token(1), NOW, 1))
+    records.run(enrolled.rename("ann", "window"))
+    records.run(Presence(records.database).arrive("ann", None, {}, NOW))
+    records.run(ClientLogs(records.database).add("ann", [(NOW, "said")], 9, NOW))
+    records.write(insert(tasks).values([task(1, "r1", "ann", "open"), task(2, "r1", "ann", "accepted")]))
+    version, _ = records.run(enrolled.changed(0))
+    assert records.run(enrolled.delete("ann", NOW + 1)) == ["r1"]
+    assert records.run(enrolled.all()) == []
+    assert records.run(enrolled.changed(version)) == (version + 2, ["ann"])
+    gone = records.run(enrolled.get("ann"))
+    assert gone == replace(first, revoked=True, deleted=True)
+    query = select(tasks.c.state).order_by(tasks.c.id)
+    assert records.run(records.database.read(lambda db: list(db.scalars(query)))) == ["late", "accepted"]
+    assert records.run(ClientLogs(records.database).of("ann")) == ([], None)
+    wanted = (enrolled.delete("ann", NOW + 2), enrolled.revoke("ann", NOW, invite=True), enrolled.rename("ann", "b"))
+    assert [records.reason(one) for one in wanted] == ["not-found"] * 3
+    assert records.reason(enrolled.enrol("ann", CODE, token(2), NOW + 2, 1)) == "invite-invalid"
+    assert records.reason(enrolled.rotate("ann", token(1), token(9))) == "token-invalid"
+    assert not records.run(enrolled.enrol("bob", CODE, token(3), NOW + 3, 1)).deleted
+    assert records.reason(enrolled.enrol("ann", OTHER, token(4), NOW + 3, 1)) == "too-many-requests"
+    assert records.run(enrolled.enrol("ann", OTHER, token(4), NOW + 3, 2)) == records.run(enrolled.get("ann"))
+    assert [one.name for one in records.run(enrolled.all())] == ["ann", "bob"]
 
 
 @settings(max_examples=30, deadline=None)

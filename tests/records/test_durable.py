@@ -32,6 +32,7 @@ VERBS: dict[str, Callable[[Database], Coroutine[Any, Any, Any]]] = {
     "rotate": lambda db: Clients(db).rotate("ann", FIRST, SECOND),
     "revoke": lambda db: Clients(db).revoke("ann", NOW, invite=False),
     "revoke with the invite": lambda db: Clients(db).revoke("ann", NOW, invite=True),
+    "delete a client": lambda db: Clients(db).delete("ann", NOW),
     "put": lambda db: Secrets(db).put("operator", SECOND),
     "arrive": lambda db: Presence(db).arrive("ann", None, {"run": 2}, NOW),
     "touch": lambda db: Presence(db).touch(["ann", "bob"], NOW),

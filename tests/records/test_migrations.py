@@ -173,7 +173,7 @@ def test_the_ledger_keeps_every_byte(moved: House, old: dict[str, Any]) -> None:
 def test_clients_and_links_are_as_they_were(moved: House, old: dict[str, Any]) -> None:
     dump = moved.records.dump()
     for name in ("clients", "invites"):
-        added = (0, 0, None, None) if name == "clients" else ()
+        added = (0, 0, None, None, None) if name == "clients" else ()
         assert dump[name] == sorted(repr((*_typed(row).values(), *added)) for row in old[name])
     sums: dict[str, list[int]] = {}
     for row in old["ledger"]:

@@ -153,6 +153,10 @@ class Coordinator:
         """The client's token is worth nothing from now on; `with_invite`: nor is the invite it came with."""
         self.order(requests.revoke(name, with_invite=with_invite))
 
+    def delete_client(self, name: str) -> None:
+        """The client is revoked, and in no list any more; its bytes, and its name in histories, stay."""
+        self.order(requests.delete_client(name))
+
     def rename(self, name: str, label: str | None) -> None:
         """What people call the client from now on, None for its name; the name itself stays."""
         self.send(requests.rename(name, label))

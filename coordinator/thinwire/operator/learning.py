@@ -31,6 +31,6 @@ def learning_warnings(exchanges: Sequence[ExchangeMetrics]) -> list[str]:
             "began with has no marks of them, or it was started with frozen=any. thinwire-client model init makes a "
             "file that has them"
         )
-    if trained and (words := diverges(trained[-1].metrics)):
+    if words := diverges([one.metrics for one in trained]):
         said.append(f"in round {trained[-1].round}, at clients: {words}")
     return [sentence for sentence in said if sentence]

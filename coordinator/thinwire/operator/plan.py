@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from thinwire.codecs import Arrays
 from thinwire.machine.link_rates import LinkRates
@@ -44,6 +44,25 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit of the run beside what it will take of it: `max-bytes` by the whole run of all clients, those of one
+    client by its dearest round, and by a whole run in a single day or month. `rounds`: how many rounds of one client it
+    lasts for at most; None for `max-bytes`.
+    """
+
+    name: str
+    most: int
+    needs: tuple[int, int]
+    rounds: int | None = None
+
+    @property
+    def fits(self) -> Literal["yes", "no", "perhaps"]:
+        """Whether what is foretold is within it."""
+        least, most = self.needs
+        return "yes" if most <= self.most else "no" if least > self.most else "perhaps"
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """`asked`: clients of an exchange; `known`: those that may be asked at all; `begins`: registrations and plans;
     `rounds`: in order `1`, `2-9`, `evaluate`, how many these are, and what each costs.
@@ -57,12 +76,28 @@ class Planned:
     total: Span
 
     @property
-    def fits(self) -> str | None:
-        """Of `max-bytes`: `yes`, `no`, `perhaps`; None where there is none."""
-        budget = self.run.max_bytes
-        if budget is None:
-            return None
-        return "yes" if self.total.most.wire <= budget else "no" if self.total.least.wire > budget else "perhaps"
+    def budgets(self) -> list[Budget]:
+        """Those that the run has."""
+        trained = [span for name, _, span in self.rounds if name != EVALUATE]
+        dearest = max((self._each(span) for span in trained), default=(0, 0), key=lambda needs: needs[1])
+        begins = (self.begins.least.wire // max(1, self.asked), self.begins.most.wire // max(1, self.known))
+        spans = [self._each(span) for _, count, span in self.rounds for _ in range(count)]
+        whole = (begins[0] + sum(least for least, _ in spans), begins[1] + sum(most for _, most in spans))
+        run, found = self.run, list[Budget]()
+        if run.max_bytes is not None:
+            found.append(Budget("max-bytes", run.max_bytes, (self.total.least.wire, self.total.most.wire)))
+        for word, most, needs in (
+            ("round", run.max_bytes_per_round, dearest),
+            ("day", run.max_bytes_per_day, whole),
+            ("month", run.max_bytes_per_month, whole),
+        ):
+            if most is not None:
+                found.append(Budget(f"max-bytes-per-{word}", most, needs, most // max(1, dearest[1])))
+        return found
+
+    def _each(self, span: Span) -> tuple[int, int]:
+        """The bytes of one of the clients that are asked."""
+        return span.least.wire // max(1, self.asked), -(-span.most.wire // max(1, self.asked))
 
 
 def plan(run: RunSettings, model: Arrays, clients: int, link: LinkRates | None, *, own_first: bool = True) -> Planned:
@@ -126,8 +161,10 @@ def plain(planned: Planned) -> dict[str, Any]:
         "begins": _plain(planned.begins),
         "rounds": [{"rounds": name, "count": count, **_plain(span)} for name, count, span in planned.rounds],
         "total": _plain(planned.total),
-        "max_bytes": planned.run.max_bytes,
-        "fits": planned.fits,
+        "budgets": [
+            {"name": one.name, "bytes": one.most, "needs": [*one.needs], "fits": one.fits, "rounds": one.rounds}
+            for one in planned.budgets
+        ],
     }
 
 

@@ -131,6 +131,10 @@ def revoke(name: str, *, with_invite: bool) -> Order:
     return Order("DELETE", f"/v1/clients/{quote(name, safe='')}{'?invite=true' if with_invite else ''}")
 
 
+def delete_client(name: str) -> Order:
+    return Order("DELETE", f"/v1/clients/{quote(name, safe='')}/record")
+
+
 def rename(name: str, label: str | None) -> Request[ClientLabel]:
     return Request("POST", f"/v1/clients/{quote(name, safe='')}", ClientLabel, ClientLabel(label=label))
 

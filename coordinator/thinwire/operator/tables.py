@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from thinwire.machine.quantities import in_bytes
+from thinwire.methods.progress import DIVERGING
 from thinwire.methods.rounds import Round, evaluation_of, own_score
 from thinwire.methods.values import EVALUATE
 from thinwire.protocol.bytes import Bytes
@@ -21,7 +22,8 @@ LEDGER_COLUMNS: Final = (
 )  # fmt: skip
 NOBODY: Final = "(no client)"
 NOT_FINITE: Final = "NaN"
-_KNOWN: Final = frozenset({"accuracy", "loss", "examples", "seconds"})
+_KNOWN: Final = frozenset({"accuracy", "loss", "examples", "seconds", DIVERGING})
+"""What has a column, or a warning, of its own."""
 
 
 def round_cells(one: Round, parameters: int) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from thinwire.machine.quantities import in_bytes
 from thinwire.methods.arrays import check_finite
 from thinwire.methods.frozen_parts import mark_as_number
 from thinwire.methods.payloads import merge_parts
-from thinwire.methods.progress import UNCHECKED, UNMOVED
+from thinwire.methods.progress import DIVERGING, UNCHECKED, UNMOVED
 from thinwire.methods.values import EVALUATE, Outcome, Task, TaskRefusedError
 from thinwire.protocol.identity import client_seed
 from thinwire.protocol.messages import TaskMessage
@@ -143,7 +143,7 @@ class Performer:
             evaluation = learner.evaluation
             if evaluation is not None and (words := said_of_not_finite(evaluation, "evaluation")):
                 self._say(words)
-        shown = {name: value for name, value in metrics.items() if name != UNCHECKED}
+        shown = {name: value for name, value in metrics.items() if name not in (UNCHECKED, DIVERGING)}
         self._say(
             f"{_what(message, checked)}  {in_words(shown)}  {metrics['seconds']:.1f} s  answer {in_bytes(len(payload))}"
         )

@@ -19,6 +19,7 @@ class Progress:
         self._own = own
         self._say = say
         self._measured: dict[str, list[Measured]] = {}
+        self._trained: dict[str, list[Mapping[str, float]]] = {}
         self._said: dict[str, str] = {}
 
     def measured(self, task: TaskMessage, metrics: Mapping[str, float]) -> None:
@@ -40,8 +41,8 @@ class Progress:
 
     def trained(self, task: TaskMessage, metrics: Mapping[str, float]) -> None:
         """What an answer says of the training behind it."""
-        words = diverges(metrics)
-        self._tell(f"{task.run} {DIVERGING}", words)
+        seen = self._trained[task.run] = [*self._trained.get(task.run, [])[-1:], metrics]
+        self._tell(f"{task.run} {DIVERGING}", diverges(seen))
 
     def _tell(self, about: str, words: str) -> None:
         if words and not self._said.get(about):

@@ -28,6 +28,8 @@ DIVERGING: Final = "diverging"
 `NO_NUMBER`; or not there.
 """
 NO_NUMBER: Final = 1e6
+_MUCH: Final = 2.0
+"""A loss that rises less happens at one client in a run that learns: it is said where it comes twice running."""
 _ROUNDS: Final = 2
 """Before so many nothing can be said."""
 _LESS: Final = 0.98
@@ -66,10 +68,13 @@ def stands_still(measured: Sequence[Measured]) -> str:
     return f"{said}, at first {_words(first)}. Try other rates of training (lr), the lower ones first"
 
 
-def diverges(metrics: Mapping[str, float]) -> str:
-    """What to say of answers with these metrics; "" where none diverges."""
-    rise = metrics.get(DIVERGING)
-    if rise is None:
+def diverges(tasks: Sequence[Mapping[str, float]]) -> str:
+    """What to say of tasks whose answers had these metrics, in their order; "" where the last does not diverge, or rose
+    by little and the one before it did not.
+    """
+    rises = [metrics.get(DIVERGING) for metrics in tasks[-2:]]
+    rise = rises[-1] if rises else None
+    if rise is None or (rise < _MUCH and (len(rises) < 2 or rises[0] is None)):
         return ""
     how = "the loss is no number" if rise >= NO_NUMBER else f"the loss is {rise:.3g} times what it was at the start"
     return f"training diverges: {how}. Lower the rate of training (lr), let it rise (warmup-steps), or set clip-norm"

@@ -1,4 +1,4 @@
-"""Invites, enrolment, new tokens, revocation."""
+"""Invites, enrolment, new tokens, revocation, deletion."""
 
 from __future__ import annotations
 
@@ -81,6 +81,23 @@ async def revoke(
         require_operator(request)
     known = labels.known(name).name
     await enrolment.revoke(known, invite=invite)
+    await uploads.release_client(known)
+    return empty(204)
+
+
+@router.delete(
+    "/v1/clients/{name}/record",
+    **describe(
+        "Delete a client: revoked, and in no list any more; its bytes, and its name in histories, stay",
+        status=204,
+        problems=("not-allowed", "not-found", "storage-full", "storage-failed"),
+    ),
+)
+async def delete(request: Request, name: ClientName) -> Response:
+    enrolment, uploads, labels = of(request, Enrolment), of(request, Uploads), of(request, Labels)
+    require_operator(request)
+    known = labels.known(name).name
+    await enrolment.delete(known)
     await uploads.release_client(known)
     return empty(204)
 

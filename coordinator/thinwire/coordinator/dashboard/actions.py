@@ -39,6 +39,16 @@ async def change(request: Request, run: RunKey) -> Response:
     return RedirectResponse(f"/runs/{run}", 303)
 
 
+@router.post("/runs/{run}/delete")
+async def delete(request: Request, run: RunKey) -> Response:
+    try:
+        require_operator(request)
+        await of(request, Commands).delete(run)
+    except ProblemError as error:
+        return refusal(request, error)
+    return RedirectResponse("/", 303)
+
+
 @router.post("/runs/{run}/{command}")
 async def command(request: Request, run: RunKey, command: str) -> Response:
     try:

@@ -1,4 +1,4 @@
-"""Pages of clients: all of them, one of them; how they are called, shutting them out."""
+"""Pages of clients: all of them, one of them; how they are called, shutting them out, deleting them."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ async def revoke(request: Request, name: ClientName) -> Response:
     except ProblemError as error:
         return refusal(request, error)
     return RedirectResponse("/clients", 303)
+
+
+@router.post("/clients/{name}/delete")
+async def delete(request: Request, name: ClientName) -> Response:
+    try:
+        require_operator(request)
+        known = of(request, Labels).known(name).name
+        await of(request, Enrolment).delete(known)
+        await of(request, Uploads).release_client(known)
+    except ProblemError as error:
+        return refusal(request, error)
+    return RedirectResponse("/clients?revoked=true", 303)
 
 
 @router.post("/clients/{name}/rename")

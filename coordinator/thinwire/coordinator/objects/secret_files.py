@@ -1,7 +1,9 @@
-"""The operator's token: a file of the data folder that only its owner can read."""
+"""Secrets as they are made, and the operator's token: a file of the data folder that only its owner can read."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import secrets
 import stat
 from pathlib import Path
@@ -16,6 +18,16 @@ _TOKEN_BYTES: Final = 16
 def fresh_secret() -> str:
     """128 random bits, as text."""
     return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def token_of(nonce: bytes | None, name: str, asked_with: bytes) -> str:
+    """128 bits that only who asked knows, as text: of a nonce always the same, so that a request which is doubled on
+    the way does not take back what the first one gave. Nothing is kept for it.
+    """
+    if nonce is None:
+        return fresh_secret()
+    made = hashlib.sha256(b"token" + nonce + asked_with + name.encode()).digest()
+    return base64.urlsafe_b64encode(made[:_TOKEN_BYTES]).rstrip(b"=").decode()
 
 
 def operator_token(data_dir: Path) -> str:

@@ -12,7 +12,8 @@ from .ledger_tables import NUMBER, metadata
 
 # `starts`, `process`: of its newest process, which one of its folder's it is and what it calls itself.
 # `version`: rises with every change of who may do what, over all clients, so that what has changed is found.
-# `label`: what people call the client; its name stays what it was.
+# `label`: what people call the client; its name stays what it was. `deleted_at`: the row is all that is left of it, so
+# that histories keep its name and the invite it came with does not let it in again.
 clients: Final = Table(
     "clients",
     metadata,
@@ -29,6 +30,7 @@ clients: Final = Table(
     Column("starts", BigInteger, nullable=False, server_default="0"),
     Column("process", String(12)),
     Column("label", String(64)),
+    Column("deleted_at", Float),
     Index("clients_version", "version"),
 )
 

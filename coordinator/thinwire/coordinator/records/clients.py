@@ -1,4 +1,4 @@
-"""Clients: enrolled with an invite, known by the hash of a token, revoked for good."""
+"""Clients: enrolled with an invite, known by the hash of a token, revoked for good, deleted."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from thinwire.protocol.reasons import ProblemError
 
 from .database import Database, upsert
 from .invites import delete_invite, find_invite, spend_invite
-from .tables import clients, links, presence, tasks
+from .tables import client_logs, clients, links, presence, tasks
 
 _ALL: Final = select(
     clients.c.name, clients.c.group, clients.c.role, clients.c.token_hash, clients.c.invite_hash, clients.c.seen,
-    clients.c.replaced_hash, clients.c.revoked_at, clients.c.label,
+    clients.c.replaced_hash, clients.c.revoked_at, clients.c.label, clients.c.deleted_at,
 )  # fmt: skip
 _ONE: Final = _ALL.where(clients.c.name == bindparam("client"))
-_COUNT: Final = select(func.count()).select_from(clients)
+_COUNT: Final = select(func.count()).select_from(clients).where(clients.c.deleted_at.is_(None))
 _NEXT_VERSION: Final = select(func.coalesce(func.max(clients.c.version), 0) + 1).scalar_subquery()
 _SEEN: Final = (
     update(clients)
@@ -33,7 +33,7 @@ _SEEN: Final = (
 class Client:
     """An enrolled client; secrets by their SHA-256. `seen`: whether it has ever used its token; until then it may ask
     for another one with what it got this one for: the invite, or the token that was replaced (`replaced_hash`).
-    `label`: what people call it, where that is not its name.
+    `label`: what people call it, where that is not its name. `deleted`: revoked, and in no list any more.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Client:
     replaced_hash: bytes | None = None
     revoked: bool = False
     label: str | None = None
+    deleted: bool = False
 
     def asks_again(self, secret_hash: bytes | None) -> bool:
         """Whether this is the secret of an answer that may have been lost."""
@@ -61,8 +62,8 @@ class Clients:
         self._database = database
 
     async def all(self) -> list[Client]:
-        """By name, revoked ones included."""
-        query = _ALL.order_by(clients.c.name)
+        """By name, revoked ones included, deleted ones not."""
+        query = _ALL.where(clients.c.deleted_at.is_(None)).order_by(clients.c.name)
         return await self._database.read(lambda connection: [_client(*row) for row in connection.execute(query)])
 
     async def get(self, name: str) -> Client | None:
@@ -96,7 +97,7 @@ class Clients:
                     raise ProblemError("name-taken")
                 if before.invite_hash == code_hash:
                     raise ProblemError("invite-invalid", "the client that came with this invite was revoked")
-            if before is None and connection.execute(_COUNT).scalar_one() >= max_clients:
+            if (before is None or before.deleted) and connection.execute(_COUNT).scalar_one() >= max_clients:
                 raise ProblemError("too-many-requests", "this coordinator takes no further clients")
             if not again:
                 spend_invite(connection, code_hash)
@@ -133,16 +134,25 @@ class Clients:
         """
 
         def work(connection: Connection) -> list[str]:
-            client = _find(connection, name)
-            if client is None:
-                raise ProblemError("not-found", f"no client is named {name[:64]!r}")
-            revoked = update(clients).where(clients.c.name == name, clients.c.revoked_at.is_(None))
-            connection.execute(revoked.values(revoked_at=now, version=_NEXT_VERSION))
+            client = _known(connection, name)
             if invite:
                 delete_invite(connection, client.invite_hash)
-            _forget(connection, name)
-            late = update(tasks).where(tasks.c.client == name, tasks.c.state == "open").values(state="late")
-            return sorted(set(connection.scalars(late.returning(tasks.c.run))))
+            return _shut_out(connection, name, now)
+
+        return await self._database.transaction(work, durable=True)
+
+    async def delete(self, name: str, now: float) -> list[str]:
+        """The client is revoked, and in no list any more; what its log said goes, its bytes and its name in histories
+        stay. The runs whose open tasks it had. `now`: Unix seconds. Raises: `not-found`.
+        """
+
+        def work(connection: Connection) -> list[str]:
+            _known(connection, name)
+            runs = _shut_out(connection, name, now)
+            connection.execute(delete(client_logs).where(client_logs.c.client == name))
+            gone = update(clients).where(clients.c.name == name)
+            connection.execute(gone.values(deleted_at=now, label=None, version=_NEXT_VERSION))
+            return runs
 
         return await self._database.transaction(work, durable=True)
 
@@ -152,9 +162,7 @@ class Clients:
         """
 
         def work(connection: Connection) -> Client:
-            client = _find(connection, name)
-            if client is None:
-                raise ProblemError("not-found", f"no client is named {name[:64]!r}")
+            client = _known(connection, name)
             same = or_(clients.c.name == label, clients.c.label == label)
             others = select(clients.c.name).where(same, clients.c.name != name, clients.c.revoked_at.is_(None))
             if label is not None and (other := connection.scalar(others.limit(1))) is not None:
@@ -180,9 +188,27 @@ def _find(connection: Connection, name: str) -> Client | None:
 
 def _client(
     name: str, group: str, role: Role, token_hash: bytes, invite_hash: bytes, seen: bool, replaced_hash: bytes | None,
-    revoked_at: float | None, label: str | None,
+    revoked_at: float | None, label: str | None, deleted_at: float | None,
 ) -> Client:  # fmt: skip
-    return Client(name, group, role, token_hash, invite_hash, seen, replaced_hash, revoked_at is not None, label)
+    known = Client(name, group, role, token_hash, invite_hash, seen, replaced_hash, revoked_at is not None, label)
+    return known if deleted_at is None else replace(known, deleted=True)
+
+
+def _known(connection: Connection, name: str) -> Client:
+    """The client of this name that has not been deleted. Raises: `not-found`."""
+    client = _find(connection, name)
+    if client is None or client.deleted:
+        raise ProblemError("not-found", f"no client is named {name[:64]!r}")
+    return client
+
+
+def _shut_out(connection: Connection, name: str, now: float) -> list[str]:
+    """Its token is worth nothing, its open tasks are late; the runs they are of."""
+    revoked = update(clients).where(clients.c.name == name, clients.c.revoked_at.is_(None))
+    connection.execute(revoked.values(revoked_at=now, version=_NEXT_VERSION))
+    _forget(connection, name)
+    late = update(tasks).where(tasks.c.client == name, tasks.c.state == "open").values(state="late")
+    return sorted(set(connection.scalars(late.returning(tasks.c.run))))
 
 
 def _put(connection: Connection, before: Client | None, client: Client, **also: float | None) -> None:
@@ -190,7 +216,7 @@ def _put(connection: Connection, before: Client | None, client: Client, **also: 
     values = {
         "group": client.group, "role": client.role, "token_hash": client.token_hash, "seen": client.seen,
         "invite_hash": client.invite_hash, "replaced_hash": client.replaced_hash, "revoked_at": None,
-        "label": client.label, "version": _NEXT_VERSION, **also,
+        "deleted_at": None, "label": client.label, "version": _NEXT_VERSION, **also,
     }  # fmt: skip
     if before is None:
         new = upsert(connection, clients).values(name=client.name, **values)

@@ -33,6 +33,11 @@ class Issued:
     uses_left: int
     expires_at: float | None
 
+    @property
+    def digits(self) -> str:
+        """What names it to the operator."""
+        return self.code_hash.hex()[:SHORT_DIGITS]
+
 
 class Invites:
     """Every change survives the death of the machine before it is told. Every verb raises `storage-failed`, and those

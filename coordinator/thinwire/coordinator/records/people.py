@@ -88,9 +88,10 @@ class People:
         self, about: str, order: Order, first: int, most: int, *, backwards: bool, revoked: bool
     ) -> tuple[int, list[Person]]:
         """How many there are whose name or group has this text in it, and some of them from the place `first` on.
-        `revoked`: those that are shut out, too.
+        `revoked`: those that are shut out, too. Who was deleted is in no page.
         """
-        chosen: list[ColumnElement[bool]] = [] if revoked else [clients.c.revoked_at.is_(None)]
+        shown = clients.c.deleted_at if revoked else clients.c.revoked_at
+        chosen: list[ColumnElement[bool]] = [shown.is_(None)]
         if about:
             named = (clients.c.name.contains(about, autoescape=True), clients.c.label.contains(about, autoescape=True))
             chosen.append(or_(*named, clients.c["group"] == about))
@@ -111,7 +112,7 @@ class People:
 
     async def one(self, name: str) -> Person | None:
         """The client of this name."""
-        query = _PEOPLE.where(clients.c.name == name)
+        query = _PEOPLE.where(clients.c.name == name, clients.c.deleted_at.is_(None))
         found = await self._database.read(lambda connection: _persons(connection, query))
         return found[0] if found else None
 

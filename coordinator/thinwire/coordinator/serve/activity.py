@@ -22,6 +22,7 @@ LINES_OF_RUN: Final = 200
 _WORDS: Final = {
     ("POST", "pause"): "paused", ("POST", "resume"): "resumed", ("POST", "stop"): "stopped",
     ("DELETE", "runs"): "deleted run", ("DELETE", "clients"): "revoked client",
+    ("DELETE", "record"): "deleted client", ("POST", "delete"): "deleted",
     ("DELETE", "invites"): "voided an invite", ("DELETE", "pending"): "refused the device",
     ("POST", "pending"): "let in the device", ("POST", "accept"): "let in the device",
     ("POST", "refuse"): "refused the device", ("POST", "rename"): "renamed client",

@@ -5,7 +5,6 @@ Every change is durable first, then visible; a change that another process has m
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -17,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from thinwire.coordinator.objects.secret_files import fresh_secret, operator_token, write_token
+from thinwire.coordinator.objects.secret_files import fresh_secret, operator_token, token_of, write_token
 from thinwire.coordinator.records.clients import Client, Clients
 from thinwire.coordinator.records.invites import SHORT_DIGITS, Invites
 from thinwire.coordinator.records.secrets import Secrets
@@ -139,6 +138,8 @@ class Enrolment:
             self._ended(client.name)
         if not client.revoked:
             self._by_token[client.token_hash] = client.name
+        if client.deleted:
+            del self.clients[client.name]
 
     # -- who asks ---------------------------------------------------------------------------------------------
 
@@ -153,13 +154,13 @@ class Enrolment:
 
     def is_current(self, client: Client) -> bool:
         """Whether the token that was shown is still in force."""
-        now = self.clients[client.name]
-        return now.token_hash == client.token_hash and not now.revoked
+        now = self.clients.get(client.name)
+        return now is not None and now.token_hash == client.token_hash and not now.revoked
 
     def used(self, name: str) -> None:
         """The client's token has been good for something."""
-        client = self.clients[name]
-        if not client.seen and not client.revoked:
+        client = self.clients.get(name)
+        if client is not None and not client.seen and not client.revoked:
             self.clients[name] = replace(client, seen=True)
             self._newly_seen.add(name)
 
@@ -178,23 +179,18 @@ class Enrolment:
         """A new invite. Raises: `storage-failed`, `storage-full`."""
         code = fresh_secret()
         expires_at = None if wanted.expires_in_s is None else self._clock() + wanted.expires_in_s
-        await self._invites.issue(hash_of(code), wanted.group, wanted.role, wanted.uses, expires_at)
-        digits = hash_of(code).hex()[:SHORT_DIGITS]
-        _log.info("invite made", invite=digits, role=wanted.role, group=wanted.group, uses=wanted.uses)
+        made = await self._invites.issue(hash_of(code), wanted.group, wanted.role, wanted.uses, expires_at)
+        _log.info("invite made", invite=made.digits, role=wanted.role, group=wanted.group, uses=wanted.uses)
         return Invite(invite=code, group=wanted.group, role=wanted.role, uses=wanted.uses)
 
     async def invites(self) -> InviteList:
         """All that have not expired. Raises: `storage-failed`."""
         issued = await self._invites.list(self._clock())
-        return InviteList(
-            invites=[
-                InviteView(
-                    invite=one.code_hash.hex()[:SHORT_DIGITS], group=one.group, role=one.role,
-                    uses_left=one.uses_left, expires_at=one.expires_at,
-                )
-                for one in issued
-            ]
-        )  # fmt: skip
+        views = [
+            InviteView(invite=it.digits, group=it.group, role=it.role, uses_left=it.uses_left, expires_at=it.expires_at)
+            for it in issued
+        ]
+        return InviteList(invites=views)
 
     async def void(self, digits: str) -> None:
         """Nobody enrols any more with the invite whose hash begins so. Raises: `bad-request` (too few digits to say
@@ -213,7 +209,7 @@ class Enrolment:
         await self.save()  # an unused token could be asked for again
         invite = hash_of(wanted.invite)
         name = wanted.name or self._free_name(wanted.nonce)
-        token = _token(wanted.nonce, name, invite)
+        token = token_of(wanted.nonce, name, invite)
         client = await self._rows.enrol(name, invite, hash_of(token), self._clock(), self._max_clients)
         digits = invite.hex()[:SHORT_DIGITS]
         _log.info("enrolled", client=name, role=client.role, group=client.group, invite=digits)
@@ -236,7 +232,7 @@ class Enrolment:
             if asker is None or asker.name != name:
                 raise ProblemError("not-allowed", "a client asks for its own token")
         await self.save()
-        token = _token(nonce, name, presented)
+        token = token_of(nonce, name, presented)
         client = await self._rows.rotate(name, presented, hash_of(token))
         _log.info("token replaced", client=name)
         return self._changed(client, token)
@@ -268,7 +264,21 @@ class Enrolment:
             raise ProblemError("not-found", f"no client is named {name[:64]!r}")
         runs = await self._rows.revoke(name, self._clock(), invite=invite)
         _log.info("revoked", client=name, with_invite=invite)
-        self._remember(replace(self.clients[name], revoked=True))
+        if (known := self.clients.get(name)) is not None:
+            self._remember(replace(known, revoked=True))
+        self._out(name, runs)
+
+    async def delete(self, name: str) -> None:
+        """The client is revoked and in no list any more; its bytes, and its name in histories, stay. Raises:
+        `not-found`, `storage-failed`, `storage-full`.
+        """
+        runs = await self._rows.delete(name, self._clock())
+        _log.info("deleted", client=name)
+        if (known := self.clients.get(name)) is not None:
+            self._remember(replace(known, revoked=True, deleted=True))
+        self._out(name, runs)
+
+    def _out(self, name: str, runs: list[str]) -> None:
         self._tell(name)
         for run in runs:
             self._signals.publish(f"run:{run}", f"client:{name}")
@@ -288,13 +298,3 @@ class Enrolment:
         self._operator = hash_of(token)
         self._signals.publish("access", OPERATOR)
         return OperatorToken(token=token)
-
-
-def _token(nonce: bytes | None, name: str, asked_with: bytes) -> str:
-    """128 bits that only who asked knows, as text: of a nonce always the same, so that a request which is doubled on
-    the way does not take back what the first one gave. Nothing is kept for it.
-    """
-    if nonce is None:
-        return fresh_secret()
-    made = hashlib.sha256(b"token" + nonce + asked_with + name.encode()).digest()
-    return base64.urlsafe_b64encode(made[:16]).rstrip(b"=").decode()

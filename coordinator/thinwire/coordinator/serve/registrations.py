@@ -147,7 +147,7 @@ class Registrations:
 
         Raises: `storage-failed`.
         """
-        task = await self._at_once(client.name, answered)
+        task = await self._at_once(client, answered)
         if task is not None:
             _, holds = await self._said(client.name, answered)
             return await self._messages.of(task, client.name, holds, inline=inline)
@@ -165,17 +165,16 @@ class Registrations:
         said = await self._presence.said(client)
         return said.spec, {**(said.holds or {}), answered.run: answered.exchange}
 
-    async def _at_once(self, client: str, answered: TaskFacts) -> OpenTask | None:
+    async def _at_once(self, client: Client, answered: TaskFacts) -> OpenTask | None:
         until = time.monotonic() + LINGER_S
-        group = self._enrolment.clients[client].group
-        with self._signals.subscribe(f"client:{client}", f"group:{group}", "stop") as heard:
-            while (task := await self._tasks.open_of(client)) is None:
+        with self._signals.subscribe(f"client:{client.name}", f"group:{client.group}", "stop") as heard:
+            while (task := await self._tasks.open_of(client.name)) is None:
                 left_s = until - time.monotonic()
                 if left_s <= 0 or self._stopping or await self._runs.is_over(answered.run):
                     return None
                 if not await heard.wait(left_s):
                     return None
-        self._presence.touch(client)  # it hears of this task now
+        self._presence.touch(client.name)  # it hears of this task now
         return task
 
     async def _task(self, client: str, holds: Mapping[str, int], *, inline: bool) -> TaskMessage | None:

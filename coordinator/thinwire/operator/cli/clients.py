@@ -1,4 +1,4 @@
-"""`thinwire client`: invite, invites, void, list, show, rename, revoke; `thinwire rotate-token`."""
+"""`thinwire client`: invite, invites, void, list, show, rename, revoke, delete; `thinwire rotate-token`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from thinwire.protocol.exit_codes import Exit
 
 from .options import Address, AsFormat, Format, fail, operator, print_json, with_options, write_secret
 
-app = typer.Typer(help="Invite, accept, list, name and revoke clients.", no_args_is_help=True)
+app = typer.Typer(help="Invite, accept, list, name, revoke and delete clients.", no_args_is_help=True)
 ClientName = Annotated[str, typer.Argument(metavar="CLIENT", help="its name, or what people call it")]
 
 
@@ -188,6 +188,15 @@ def revoke(
     with operator(at) as coordinator:
         coordinator.revoke(client, with_invite=with_invite)
     say(f"{client} is revoked")
+
+
+@app.command()
+@with_options
+def delete(client: ClientName, *, at: Address) -> None:
+    """Revoke a client and take it out of every list; its bytes, and its name in histories, stay."""
+    with operator(at) as coordinator:
+        coordinator.delete_client(client)
+    say(f"{client} is deleted")
 
 
 @with_options

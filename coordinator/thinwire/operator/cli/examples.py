@@ -62,6 +62,7 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     "thinwire client accept": ("thinwire client accept 7K3M-0QXZ", "thinwire client accept 7k3m0qxz --group ward"),
     "thinwire client refuse": ("thinwire client refuse 7K3M-0QXZ",),
     "thinwire client rename": ("thinwire client rename client-5e1f by-the-window", "thinwire client rename ward-3"),
+    "thinwire client delete": ("thinwire client delete ward-3",),
     "thinwire client revoke": ("thinwire client revoke ward-3", "thinwire client revoke ward-3 --with-invite"),
     "thinwire webhook add": ("thinwire webhook add https://desk.example/hear --kind run --out secret.txt",),
     "thinwire webhook list": ("thinwire webhook list",),

@@ -13,7 +13,7 @@ from thinwire.machine.quantities import in_bytes
 from thinwire.methods.model_file import read_model
 from thinwire.methods.registry import method_ids
 from thinwire.operator.console import console
-from thinwire.operator.plan import Planned, Span, plain, plan
+from thinwire.operator.plan import Budget, Planned, Span, plain, plan
 from thinwire.operator.sheet import Sheet
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.reasons import ProblemError
@@ -75,8 +75,8 @@ def plan_command(
     for name, why in refused.items():
         screen.print(f"not {name}: {why}")
     for one in found:
-        if one.fits is not None:
-            screen.print(_budget(one))
+        for budget in one.budgets:
+            screen.print(f"{one.run.method}: {_said(budget)}")
 
 
 def _rates(link: str) -> LinkRates:
@@ -145,8 +145,12 @@ def _between(low: str, high: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _budget(one: Planned) -> str:
-    most = in_bytes(one.run.max_bytes or 0)
-    needs = _between(in_bytes(one.total.least.wire), in_bytes(one.total.most.wire))
-    words = {"yes": "fits within", "no": "does not fit within", "perhaps": "may not fit within"}[one.fits or "yes"]
-    return f"{one.run.method}, {needs}, {words} max-bytes, {most}"
+def _said(one: Budget) -> str:
+    """`the dearest round of one client, 31 kB, does not fit within max-bytes-per-round, 20 kB`."""
+    whole = "the whole run" if one.rounds is None else "the whole run of one client asked every time"
+    what = "the dearest round of one client" if one.name.endswith("round") else whole
+    needs = _between(*map(in_bytes, one.needs))
+    words = {"yes": "fits within", "no": "does not fit within", "perhaps": "may not fit within"}[one.fits]
+    period = one.name.rpartition("-")[2]
+    lasts = f"; it lasts for {one.rounds} rounds a {period}" if one.fits != "yes" and period in ("day", "month") else ""
+    return f"{what}, {needs}, {words} {one.name}, {in_bytes(one.most)}{lasts}"
