@@ -7,8 +7,11 @@ import csv
 import io
 from pathlib import Path
 
+import pytest
+
 from tests.dashboard.house import site
 from tests.dashboard.test_runs import trained
+from thinwire.coordinator.serve import activity
 from thinwire.coordinator.serve.overview import drawn, forecast
 from thinwire.methods.rounds import Round, bytes_until, rounds_of, usual_target
 from thinwire.operator.tables import total
@@ -47,6 +50,31 @@ def test_the_bill_is_the_ledger(tmp_path: Path) -> None:
             assert over["wire_bytes"] == 6180
             kinds = [one["said"] for one in (await here.twin("/activity?kind=client"))["lines"]]
             assert sorted(kinds) == ["anna enrolled", "bert enrolled"]
+
+    asyncio.run(work())
+
+
+def test_a_runs_log_is_whole_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few rounds and deeds a page may hold, all pages together are what one page without a limit is."""
+
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            await trained(here)
+            for _ in range(3):
+                await here.send("/runs/night/stop")
+            whole = await here.twin("/activity?run=night")
+            assert "earlier" not in whole
+            for most in (1, 2, 3):
+                monkeypatch.setattr(activity, "LINES_OF_RUN", most)
+                lines, before = [], ""
+                while True:
+                    found = await here.twin(f"/activity?run=night{before}")
+                    lines += found["lines"]
+                    if "earlier" not in found:
+                        break
+                    before = f"&before={found['earlier']!r}"
+                assert lines == whole["lines"]
+                assert "Earlier</a>" in await here.page("/activity?run=night")
 
     asyncio.run(work())
 

@@ -40,10 +40,11 @@ async def activity(
     kind: Kind | None = None,
     about: Annotated[str, Query(max_length=64)] = "",
     run: Annotated[str | None, Query(max_length=64)] = None,
+    before: Annotated[float | None, Query(ge=0, le=1e11, description="of a run: lines from before this time")] = None,
 ) -> Response:
     last = await of(request, Events).last_id()
     activities = of(request, Activities)
-    found = await (activities.latest(kind, about) if run is None else activities.of(run))
+    found = await (activities.latest(kind, about) if run is None else activities.of(run, before))
     return show(request, "activity.html", found, kind=kind, about=about, run=run, last=last)
 
 

@@ -36,13 +36,17 @@ class Audit:
         row = insert(audit).values(asdict(deed))
         await self._database.transaction(lambda connection: connection.execute(row) and None)
 
-    async def latest(self, most: int, before: int | None = None, about: str = "") -> list[tuple[int, Deed]]:
-        """The newest so many with their numbers, the newest first; `before`: below this number; `about`: only those
-        whose path, name or address has this text in it.
+    async def latest(
+        self, most: int, before: int | None = None, about: str = "", until: float | None = None
+    ) -> list[tuple[int, Deed]]:
+        """The newest so many with their numbers, the newest first; `before`: below this number; `until`: before this
+        time; `about`: only those whose path, name or address has this text in it.
         """
         query = select(audit).order_by(audit.c.id.desc()).limit(most)
         if before is not None:
             query = query.where(audit.c.id < before)
+        if until is not None:
+            query = query.where(audit.c.at < until)
         if about:
             columns = (audit.c.path, audit.c.who, audit.c.address, audit.c.detail)
             query = query.where(or_(*(column.contains(about, autoescape=True) for column in columns)))

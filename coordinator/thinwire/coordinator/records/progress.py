@@ -68,8 +68,10 @@ class Progress:
         query = select(events.c.at).order_by(events.c.id.desc()).limit(1)
         return await self._database.read(lambda connection: connection.execute(query).scalar_one_or_none())
 
-    async def latest_closed(self, most: int, run: str | None = None) -> list[tuple[str, int, float]]:
-        """The exchanges of all runs, or of one, that were closed last: run, exchange, when."""
+    async def latest_closed(
+        self, most: int, run: str | None = None, before: float | None = None
+    ) -> list[tuple[str, int, float]]:
+        """The exchanges of all runs, or of one, that were closed last, before this time: run, exchange, when."""
         query = (
             select(exchanges.c.run, exchanges.c.exchange, exchanges.c.closed_at)
             .where(exchanges.c.closed, exchanges.c.closed_at.is_not(None))
@@ -78,6 +80,8 @@ class Progress:
         )
         if run is not None:
             query = query.where(exchanges.c.run == run)
+        if before is not None:
+            query = query.where(exchanges.c.closed_at < before)
         return await self._database.read(
             lambda connection: [(row[0], row[1], row[2]) for row in connection.execute(query)]
         )

@@ -47,9 +47,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """The newest first."""
+    """The newest first. `earlier`: what happened before this time, Unix seconds, is asked for with it; None where there
+    is nothing more.
+    """
 
     lines: list[Line]
+    earlier: float | None = None
 
 
 class Activities:
@@ -73,16 +76,22 @@ class Activities:
         self._audit = audit
         self._attendances = attendances
 
-    async def of(self, key: str) -> Activity:
-        """What has happened to one run: its newest `LINES_OF_RUN` rounds, and what operators did. Raises:
-        `run-not-found`.
+    async def of(self, key: str, before: float | None = None) -> Activity:
+        """What has happened to one run before this time, Unix seconds: rounds and what operators did, of neither more
+        than the newest `LINES_OF_RUN`, and no line older than one that was left out. Raises: `run-not-found`.
         """
         row = await self._runs.find(key)
-        lines = await self._rounds(LINES_OF_RUN, row.id) + [one for one in await self._of_runs() if one.run == row.name]
+        lines = await self._rounds(LINES_OF_RUN, row.id, before)
+        back_to = [min(line.at for line in lines)] if len(lines) == LINES_OF_RUN else []
+        lines += [one for one in await self._of_runs() if one.run == row.name and (before is None or one.at < before)]
         for key in (row.name, row.id):
-            deeds = [deed for _, deed in await self._audit.latest(LINES_OF_RUN, about=f"/runs/{key}")]
-            lines += [Line(deed.at, "operator", in_words(deed)) for deed in deeds if key in deed.path.split("/")]
-        return Activity(sorted(lines, key=lambda line: -line.at))
+            found = await self._audit.latest(LINES_OF_RUN, about=f"/runs/{key}", until=before)
+            deeds = [deed for _, deed in found if key in deed.path.split("/")]
+            lines += [Line(deed.at, "operator", in_words(deed)) for deed in deeds]
+            back_to += [found[-1][1].at] if len(found) == LINES_OF_RUN else []
+        earlier = max(back_to, default=None)
+        shown = [line for line in lines if earlier is None or line.at >= earlier]
+        return Activity(sorted(shown, key=lambda line: -line.at), earlier)
 
     async def latest(self, kind: Kind | None, about: str) -> Activity:
         """The newest `LINES` of this kind that have this text in them."""
@@ -101,10 +110,10 @@ class Activities:
         wanted = [line for line in lines if about.casefold() in line.said.casefold()]
         return Activity(sorted(wanted, key=lambda line: -line.at)[:LINES])
 
-    async def _rounds(self, most: int, run_id: str | None = None) -> list[Line]:
+    async def _rounds(self, most: int, run_id: str | None = None, before: float | None = None) -> list[Line]:
         names = {row.id: row.name for row in await self._runs.all()}
         closed: defaultdict[str, dict[int, float]] = defaultdict(dict)
-        for run, exchange, at in await self._progress.latest_closed(most, run_id):
+        for run, exchange, at in await self._progress.latest_closed(most, run_id, before):
             closed[run][exchange] = at
         found = list[Line]()
         for run, times in closed.items():

@@ -38,7 +38,11 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     "thinwire run list": ("thinwire run list", "thinwire run list --format json"),
     "thinwire run show": ("thinwire run show night", "thinwire run show night --format csv"),
     "thinwire run watch": ("thinwire run watch night",),
-    "thinwire run log": ("thinwire run log night", "thinwire run log night --format json"),
+    "thinwire run log": (
+        "thinwire run log night",
+        "thinwire run log night --since 2026-11-30",
+        "thinwire run log night --all",
+    ),
     "thinwire run pause": ("thinwire run pause night", "thinwire run pause night --open drop"),
     "thinwire run resume": ("thinwire run resume night",),
     "thinwire run stop": ("thinwire run stop night",),

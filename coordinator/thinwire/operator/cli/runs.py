@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import quote
 
 import typer
 
@@ -36,6 +34,7 @@ from thinwire.protocol.messages import RunChange, RunView
 from .first_model import OF_RUN, first_model
 from .options import Address, AsFormat, Assigned, Format, RunName, fail, operator, print_json, warn, with_options
 from .reporting import REPORT_TO, told_to
+from .run_log import log
 from .run_settings import run_settings
 
 app = typer.Typer(help="Start, look at, steer and fetch runs.", no_args_is_help=True)
@@ -178,18 +177,7 @@ def watch(
         _follow(coordinator, view)
 
 
-@app.command()
-@with_options
-def log(run: RunName, at: Address, format_: AsFormat = Format.TABLE) -> None:
-    """What has happened to a run, a line for each round, change and operator's deed, the oldest first."""
-    with operator(at) as coordinator:
-        found = json.loads(coordinator.text(f"/activity.json?run={quote(run, safe='')}", "application/json"))
-    if format_ is Format.JSON:
-        print_json(found)
-        return
-    for line in reversed(found["lines"]):
-        wire = "" if line.get("wire_bytes") is None else f" ({in_bytes(line['wire_bytes'])})"
-        say(f"{in_time(line['at'])}  {printable(line['said'])}{wire}")
+app.command("log")(log)
 
 
 @app.command()
