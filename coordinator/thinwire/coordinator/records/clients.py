@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, or_, select, update
 
 from thinwire.protocol.fields import Role
 from thinwire.protocol.reasons import ProblemError
@@ -15,7 +15,7 @@ from .database import Database, upsert
 from .invites import delete_invite, find_invite, spend_invite
 from .tables import client_logs, clients, links, presence, tasks
 
-_ALL: Final = select(
+_ALL: Final[Select[Any]] = select(
     clients.c.name, clients.c.group, clients.c.role, clients.c.token_hash, clients.c.invite_hash, clients.c.seen,
     clients.c.replaced_hash, clients.c.revoked_at, clients.c.label, clients.c.deleted_at,
 )  # fmt: skip
