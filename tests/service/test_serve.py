@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from thinwire.coordinator.server import _listening, _url
+from thinwire.coordinator.settings import ServeSettings
 from thinwire.protocol.exit_codes import Exit
 from thinwire.protocol.places import ADDRESS_FILE, OPERATOR_TOKEN
 from thinwire.protocol.settings import RunSettings
@@ -53,3 +55,13 @@ def test_it_stops_although_a_client_and_an_operator_wait(service: Service, digit
     assert "Traceback" not in log
     assert "ancel" not in log, "no request had to be cut off"
     assert not (service.data_dir / ADDRESS_FILE).exists()
+
+
+@pytest.mark.parametrize(("host", "told"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")])  # noqa: S104
+def test_where_it_listens_at_all_addresses_programs_of_the_machine_ask_the_loopback(
+    tmp_path: Path, host: str, told: str
+) -> None:
+    """They take the address from the folder, and its name is one that the coordinator takes for its own."""
+    settings = ServeSettings(data_dir=tmp_path, host=host, port=0, insecure=True)
+    with _listening(settings) as listener:
+        assert _url(settings, listener) == f"http://{told}:{listener.getsockname()[1]}"

@@ -187,7 +187,11 @@ def _listening(settings: ServeSettings) -> Iterator[socket.socket]:
         yield listener
 
 
+_LOOPBACKS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 listened at, where the settings say so
+"""Where a program of this machine finds a coordinator that listens at all its addresses: none of them is a name."""
+
+
 def _url(settings: ServeSettings, listener: socket.socket) -> str:
     scheme = "http" if settings.certificate is None else "https"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{scheme}://{host}:{listener.getsockname()[1]}"
+    host = _LOOPBACKS.get(settings.host, settings.host)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
