@@ -90,7 +90,7 @@ def test_behind_a_cache_a_public_payload_crosses_once_and_a_private_one_for_each
         assert sum(row["downlink_payload_bytes"] for row in sent) == once
     else:
         assert of_clients == set(names)
-        assert sum(row["downlink_payload_bytes"] for row in sent) == once * CLIENTS
+        assert sum(row["downlink_payload_bytes"] for row in sent) == once * CLIENTS + sum(own.values())
     _check_what_the_cache_sent(rows, names, payloads, once)
     expected = simulate(LARGE, 0, [names] * ROUNDS, SETTINGS, ROUNDS, cohort=CLIENTS)
     ended = load(served.get(f"/v1/runs/{run['id']}/model").content)
