@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.coordinator.served import Served, free_port
+from tests.coordinator.served import Served
 from tests.coordinator.test_endpoints import enrolled
-from tests.programs import program
+from tests.coordinator.wire.proxies import DEPLOY, NAME, SHIPPED_SITES, proxied
 from thinwire.coordinator.settings import ServeSettings
 from thinwire.operator.doctor_proxies import examine_uploads
 
-DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
-NAME = "coordinator.example"
 DEFAULT = "server { listen 443; location / { proxy_pass http://127.0.0.1:8080; } }"
 """What somebody writes who has read nothing."""
 
@@ -33,49 +27,7 @@ def _unit_options() -> dict[str, str]:
     return {name: value for name, value in found.items() if name not in {"data_dir", "port"}}
 
 
-def _installed(name: str) -> str:
-    found = program(name)
-    if found is None:
-        pytest.skip(f"{name}, which the test asks through, is not on this machine")
-    return found
-
-
-@contextmanager
-def _proxy(folder: Path, site: str, upstream: int) -> Iterator[str]:
-    """The proxy of this site, without TLS, at a free port of the loopback; the site's port 8080 is `upstream`."""
-    port, config, log = free_port(), folder / "proxy.conf", folder / "proxy.log"
-    site = re.sub(r"\{\$\w+:([^}]*)\}", r"\1", site).replace(":8080", f":{upstream}")
-    if "reverse_proxy" in site:
-        command = [_installed("caddy"), "run", "--adapter", "caddyfile", "--config", str(config)]
-        config.write_text("{\n\tadmin off\n}\n" + site.replace(f"{NAME} {{", f"http://{NAME}:{port} {{"))
-    else:
-        command = [_installed("nginx"), "-p", str(folder), "-c", str(config)]
-        site = re.sub(r"^\s*(listen \[::\].*|ssl_.*)\n", "", site, flags=re.MULTILINE)
-        site = re.sub(r"listen 443[^;]*;", f"listen 127.0.0.1:{port};", site)
-        places = " ".join(
-            f"{kind}_temp_path {folder};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        config.write_text(
-            f"daemon off; pid {folder}/pid; error_log {log}; events {{}} http {{ access_log off; {places}\n{site}\n}}"
-        )
-    with log.open("ab") as written:
-        process = subprocess.Popen(command, stdout=written, stderr=written, env={**os.environ, "HOME": str(folder)})
-    try:
-        until = time.monotonic() + 30
-        while True:
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/healthz", headers={"host": NAME})
-                break
-            except httpx.TransportError:
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-SITES = {path.name: path.read_text() for path in sorted((DEPLOY / "proxies").iterdir())} | {"by default": DEFAULT}
+SITES = SHIPPED_SITES | {"by default": DEFAULT}
 SHIPPED = "nginx.conf"
 
 
@@ -85,7 +37,7 @@ def test_through_the_proxy_nothing_is_read_without_a_token_and_nobody_is_shut_ou
 ) -> None:
     served = serve(**_unit_options(), max_failures_per_address=5)
     run = served.run()["id"]
-    with _proxy(tmp_path, SITES[site], served.port) as url, httpx.Client(base_url=url, headers={"host": NAME}) as web:
+    with proxied(tmp_path, SITES[site], served.port) as url, httpx.Client(base_url=url, headers={"host": NAME}) as web:
         for path in (
             "/v1/runs",
             f"/v1/runs/{run}/ledger",
@@ -113,7 +65,7 @@ def test_the_shipped_proxy_says_for_whom_it_asks_and_believes_no_claim(
     served = serve(**_unit_options(), max_failures_per_address=3)
     # All in this test comes from the proxy's own address, which has no limits.
     site = SITES[SHIPPED].replace("$remote_addr", "192.0.2.1")
-    with _proxy(tmp_path, site, served.port) as url, httpx.Client(base_url=url, headers={"host": NAME}) as web:
+    with proxied(tmp_path, site, served.port) as url, httpx.Client(base_url=url, headers={"host": NAME}) as web:
         wrong = {"authorization": "Bearer wrong"}
         statuses = [
             web.get("/v1/runs", headers={**wrong, "x-forwarded-for": f"198.51.100.{number}"}).status_code
@@ -127,11 +79,11 @@ def test_without_the_unit_s_options_a_proxy_is_refused_rather_than_believed(
     serve: Callable[..., Served], tmp_path: Path
 ) -> None:
     served = serve()
-    with _proxy(tmp_path, SITES[SHIPPED], served.port) as url:
+    with proxied(tmp_path, SITES[SHIPPED], served.port) as url:
         refused = httpx.get(f"{url}/v1/runs", headers={"host": NAME})
         assert refused.json()["reason"] == "bad-request"
         assert "--trusted-proxies" in refused.json()["detail"]
-    with _proxy(tmp_path, DEFAULT, served.port) as url:
+    with proxied(tmp_path, DEFAULT, served.port) as url:
         assert httpx.get(f"{url}/v1/runs", headers={"host": NAME}).json()["reason"] == "token-missing"
 
 
@@ -152,14 +104,14 @@ def test_doctor_shows_what_the_usual_settings_of_a_proxy_break(
     serve: Callable[..., Served], tmp_path: Path, site: str, state: str, said: str, cure: str
 ) -> None:
     served = serve(**_unit_options())
-    with _proxy(tmp_path, site, served.port) as url:
+    with proxied(tmp_path, site, served.port) as url:
         parts = httpx.URL(url)
         assert parts.port is not None
         (found,) = examine_uploads(parts.host, parts.port, None, tls=False, patience_s=1.0)
     assert (found.state, said in found.said, cure in found.cure) == (state, True, True), found
 
 
-def test_the_unit_names_the_proxy() -> None:
+def test_the_unit_names_theproxied() -> None:
     settings = ServeSettings(**_unit_options())  # type: ignore[arg-type]
     assert settings.loopback
     assert settings.proxies.local
