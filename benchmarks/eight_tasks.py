@@ -127,7 +127,7 @@ TASKS: Final[Mapping[str, SmallTask]] = {
             file="fashion_mnist.npz",
         ),
         SmallTask("cifar10_small", built_in("cifar10", "cifar10_small.npz", 1600, 400), 4, file="cifar10_small.npz"),
-        SmallTask("shakespeare", built_in("text_npz", "shakespeare.npz", 2000, 500), 4, "iid", file="shakespeare.npz"),
+        SmallTask("shakespeare", built_in("text_npz", "shakespeare.npz", 1000, 300), 4, "iid", file="shakespeare.npz"),
         SmallTask("nuclei", _nuclei, 4, "iid", "dice", file="dsb2018_nuclei_128.npz"),
         SmallTask("banking77", _banking, file="banking77.npz"),
     )

@@ -8,6 +8,7 @@ from typing import Any, Final
 from typer.main import get_command
 
 from thinwire.coordinator.command import app as service
+from thinwire.relay.command import app as relay
 
 COMMANDS: Final = {"thinwire": "thinwire.operator.cli.app", "thinwire-client": "thinwire.edge_client.cli"}
 
@@ -18,9 +19,10 @@ def click_command(name: str) -> Any:
 
 
 def sub_commands(command: Any) -> dict[str, Any]:
-    """By name; none for a command that has none. `thinwire serve` is the service's own, to which words go on."""
+    """By name; none for a command that has none. `serve` and `relay` are the services' own, to which words go on."""
     found: dict[str, Any] = getattr(command, "commands", {})
-    return {name: get_command(service) if name == "serve" else inner for name, inner in found.items()}
+    services = {"serve": service, "relay": relay}
+    return {name: get_command(services[name]) if name in services else inner for name, inner in found.items()}
 
 
 def parameters(command: Any, kind: str) -> list[Any]:

@@ -14,7 +14,8 @@ import pytest
 from tests.command_options import COMMANDS, check_command, click_command, parameters, sub_commands
 
 CHANGES: Final = {
-    "thinwire new", "thinwire serve", "thinwire bundle", "thinwire login", "thinwire logout", "thinwire backup",
+    "thinwire new", "thinwire serve", "thinwire relay",
+    "thinwire bundle", "thinwire login", "thinwire logout", "thinwire backup",
     "thinwire restore", "thinwire migrate", "thinwire rotate-token", "thinwire run pause", "thinwire run resume",
     "thinwire run stop", "thinwire run extend", "thinwire run pull", "thinwire run delete", "thinwire client void",
     "thinwire client rename", "thinwire client revoke", "thinwire client delete", "thinwire client refuse",

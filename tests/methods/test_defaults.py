@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from benchmarks.defaults import outcome
+from benchmarks.defaults import COMMAND, OUT, PAGE, Outcome, outcome, table, wanted
 from benchmarks.eight_tasks import TASKS
+from benchmarks.marked import filled
 
 LEAST = {"digits": 0.75, "breast_cancer": 0.92, "diabetes": 0.4}
 """Of accuracy, or of the variance that is explained, after ten rounds."""
-LONG = {"banking77": 0.5, "fashion_mnist": 0.6, "cifar10_small": 0.2}
+LONG = {"banking77": 0.5, "fashion_mnist": 0.6, "cifar10_small": 0.2, "nuclei": 0.5, "shakespeare": 0.12}
 each_small = pytest.mark.parametrize("name", LEAST)
 
 
@@ -29,3 +32,15 @@ def test_the_defaults_learn_on_larger_data(name: str) -> None:
     found = outcome(task, "fedavg", {}, "defaults")
     assert found.after is not None, found.problem
     assert found.after > LONG[name]
+
+
+def test_the_stored_table_is_of_the_defaults_in_force_and_stands_in_the_guide() -> None:
+    stored = [Outcome(**one) for one in json.loads(OUT.read_text())]
+    held = {(one.task, one.in_force): one for one in stored}
+    defaults = {one.task.name: one for one in wanted(list(TASKS), ["fedavg"]) if not one.settings}
+    assert [name for name, one in defaults.items() if one.key not in held] == []
+    assert table(held, "fedavg").markdown().strip() in filled(PAGE, COMMAND)
+    for name, least in {**LEAST, **LONG}.items():
+        after = held[defaults[name].key].after
+        assert after is not None, name
+        assert after > least, name

@@ -130,6 +130,8 @@ def test_operating_and_devices(desk: Desk) -> None:
         elif " rename " in line:
             *_, last = until(lambda: found if len(found := JOINED.findall(desk.said)) > 1 else [])
             desk.type(line.replace("ward-7f3a", last))
+        elif " relay " in line:
+            desk.type(f"{line} --port 0 &")
         else:
             desk.type(line)
     assert "round 2" in desk.said

@@ -9,7 +9,6 @@ import fcntl
 import gc
 import json
 import os
-import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ from .settings import ServeSettings
 from .wire.connection import Terms, accept
 from .wire.guard import Crowd, most_connections
 from .wire.handshake import server_context
+from .wire.stopping import StoppingServer
 
 KEEP_ALIVE_S: Final = 660
 """Longer than any poll: a new connection costs a handshake, under TLS of 2 kB or more."""
@@ -47,8 +47,8 @@ class CannotServeError(Exception):
     """This machine or folder cannot; the text says why."""
 
 
-class _Server(uvicorn.Server):
-    """Stops by SIGINT or SIGTERM without dying of it, and lets parked polls go first."""
+class _Server(StoppingServer):
+    """Lets parked polls go first."""
 
     def __init__(
         self, config: uvicorn.Config, service: Service, started: Callable[[], None], supervisor: Supervisor
@@ -57,18 +57,6 @@ class _Server(uvicorn.Server):
         self._service = service
         self._announce = started
         self._supervisor = supervisor
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        for number in signals:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

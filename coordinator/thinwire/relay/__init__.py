@@ -1,0 +1,1 @@
+"""The relay: a coordinator's edge for many devices behind one thin link."""
