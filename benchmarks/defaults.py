@@ -22,6 +22,7 @@ import torch
 from benchmarks.cells import RESULTS
 from benchmarks.eight_tasks import TASKS, SmallTask
 from benchmarks.marked import fill
+from benchmarks.store import written
 from benchmarks.tables import Table
 from thinwire.codecs import CodecError
 from thinwire.machine.files import write_atomic
@@ -137,6 +138,12 @@ class Wanted:
         return outcome(self.task, self.method, self.settings, self.words)
 
 
+def read(path: Path) -> dict[tuple[str, str], Outcome]:
+    """What the file holds, by task and by what was in force."""
+    rows = json.loads(path.read_text())["runs"] if path.exists() else []
+    return {(one["task"], one["in_force"]): Outcome(**one) for one in rows}
+
+
 def wanted(tasks: Sequence[str], methods: Sequence[str]) -> list[Wanted]:
     """Every method's defaults, then its grid; of all tasks before the next setting."""
     settings = [(method, one) for method in methods for one in ({}, *GRIDS[method])]
@@ -180,15 +187,14 @@ def main() -> None:
     for name in [name for name in tasks if not TASKS[name].is_there]:
         screen.print(f"{name}: {TASKS[name].file} is not there")
         tasks.remove(name)
-    plain = json.loads(given.out.read_text()) if given.out.exists() else []
-    held = {(one["task"], one["in_force"]): Outcome(**one) for one in plain}
+    held = read(given.out)
     for one in wanted(tasks, methods):
         if one.key not in held:
             found = held[one.key] = one.play()
             line = f"{found.task}: {one.words}: {_number(found.before)} -> {_number(found.after)} {found.problem}"
             screen.print(line, style="dim")
             rows = sorted((asdict(each) for each in held.values()), key=lambda row: (row["task"], row["settings"]))
-            write_atomic(given.out, (json.dumps(rows, indent=1) + "\n").encode(), fsync=False, mode=0o644)
+            write_atomic(given.out, written({"runs": rows}).encode(), fsync=False, mode=0o644)
     pages = [made for method in methods if (made := table(held, method)).rows]
     for made in pages:
         made.show(screen)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from benchmarks.defaults import COMMAND, OUT, PAGE, Outcome, outcome, table, wanted
+from benchmarks.defaults import COMMAND, OUT, PAGE, outcome, read, table, wanted
 from benchmarks.eight_tasks import TASKS
 from benchmarks.marked import filled
 
@@ -35,8 +33,7 @@ def test_the_defaults_learn_on_larger_data(name: str) -> None:
 
 
 def test_the_stored_table_is_of_the_defaults_in_force_and_stands_in_the_guide() -> None:
-    stored = [Outcome(**one) for one in json.loads(OUT.read_text())]
-    held = {(one.task, one.in_force): one for one in stored}
+    held = read(OUT)
     defaults = {one.task.name: one for one in wanted(list(TASKS), ["fedavg"]) if not one.settings}
     assert [name for name, one in defaults.items() if one.key not in held] == []
     assert table(held, "fedavg").markdown().strip() in filled(PAGE, COMMAND)

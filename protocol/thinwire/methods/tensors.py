@@ -101,6 +101,13 @@ def as_array(tensor: torch.Tensor) -> Array:
     return array
 
 
+def as_tensor(array: Array, device: torch.device) -> torch.Tensor:
+    """A copy in torch's own memory. Numpy's is aligned otherwise, so kernels may add in another order there, and a
+    model has other bits than with the same numbers in its own parameters.
+    """
+    return torch.tensor(array, device=device)
+
+
 def rounded(array: Array, tensor: torch.Tensor) -> Array:
     """The array as this tensor holds it once it is loaded."""
     if tensor.dtype not in _NARROW:

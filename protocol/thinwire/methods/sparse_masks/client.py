@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import torch
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
 from thinwire.methods.arrays import buffers_of, check_finite, difference, own_name
@@ -21,7 +20,7 @@ from thinwire.methods.sparse_masks.frozen import (
     theta_of_counts,
 )
 from thinwire.methods.sparse_masks.training import MaskedModel, train_scores
-from thinwire.methods.tensors import as_array, model_tensors
+from thinwire.methods.tensors import as_array, as_tensor, model_tensors
 from thinwire.methods.values import EVALUATE, Answer, Outcome, Task
 
 _ALONE: Final = Chain.parse("entropy")
@@ -120,10 +119,7 @@ def _viewed(learner: Learner, view: View, thetas: Arrays, frozen: Arrays, seed: 
             for index in range(3 if view == "samples" else 1)
         ]
     sets = [
-        {
-            name: torch.from_numpy((frozen[name] * share).astype(np.float32)).to(learner.device)
-            for name, share in one.items()
-        }
+        {name: as_tensor((frozen[name] * share).astype(np.float32), learner.device) for name, share in one.items()}
         for one in shares
     ]
     return MaskedModel(learner.model, learner.outputs, sets)
