@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from thinwire.coordinator.decoding.coded import Decode
 from thinwire.coordinator.objects.objects import Objects
 from thinwire.coordinator.records.answers import Answers
 from thinwire.coordinator.records.bills import Bills
@@ -61,6 +62,7 @@ def build_leadership(
     tally: Tally,
     clock: Clock,
     terms: Terms,
+    decode: Decode,
 ) -> Leadership:
     """What leads the runs of this database."""
     runs, exchanges = Runs(database), Exchanges(database)
@@ -70,7 +72,9 @@ def build_leadership(
     asking = Asking(
         exchanges, tasks, Presence(database), budgets, objects, signals, workers, clock, terms.present_for_s
     )
-    deciding = Deciding(tasks, answers, troubles, tally, objects, signals, workers, clock, durable=terms.durable)
+    deciding = Deciding(
+        tasks, answers, troubles, tally, objects, signals, workers, clock, decode, durable=terms.durable
+    )
     closing = Closing(runs, exchanges, Payloads(database), ledger, tally, objects, signals, workers, clock)
     repairing = Repairing(objects)
     restoring = Restoring(exchanges, tasks, answers, definitions, opening, deciding, repairing, workers, clock)
