@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import weakref
@@ -137,18 +138,27 @@ def test_whatever_is_raised_reaches_the_caller_and_the_thread_goes_on(error: Bas
     workers.close()
 
 
-def test_nothing_of_a_work_stays_while_its_thread_waits_for_the_next() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_of_a_work_stays_while_its_thread_waits_for_the_next(*, fails: bool) -> None:
+    """Without the collector: what a work held is let go of at once."""
     workers, held = Workers(1), list[weakref.ref[Large]]()
 
-    def make(argument: Large) -> Large:
+    def take(argument: Large) -> Large:
         held.append(weakref.ref(argument))
+        if fails:
+            raise ValueError("no")
         return argument
 
     async def use() -> None:
-        await workers.run(make, Large())
-        await workers.run(doubled, 1)  # the thread has come back from the first by now
-        gc.collect()
-        assert held[0]() is None
+        for _ in range(3):
+            with contextlib.suppress(ValueError):
+                await workers.run(take, Large())
+        await workers.run(doubled, 1)  # the thread has come back from the others by now
+        assert [one() for one in held] == [None] * 3
 
-    asyncio.run(use())
+    gc.disable()
+    try:
+        asyncio.run(use())
+    finally:
+        gc.enable()
     workers.close()

@@ -44,9 +44,12 @@ class Workers:
             home = self._home = _Home(loop)
         if not self._running:
             self._begin()
-        work = _Work(partial(function, *args, **kwargs), loop.create_future(), home)
-        self._works.put(work)
-        return cast(R, await work.done)
+        done = loop.create_future()
+        self._works.put(_Work(partial(function, *args, **kwargs), done, home))
+        try:
+            return cast(R, await done)
+        finally:
+            del done  # else an error that is raised here would hold what holds it, until the collector comes
 
     def close(self) -> None:
         """Waits for what was handed over; nothing is taken any more."""
@@ -87,6 +90,7 @@ class _Work:
             self.result = cast(Callable[[], Any], function)()
         except BaseException as error:
             self.error = error
+            del self  # of this frame, which the error holds
 
     def finish(self) -> None:
         """On the event loop."""
