@@ -1,14 +1,16 @@
 """Time to an accuracy on unequal links, waiting for everybody or not: `python -m benchmarks.stragglers`.
 
-The same clients, data, model and seed three times; only the policy differs.
+The same clients, data, model and seed four times; only the policy differs.
 
 - synchronous: a round closes when every client has answered;
 - over-selected: all are asked, and the round closes at the answers of all but the stragglers; theirs are late;
-- deadline: all are asked, and the round closes with whoever has answered in time, if they are a quorum.
+- deadline: all are asked, and the round closes with whoever has answered in time, if they are a quorum;
+- asynchronous: all are at work all the time, and an exchange closes at the answers of half of them, whichever model
+  they began from (`max-staleness`); it has as many more exchanges as it takes for as many answers.
 
 Clients are real processes on emulated links (`thinwire-client join --link`); seconds are those of the exchanges as the
-coordinator measured them. What the stragglers know is lost to the other two policies, so the accuracy they end at is
-shown beside the time to the target.
+coordinator measured them. What the stragglers know is lost to the two policies in the middle, so the accuracy they end
+at is shown beside the time to the target.
 """
 
 from __future__ import annotations
@@ -46,12 +48,15 @@ class Fleet:
     def policies(self) -> dict[str, RunSettings]:
         clients, needed = len(self.links), len(self.links) - self.stragglers
         common = {"rounds": self.rounds, "min_clients": clients, "seed": 0}
+        half = clients // 2
+        buffered = {**common, "rounds": self.rounds * clients // half, "concurrency": clients, "max_staleness": 20}
         return {
             "synchronous": RunSettings(name="synchronous", cohort=clients, **common),
             "over-selected": RunSettings(name="over-selected", cohort=needed, over_select=clients / needed, **common),
             "deadline": RunSettings(
                 name="deadline", cohort=clients, quorum=needed, deadline_s=self.deadline_s, **common
             ),
+            "asynchronous": RunSettings(name="asynchronous", cohort=half, **buffered),
         }
 
 
@@ -71,11 +76,14 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One policy. `answers`: that count; `seconds_to_target`: None where it was never reached."""
+    """One policy. `answers`: that count; `staleness`: of them in the mean, in exchanges; `seconds_to_target`: None
+    where it was never reached.
+    """
 
     policy: str
     points: list[Point]
     answers: int
+    staleness: float
     seconds_to_target: float | None
     bytes_to_target: int | None
     final_accuracy: float | None
@@ -96,8 +104,10 @@ def outcome(policy: str, metrics: RunMetrics, target: float) -> Outcome:
     last = None if evaluation is None else evaluation.metrics.get("accuracy")
     points = points_of(rounds_of(metrics.exchanges), last)
     reached = next((point for point in points if point.accuracy is not None and point.accuracy >= target), None)
+    answers = sum(one.answers for one in metrics.exchanges)
+    ages = sum(age * count for one in metrics.exchanges for age, count in enumerate(one.staleness or ()))
     return Outcome(
-        policy, points, sum(one.answers for one in metrics.exchanges),
+        policy, points, answers, ages / max(1, answers),
         None if reached is None else reached.seconds, None if reached is None else reached.bytes, last,
     )  # fmt: skip
 
@@ -155,6 +165,7 @@ def main() -> None:
         "policy",
         "rounds",
         "answers",
+        "exchanges old",
         "s per round",
         "accuracy",
         f"s to {fleet.target:g}",
@@ -165,7 +176,8 @@ def main() -> None:
         rounds = len(one.points) - 1
         reached = one.seconds_to_target is not None
         shown.add_row(
-            one.policy, str(rounds), str(one.answers), f"{one.points[-1].seconds / max(1, rounds):.1f}",
+            one.policy, str(rounds), str(one.answers), f"{one.staleness:.1f}",
+            f"{one.points[-1].seconds / max(1, rounds):.1f}",
             "-" if one.final_accuracy is None else f"{one.final_accuracy:.3f}",
             f"{one.seconds_to_target:.1f}" if reached else "-",
             f"{(one.bytes_to_target or 0) / 1e6:.2f}" if reached else "-",

@@ -194,3 +194,32 @@ def test_a_cut_loses_no_event(tmp_path: Path) -> None:
             assert {kind for _, kind, _ in before + behind} == {"run", "answer", "exchange"}
 
     asyncio.run(work())
+
+
+def test_of_an_asynchronous_run_it_says_whose_answers_counted_and_how_old_they_were(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            settings = {"rounds": 2, "evaluate": False, "max-staleness": 2, "concurrency": 3, "min-clients": 3}
+            run = await here.run(**settings)
+            clients = [await here.client(name) for name in ("anna", "bert", "cleo")]
+            anna, bert, cleo = clients
+            tasks = await asyncio.gather(*(one.register(30) for one in clients))
+            for client, task in ((anna, tasks[0]), (bert, tasks[1])):
+                assert task is not None
+                await client.answer(task.task, *client.perform(await client.fetch(task)))
+            assert tasks[2] is not None
+            new = await anna.register(30)
+            assert new is not None
+            assert new.exchange == 1
+            await cleo.answer(tasks[2].task, *cleo.perform(await cleo.fetch(tasks[2])))
+            await anna.answer(new.task, *anna.perform(await anna.fetch(new)))
+            first, second = (await here.twin(f"/runs/{run}"))["attendance"]["exchanges"]
+            assert first["came"] == [{"client": "anna", "staleness": 0}, {"client": "bert", "staleness": 0}]
+            assert second["came"] == [{"client": "anna", "staleness": 0}, {"client": "cleo", "staleness": 1}]
+            assert (first["said"], second["counted"], second["asked"]) == ("2 of 2: anna new, bert new", 2, 2)
+            assert second["said"].startswith("2 of 2: anna new, cleo 1 exchange old")
+            assert "1 exchange old" in await here.page(f"/runs/{run}")
+            metrics = (await here.http.get(f"/v1/runs/{run}/metrics")).json()["exchanges"]
+            assert [one["staleness"] for one in metrics] == [[2], [1, 1]]
+
+    asyncio.run(work())

@@ -152,6 +152,67 @@ def test_an_answer_beyond_the_buffer_waits_for_the_next_exchange(tmp_path: Path)
     assert {begun for _, begun in log[1]} == {0}
 
 
+@pytest.mark.parametrize("command", ["resume", "stop"])
+@pytest.mark.parametrize("again", [False, True], ids=["same process", "next process"])
+def test_paused_between_two_exchanges_it_keeps_what_is_at_work(tmp_path: Path, command: Any, again: bool) -> None:
+    """An answer that comes meanwhile is decided on when the run goes on, or is late where it does not."""
+
+    async def pause(house: House) -> None:
+        run = await ready(house, *NAMES, rounds=2, **ASYNCHRONOUS)
+        slow = await house.task(THREE)
+        await house.command_later(run, "pause")
+        for name in (ONE, TWO):
+            assert await house.answer(name, await house.task(name)) == "accepted"
+        await house.until(run, lambda row: row.state == "paused")
+        assert await house.tasks.open_of(THREE) is None  # it would only have to wait
+        await house.arrive(THREE, slow)
+        if not again:
+            await go_on(house)
+
+    async def go_on(house: House) -> None:
+        slow = next(row for row in await house.tasks.of(RUN, 0) if row.client == THREE)
+        assert slow.state == "open"
+        await house.command(RUN, command)
+        if command == "stop":
+            await house.led_no_more(RUN)
+            assert (await house.tasks.get(slow.id, THREE)).state == "late"
+            assert house.objects.names("answers") == []
+            return
+        await house.until(RUN, lambda row: row.exchange == 1)
+        assert await house.answer(FOUR, await house.task(FOUR)) == "accepted"
+        await house.until(RUN, lambda row: row.finished)
+        log = await log_of(house, RUN)
+        assert sorted(log[1]) == [(THREE, 0), (FOUR, 0)]
+        assert pack_state(read_state(house.objects, RUN, 2)) == pack_state(replayed(model(5), 2, log))
+
+    play(tmp_path, pause)
+    if again:
+        play(tmp_path, go_on)
+
+
+def test_what_is_dropped_counts_in_no_exchange(tmp_path: Path) -> None:
+    async def script(house: House) -> None:
+        run = await ready(house, *NAMES, rounds=2, **ASYNCHRONOUS)
+        first = {name: await house.task(name) for name in NAMES}
+        for name in (ONE, TWO):
+            assert await house.answer(name, first[name]) == "accepted"
+        assert await house.answer(THREE, first[THREE]) == "accepted"  # in the second
+        await house.command(run, "pause-drop")
+        assert (await house.tasks.get(first[THREE].id, THREE)).reason == "dropped"
+        await house.command(run, "resume")
+        tasks = {name: await house.task(name, first[name].id) for name in (THREE, FOUR)}
+        assert {task.exchange for task in tasks.values()} == {1}
+        assert tasks[THREE].dropped == first[THREE].id
+        for name, task in tasks.items():
+            assert await house.answer(name, task) == "accepted"
+        await house.until(run, lambda row: row.finished)
+        log = await log_of(house, run)
+        assert [sorted(found) for found in log] == [[(ONE, 0), (TWO, 0)], [(THREE, 1), (FOUR, 1)]]
+        assert pack_state(read_state(house.objects, run, 2)) == pack_state(replayed(model(5), 2, log))
+
+    play(tmp_path, script)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{}, {"uplink": "delta, quantise(8), zstd"}, {"downlink": "", "max-norm": 2.0}, {"concurrency": 3}],

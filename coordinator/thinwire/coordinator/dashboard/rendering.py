@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import Request, Response
 from pydantic import TypeAdapter
 
+from thinwire.coordinator.serve.attendance import old
 from thinwire.coordinator.serve.labels import Labels
 from thinwire.coordinator.wire.identity import asker
 from thinwire.machine.quantities import in_bytes
@@ -110,7 +111,8 @@ def environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= {
-        "bytes": in_bytes, "share": in_share, "figure": in_figure, "span": in_span, "moment": in_moment, "iso": in_iso,
+        "bytes": in_bytes, "share": in_share, "figure": in_figure, "span": in_span, "old": old,
+        "moment": in_moment, "iso": in_iso,
         "printable": printable, "measured": measured, "best": best, "judged_by": judged_by,
         "count": lambda value: f"{value:,}".replace(",", "\u202f"),
     }  # fmt: skip

@@ -36,7 +36,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from .clock import Clock
 from .current import Current, Led, Outstanding, Predecessor, Why
-from .outliving import outstanding_of, over_of, staleness_of
+from .outliving import outstanding_of, over_of, staleness_of, tasks_of
 
 _TOLD = frozenset({"accuracy", "dice", "loss"})
 _log = structlog.get_logger("thinwire.coordinator")
@@ -165,6 +165,10 @@ class Closing:
         self._signals.publish(f"group:{led.definition.run.group}")
         if current is not None:
             led.useless += [current.id_of(slot) for slot in current.exchange.slots]
+        else:
+            led.useless += (left := tasks_of(led))
+            for task in left:
+                self._signals.publish(f"task:{task}")
         self._tell(led, current, None if current is None else over_of(current, goes_on=False))
         await self.release(led)
         with contextlib.suppress(ProblemError):  # tried again soon, and said then

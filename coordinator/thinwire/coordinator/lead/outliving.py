@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from thinwire.coordinator.runs.closed import Over
 from thinwire.coordinator.runs.exchange import Slot
+from thinwire.coordinator.runs.identity import task_id
 
-from .current import Current, Outstanding
+from .current import Current, Led, Outstanding
 
 
 def over_of(current: Current, *, goes_on: bool) -> Over:
@@ -33,6 +34,15 @@ def outstanding_of(current: Current) -> Outstanding:
         {name: at for name, at in current.asked.unheard.items() if name in names},
         {index: sent[index].to_decode() for index in sorted(needed)},
     )
+
+
+def tasks_of(led: Led) -> list[str]:
+    """The tasks that are outstanding between two exchanges."""
+    found = led.outstanding
+    return [
+        task_id(led.id, led.index - slot.age, slot.offer, slot.client, found.published[led.index - slot.age].lineage)
+        for slot in found.slots
+    ]
 
 
 def staleness_of(slots: Iterable[Slot]) -> list[int]:

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_,
 
 from thinwire.coordinator.runs.exchange import SlotState
 
+from .carried import counted_in
 from .database import Database
 from .tables import answers, clients, ledger, presence, tasks
 
@@ -60,6 +61,23 @@ class Participation:
         count = func.count(tasks.c.client.distinct())
         query = select(tasks.c.exchange, count).where(_between(run, first, last)).group_by(tasks.c.exchange)
         return await self._database.read(lambda connection: {row[0]: row[1] for row in connection.execute(query)})
+
+    async def came(self, run: str, first: int, last: int, oldest: int) -> dict[int, list[tuple[str, int]]]:
+        """Whose answers count in each of these exchanges, to tasks of the exchanges from `oldest` on, and by how many
+        exchanges they are older; by that, then by name.
+        """
+        counts = and_(_between(run, oldest, last), tasks.c.state == "accepted", counted_in >= first)
+        query = select(counted_in, tasks.c.client, counted_in - tasks.c.exchange).where(counts)
+
+        def work(connection: Connection) -> dict[int, list[tuple[str, int]]]:
+            found: dict[int, list[tuple[str, int]]] = {}
+            for exchange, client, age in connection.execute(
+                query.order_by(counted_in - tasks.c.exchange, tasks.c.client)
+            ):
+                found.setdefault(exchange, []).append((client, age))
+            return found
+
+        return await self._database.read(work)
 
     async def missing(self, run: str, first: int, last: int, most: int, *, trouble: bool = False) -> list[Missing]:
         """Who was asked in these exchanges and does not count, by exchange and name; a client's newest task tells.

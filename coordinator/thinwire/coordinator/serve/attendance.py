@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -11,8 +11,9 @@ from typing import Final
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.participation import Effort, Missing, Participation
 from thinwire.coordinator.records.runs import Runs
-from thinwire.coordinator.runs.rows import LAPSED, ExchangeRow
-from thinwire.protocol.messages import Absence, Attendance, AttendanceList
+from thinwire.coordinator.runs.rows import LAPSED, STALE, ExchangeRow
+from thinwire.methods.values import EVALUATE
+from thinwire.protocol.messages import Absence, Attendance, AttendanceList, Came
 
 NAMED: Final = 20
 """Clients that are named for an exchange, at most."""
@@ -88,14 +89,34 @@ class Attendances:
         rows = [found for index in range(first, last + 1) if (found := await self._exchanges.get(row.id, index))]
         asked = await self._participation.asked(row.id, first, last)
         missing = await self._participation.missing(row.id, first, last, _MOST_ROWS)
-        return AttendanceList(
-            exchanges=[
-                self._attendance(
-                    one, asked.get(one.exchange, 0), [who for who in missing if who.exchange == one.exchange]
-                )
-                for one in rows
-            ]
-        )
+        came: Mapping[int, list[tuple[str, int]]] | None = None
+        if row.settings.max_staleness is not None:
+            came = await self._participation.came(row.id, first, last, max(0, first - row.settings.max_staleness))
+        attended = []
+        for one in rows:
+            absent = [who for who in missing if who.exchange == one.exchange]
+            if came is None or one.kind == EVALUATE:
+                attended.append(self._attendance(one, asked.get(one.exchange, 0), absent))
+            else:
+                attended.append(self._buffered(one, came.get(one.exchange, []), absent))
+        return AttendanceList(exchanges=attended)
+
+    def _buffered(
+        self, row: ExchangeRow, came: Collection[tuple[str, int]], missing: Collection[Missing]
+    ) -> Attendance:
+        """Of an asynchronous run, whose answers count wherever they began."""
+        absent = [Absence(client=one.client, why=self._why(row, one)) for one in list(missing)[:NAMED]]
+        named = [Came(client=client, staleness=age) for client, age in list(came)[:NAMED]]
+        whose = [f"{self._called(one.client)} {old(one.staleness)}" for one in named[:IN_A_SENTENCE]]
+        more = [f"{len(came) - len(whose)} more"] if len(came) > len(whose) else []
+        said = sentence(row.answers, row.size, absent, len(missing), self._called)
+        if whose:
+            head, _, tail = said.partition("; ")
+            said = f"{head}: {', '.join([*whose, *more])}" + (f"; {tail}" if tail else "")
+        return Attendance(
+            exchange=row.exchange, round=row.round, step=row.step, kind=row.kind, counted=row.answers, asked=row.size,
+            absent=absent, said=_with_left_out(said, row), came=named,
+        )  # fmt: skip
 
     def _attendance(self, row: ExchangeRow, asked: int, missing: Collection[Missing]) -> Attendance:
         absent = [Absence(client=one.client, why=self._why(row, one)) for one in list(missing)[:NAMED]]
@@ -115,6 +136,8 @@ class Attendances:
             return "revoked"
         if one.reason == "declined":
             return f"declined: {one.detail}" if one.detail else "declined"
+        if one.reason == STALE:
+            return f"too late: {one.detail}"
         if one.state == "refused":
             return f"refused: {one.detail or one.reason}"
         if one.state == "open" and one.answered:
@@ -162,6 +185,13 @@ def _stretch(one: Effort, opened_at: float, lasted: float, usual: float, *, clos
     before = took - download - train - upload
     late = took > 1.5 * usual or (closed and not arrived)
     return Stretch(one.client, one.state, before, download, train, upload, lasted - took, late, arrived)
+
+
+def old(staleness: int) -> str:
+    """`new`, `1 exchange old`, `3 exchanges old`: an answer that counts in an asynchronous run."""
+    if not staleness:
+        return "new"
+    return f"{staleness} exchange{'s' if staleness > 1 else ''} old"
 
 
 def sentence(counted: int, asked: int, absent: Collection[Absence], missing: int, called: Callable[[str], str]) -> str:

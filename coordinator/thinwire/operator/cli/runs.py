@@ -151,7 +151,8 @@ def show(
     warn([*(view.warnings or ()), *learning])
     score = score_of(view)
     screen.print(round_table(rounds_of(metrics.exchanges, score), view.parameters, score=score))
-    for one in [each for each in attendance.exchanges if each.counted < each.asked][-MISSED_ROUNDS:]:
+    worth_a_line = (each for each in attendance.exchanges if each.counted < each.asked or each.came)
+    for one in list(worth_a_line)[-MISSED_ROUNDS:]:
         screen.print(f"round {one.round}, {one.kind}: {printable(one.said)}")
     if (measured := measure_table(metrics.exchanges)) is not None:
         screen.print(measured)

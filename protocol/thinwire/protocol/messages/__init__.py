@@ -6,7 +6,7 @@ exist only in msgpack. Fields that are None are not written.
 
 from thinwire.protocol.fields import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 
-from .attendance import Absence, Attendance, AttendanceList
+from .attendance import Absence, Attendance, AttendanceList, Came
 from .enrolment import (
     ClientLabel,
     ClientList,
@@ -59,6 +59,7 @@ __all__ = [
     "Attendance",
     "AttendanceList",
     "BestModel",
+    "Came",
     "ChainsMessage",
     "ClientLabel",
     "ClientList",

@@ -12,9 +12,17 @@ class Absence(Message):
     why: str
 
 
+class Came(Message):
+    """Whose answer counts in an exchange of an asynchronous run, and by how many exchanges it began before that one."""
+
+    client: Name
+    staleness: Count
+
+
 class Attendance(Message):
     """One exchange: `counted` of the `asked` clients' answers count; `absent`: who of the others, the first by name;
-    `said`: all of it in one sentence.
+    `said`: all of it in one sentence. Of an asynchronous run, `asked` are the answers that it closes at, `came` is
+    whose they are, the newest first, and `absent` who was asked by this exchange and counts in none so far.
     """
 
     exchange: Count
@@ -25,6 +33,7 @@ class Attendance(Message):
     asked: Count
     absent: list[Absence]
     said: str
+    came: list[Came] | None = None
 
 
 class AttendanceList(Message):
