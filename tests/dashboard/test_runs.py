@@ -7,9 +7,13 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.coordinator.numpy_client import NumpyClient
 from tests.dashboard.house import Site, site
 from thinwire.coordinator.dashboard import static
+from thinwire.coordinator.records.participation import Effort
+from thinwire.coordinator.serve.attendance import stretch
 from thinwire.protocol.bytes import Bytes
 from thinwire.protocol.messages import DeclineMessage
 
@@ -45,6 +49,64 @@ def test_every_page_is_its_json(tmp_path: Path) -> None:
             assert beside["uplink_bytes"] == sum(row["uplink_bytes"] for row in metrics[:-1])
 
     asyncio.run(work())
+
+
+def test_every_other_page_has_a_twin_at_its_address(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            await trained(here)
+            await here.log_in()
+            for path in (
+                "/runs/night/rounds", "/clients", "/clients/anna", "/invites", "/problems", "/activity", "/audit",
+                "/activity?run=night", "/bill", "/bill?run=night",
+            ):  # fmt: skip
+                bare, _, query = path.partition("?")
+                told, twin = await here.twin(path), await here.twin(f"{bare}.json" + (f"?{query}" if query else ""))
+                assert told.keys() == twin.keys(), path
+                # Rates and days are as of now; what has happened is the same.
+                assert all(told[key] == twin[key] for key in told.keys() - {"clients"}), path
+                assert "<main" in await here.page(path), path
+
+    asyncio.run(work())
+
+
+def test_who_gave_no_answer_is_marked_in_the_timeline(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            await here.run(cohort=3, quorum=2, rounds=1, evaluate=False)
+            clients = [await here.client(name) for name in ("anna", "bert", "cleo")]
+            tasks = await asyncio.gather(*(client.register() for client in clients))
+            for client, task in zip(clients[:2], tasks, strict=False):
+                assert task is not None
+                await client.answer(task.task, *client.perform(await client.fetch(task)))
+            await here.http.delete("/v1/clients/cleo", headers=here.operator)  # nobody waits for it any more
+            while (told := await here.twin("/runs/night"))["run"]["state"] != "finished":
+                await asyncio.sleep(0.05)
+            lanes = {one["client"]: one for one in told["timeline"]["stretches"]}
+            assert {name: one["answered"] for name, one in lanes.items()} == {"anna": True, "bert": True, "cleo": False}
+            assert lanes["cleo"]["straggler"]
+            for one in lanes.values():
+                parts = [one[f"{part}_s"] for part in ("before", "download", "train", "upload", "wait")]
+                assert min(parts) >= 0
+                assert sum(parts) == pytest.approx(told["timeline"]["seconds"])
+            text = await here.page("/runs/night")
+            marked = re.findall(r'class="lane late"><span class="name" title="(\w+)"', text)
+            assert set(marked) == {name for name, one in lanes.items() if one["straggler"]}
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("took", "closed", "late"),
+    [(10.0, True, False), (15.0, True, False), (15.1, True, True), (None, True, True), (None, False, True)],
+)
+def test_a_straggler_took_more_than_half_as_long_again(took: float | None, closed: bool, late: bool) -> None:
+    arrived_at = None if took is None else 1000.0 + took
+    effort = Effort("anna", "open", arrived_at, {"seconds": 4.0}, 2.0, 3.0)
+    found = stretch(effort, 1000.0, 20.0, 10.0, closed=closed)
+    assert (found.straggler, found.answered) == (late, took is not None)
+    assert found.busy_s + found.wait_s == 20.0
+    assert (found.download_s, found.train_s, found.upload_s) == (2.0, 4.0, 3.0 if took else 0.0)
 
 
 def test_a_run_without_accuracy_is_judged_by_the_tasks_own_scores(tmp_path: Path) -> None:

@@ -171,11 +171,14 @@ class Attendances:
         usual = arrivals[len(arrivals) // 2] if arrivals else lasted
         return Timeline(
             row.exchange, row.round, lasted, row.closed,
-            [_stretch(one, opened_at, lasted, usual, closed=row.closed) for one in efforts],
+            [stretch(one, opened_at, lasted, usual, closed=row.closed) for one in efforts],
         )  # fmt: skip
 
 
-def _stretch(one: Effort, opened_at: float, lasted: float, usual: float, *, closed: bool) -> Stretch:
+def stretch(one: Effort, opened_at: float, lasted: float, usual: float, *, closed: bool) -> Stretch:
+    """Of an exchange that was opened at this time, Unix seconds, and has lasted for so long; `usual`: seconds from
+    there to the middle one of the answers.
+    """
     arrived = one.arrived_at is not None and one.arrived_at > 0
     took = min(max(0.0, (one.arrived_at or 0.0) - opened_at), lasted) if arrived else lasted
     download = min(one.download_s, took)
