@@ -8,6 +8,7 @@ from pathlib import Path
 from thinwire.coordinator.objects.objects import Objects
 from thinwire.coordinator.records.answers import Answers
 from thinwire.coordinator.records.bills import Bills
+from thinwire.coordinator.records.carried import Carried
 from thinwire.coordinator.records.database import Database
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.leases import Lease, Leases
@@ -71,9 +72,10 @@ def build_leadership(
         exchanges, tasks, Presence(database), budgets, objects, signals, workers, clock, terms.present_for_s
     )
     deciding = Deciding(tasks, answers, troubles, tally, objects, signals, workers, clock, durable=terms.durable)
-    closing = Closing(runs, exchanges, Payloads(database), ledger, tally, objects, signals, workers, clock)
+    carried = Carried(database)
+    closing = Closing(runs, exchanges, carried, Payloads(database), ledger, tally, objects, signals, workers, clock)
     repairing = Repairing(objects)
-    restoring = Restoring(exchanges, tasks, answers, definitions, opening, deciding, repairing, workers, clock)
+    restoring = Restoring(exchanges, tasks, carried, answers, definitions, opening, deciding, repairing, workers, clock)
     moving = Moving(runs, definitions, opening, asking, closing, signals, workers, clock)
 
     def leader(lease: Lease) -> Leader:
