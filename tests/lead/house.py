@@ -16,6 +16,7 @@ from typing import Any
 import tests.coordinator.served  # noqa: F401 (puts the toy method on its path)
 from tests.coordinator.numpy_client import examples_of, noise
 from thinwire.codecs import Array, Arrays, Spec
+from thinwire.coordinator.decoding.coded import decode
 from thinwire.coordinator.lead.building import Terms, build_leadership
 from thinwire.coordinator.lead.clock import Clock
 from thinwire.coordinator.lead.leadership import Leadership
@@ -86,6 +87,7 @@ class House:
             Tally(),
             clock,
             terms,
+            decode,
         )
         await self.leadership.start()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from thinwire.coordinator.decoding.coded import Decode
 from thinwire.coordinator.objects.objects import Objects
 from thinwire.coordinator.records.answers import Answers
 from thinwire.coordinator.records.bills import Bills
@@ -62,6 +63,7 @@ def build_leadership(
     tally: Tally,
     clock: Clock,
     terms: Terms,
+    decode: Decode,
 ) -> Leadership:
     """What leads the runs of this database."""
     runs, exchanges = Runs(database), Exchanges(database)
@@ -71,7 +73,9 @@ def build_leadership(
     asking = Asking(
         exchanges, tasks, Presence(database), budgets, objects, signals, workers, clock, terms.present_for_s
     )
-    deciding = Deciding(tasks, answers, troubles, tally, objects, signals, workers, clock, durable=terms.durable)
+    deciding = Deciding(
+        tasks, answers, troubles, tally, objects, signals, workers, clock, decode, durable=terms.durable
+    )
     carried = Carried(database)
     closing = Closing(runs, exchanges, carried, Payloads(database), ledger, tally, objects, signals, workers, clock)
     repairing = Repairing(objects)

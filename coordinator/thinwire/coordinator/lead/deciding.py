@@ -1,4 +1,4 @@
-"""Deciding on answers: decoded and checked in a thread, accepted or refused, noted, added to the sum.
+"""Deciding on answers: decoded and checked aside, accepted or refused, noted, added to the sum.
 
 The verdict is decided on the event loop, in the order in which checks finish; it is told when the database has it.
 """
@@ -6,14 +6,12 @@ The verdict is decided on the event loop, in the order in which checks finish; i
 from __future__ import annotations
 
 import asyncio
-import errno
-import hashlib
 from dataclasses import replace
-from typing import cast
 
 import structlog
 
 from thinwire.codecs import CodecError
+from thinwire.coordinator.decoding.coded import Coded, Decode
 from thinwire.coordinator.objects.objects import Objects, answer
 from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.records.answers import Answers
@@ -24,7 +22,6 @@ from thinwire.coordinator.runs.metrics import Told
 from thinwire.coordinator.runs.rows import AnswerRow
 from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Signals
-from thinwire.machine.files import read_mapped
 from thinwire.machine.workers import Workers
 from thinwire.methods.payloads import decode_answer
 from thinwire.methods.values import Contribution
@@ -52,6 +49,7 @@ class Deciding:
         signals: Signals,
         workers: Workers,
         clock: Clock,
+        decode: Decode,
         *,
         durable: bool,
     ) -> None:
@@ -63,6 +61,7 @@ class Deciding:
         self._signals = signals
         self._workers = workers
         self._clock = clock
+        self._decode_stored = decode
         self._durable = durable
         self._decoding = asyncio.Semaphore(workers.threads)
 
@@ -136,14 +135,16 @@ class Deciding:
             raise CodecError("too-large", f"a payload of {row.size} bytes; at most {most}")
         if row.examples < 1:
             raise CodecError("out-of-range", "examples: 0; an answer stands for at least one")
-        data = b""
-        if row.digest is not None:
-            data = cast(bytes, read_mapped(self._objects.local(answer(row.task))))  # a mapped file reads like bytes
-            # Where several take in answers, two may have stored one under the same name.
-            if (verify or self._objects.is_shared) and hashlib.sha256(data).digest() != row.digest:
-                raise OSError(errno.EIO, "the stored answer is torn")
         seed = client_seed(settings.seed, task.round, task.step, row.client)
-        arrays = decode_answer(data, task.reply, asked.chains.up, reference=asked.reference, seed=seed)
+        chain, reference = asked.chains.up, asked.reference
+        if row.digest is None:
+            arrays = decode_answer(b"", task.reply, chain, reference=reference, seed=seed)
+        else:
+            # Where several take in answers, two may have stored one under the same name.
+            digest = row.digest if verify or self._objects.is_shared else None
+            path, exchange = self._objects.local(answer(row.task)), f"{led.id}/{row.exchange}"
+            answers = current.exchange.policy.cohort
+            arrays = self._decode_stored(Coded(path, digest, task.reply, chain, seed, reference, exchange, answers))
         examples = min(row.examples, settings.max_examples)
         staleness = current.index - row.exchange
         contribution = Contribution(row.slot, row.client, examples, arrays, dict(row.metrics), staleness)
