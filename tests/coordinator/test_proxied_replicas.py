@@ -1,4 +1,4 @@
-"""The configurations in deploy/proxies for replicas, in the programs that they are for: whichever replica dies, the run
+"""The configurations in deploy for replicas, in the programs that they are for: whichever replica dies, the run
 ends through the proxy, in the same bits.
 """
 
@@ -19,7 +19,7 @@ from tests.coordinator.test_replicas import check, kill_follower, kill_leader, r
 from tests.postgres_server import PostgresServer
 from tests.programs import program
 
-FILES = Path(__file__).resolve().parents[2] / "deploy" / "proxies"
+FILES = Path(__file__).resolve().parents[2] / "deploy"
 _TLS = re.compile(r" *(listen \[::\]:443 ssl|ssl_certificate(_key)? [^;]+);\n")
 
 
