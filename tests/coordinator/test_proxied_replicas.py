@@ -5,10 +5,12 @@ ends through the proxy, in the same bits.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
@@ -57,25 +59,33 @@ Made = Callable[[Path, int, Sequence[int]], list[str]]
 PROXIES: dict[str, Made] = {"nginx": nginx, "caddy": caddy}
 
 
-@contextlib.contextmanager
-def proxied(folder: Path, command: list[str], port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The address of a proxy, once a coordinator behind it takes requests, and the process."""
-    url, log = f"http://127.0.0.1:{port}", folder / "proxy.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
+class Front:
+    """A proxy as a process. `folder`: of its log; `command`: serves at this port. `kill` kills its workers too."""
+
+    def __init__(self, folder: Path, command: list[str], port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = command
+        self._log = folder / "proxy.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns once a coordinator behind it takes requests."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=output, start_new_session=True)
         until = time.monotonic() + 60
         while True:
-            assert process.poll() is None, log.read_text()
+            assert self._process.poll() is None, self._log.read_text()
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{url}/readyz", timeout=30).status_code == 200:
-                    break
-            assert time.monotonic() < until, log.read_text()
+                if httpx.get(f"{self.url}/readyz", timeout=30).status_code == 200:
+                    return
+            assert time.monotonic() < until, self._log.read_text()
             time.sleep(0.05)  # nobody says when it listens
-        yield url, process
-    finally:
-        process.terminate()
-        process.wait(30)
+
+    def kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30)
 
 
 @pytest.mark.long
@@ -87,6 +97,9 @@ def test_a_run_ends_through_it_whichever_replica_dies(
     monkeypatch.setenv("HOME", str(tmp_path))
     with replicas(postgres, tmp_path, trusted_proxies="127.0.0.1") as two:
         port = free_port()
-        command = made(tmp_path, port, [one.port for one in two])
-        with proxied(tmp_path, command, port) as (url, _):
-            check(two, postgres, disturb, through=url)
+        front = Front(tmp_path, made(tmp_path, port, [one.port for one in two]), port)
+        try:
+            front.start()
+            check(two, postgres, disturb, through=front.url)
+        finally:
+            front.kill()
