@@ -12,7 +12,7 @@ ARGS ?=
 # What `make chaos` disturbs, how often; ARGS are further options, for example ARGS='--seed 1'.
 METHOD ?= fedavg feddkd progfed sparse_masks feddlr fd_alu
 KILLS ?= 100
-# More than one: so many coordinators over one PostgreSQL, killed, frozen and cut off KILLS times.
+# More than one: so many coordinators over one PostgreSQL, killed, frozen and cut off KILLS times; ARGS, for example, '--frozen 30 --proxy nginx'.
 REPLICAS ?= 1
 # What the test targets run, for example TESTS=tests/codecs.
 TESTS ?= tests

@@ -14,6 +14,12 @@ from safetensors.numpy import load
 from tests.coordinator.numpy_client import NumpyClient, simulate
 from tests.coordinator.served import Served, model
 from tests.postgres_server import PostgresServer
+from tests.serve.house import House
+from tests.serve.test_uploads import DATA, begun
+from thinwire.coordinator.backing import objects_at
+from thinwire.coordinator.objects.objects import chunk
+from thinwire.coordinator.records.chunks import Chunks
+from thinwire.coordinator.records.database import Database
 from thinwire.coordinator.relocation import MOVED, RelocationError, relocate
 from thinwire.protocol.reasons import ProblemError
 
@@ -73,3 +79,31 @@ def test_a_run_goes_on_in_the_same_bits(serve: Callable[..., Served], postgres: 
     (served.data_dir / MOVED).rename(served.data_dir / "thinwire.db")
     with pytest.raises(ProblemError, match="not empty"):
         relocate(served.data_dir, url, store)
+
+
+def test_what_has_arrived_of_uploads_goes_along(postgres: PostgresServer, tmp_path: Path) -> None:
+    pytest.importorskip("obstore", reason="pip install 'thinwire[objects]'")
+    url, store = postgres.create(), f"file://{tmp_path / 'store'}"
+
+    async def first() -> str:
+        async with House(tmp_path / "data").open() as house:
+            upload = await begun(house)
+            with house.uploads.reading(upload) as reader:
+                reader.append(DATA[:99])
+            return upload.id
+
+    async def second(upload: str) -> None:
+        database, objects = Database(url), objects_at(store, tmp_path / "new", 0)
+        objects.open()
+        await database.open()
+        try:
+            taken = await Chunks(database, "new").take(upload, "ann")
+            assert taken is not None
+            assert (taken.offset, taken.row.length) == (99, len(DATA))
+            assert objects.local(chunk(upload, 0, 0, 99)).read_bytes() == DATA[:99]
+        finally:
+            await database.close()
+
+    upload = asyncio.run(first())
+    relocate(tmp_path / "data", url, store)
+    asyncio.run(second(upload))

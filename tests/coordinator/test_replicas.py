@@ -11,6 +11,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -54,10 +55,10 @@ class Spread(httpx.AsyncBaseTransport):
 
 
 @contextlib.contextmanager
-def replicas(postgres: PostgresServer, folder: Path, count: int = 2) -> Iterator[list[Served]]:
+def replicas(postgres: PostgresServer, folder: Path, count: int = 2, **more: Any) -> Iterator[list[Served]]:
     """So many coordinators over one database and one store, each with a folder of its own."""
     pytest.importorskip("obstore", reason="pip install 'thinwire[objects]'")
-    options = {"database": postgres.create(), "objects": f"file://{folder / 'store'}"}
+    options = {"database": postgres.create(), "objects": f"file://{folder / 'store'}", **more}
     served = []
     for number in range(count):
         place = folder / f"replica-{number}"
@@ -124,12 +125,13 @@ async def cut_database(two: list[Served], postgres: PostgresServer) -> None:
         await asyncio.sleep(0.3)
 
 
-def check(two: list[Served], postgres: PostgresServer, disturb: Callable) -> None:
+def check(two: list[Served], postgres: PostgresServer, disturb: Callable, *, through: str | None = None) -> None:
+    """`through`: the address of a proxy in front of all; without one, each request goes to the next."""
     run = two[0].run(model(200), rounds=ROUNDS, cohort=3, settings=SETTINGS)["id"]
     invite = two[0].invite()
 
     async def work() -> None:
-        urls = [one.url for one in two]
+        urls = [one.url for one in two] if through is None else [through]
         async with httpx.AsyncClient(transport=Spread(*urls), base_url=urls[0], timeout=60) as http:
             clients = [NumpyClient(http, name) for name in NAMES]
             for client in clients:

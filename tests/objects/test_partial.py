@@ -68,6 +68,20 @@ def test_an_upload_holds_what_was_appended(tmp_path_factory: pytest.TempPathFact
             assert partials.checksum(name, 2, 7, "sha1") == hashlib.sha1(content[2:7]).digest()  # noqa: S324
 
 
+def test_what_lies_elsewhere_is_filled_in(tmp_path: Path) -> None:
+    partials, content = Partials(tmp_path / "data"), bytes(range(200))
+    partials.open()
+    partials.create("up", 150)
+    with partials.appending("up") as tail:
+        assert tail.offset == 150
+        tail.write(content[150:])
+    assert b"".join(partials.pieces("up", 150, 180)) == content[150:180]
+    for begin, end in ((90, 150), (0, 90)):
+        (tmp_path / "part").write_bytes(content[begin:end])
+        partials.fill("up", begin, tmp_path / "part")
+    assert partials.path("up").read_bytes() == content
+
+
 _FULL = """
 import sys
 from pathlib import Path

@@ -28,7 +28,7 @@ _REFUSING: dict[str, list[str]] = {
         "CREATE TRIGGER refusal BEFORE INSERT ON {} EXECUTE FUNCTION refuse()",
     ],
 }
-_ALWAYS = ("test_leases.py", "test_exchanges.py", "test_tasks.py")
+_ALWAYS = ("test_leases.py", "test_exchanges.py", "test_tasks.py", "test_chunks.py")
 """Files whose laws are tried over PostgreSQL too each time; all others in the long tests."""
 _MANY_STATEMENTS = ("test_whoever_decides_first", "test_an_answered_task_is_decided_once")
 _REFUSING_NO_MORE = {"sqlite": "DROP TRIGGER refusal", "postgresql": "DROP FUNCTION refuse CASCADE"}

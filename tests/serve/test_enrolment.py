@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from tests.serve.conftest import Play
-from tests.serve.house import House
+from tests.serve.house import PATIENCE_S, House
 from thinwire.coordinator.objects.secret_files import operator_token
+from thinwire.coordinator.records.invites import Invites
+from thinwire.coordinator.records.secrets import Secrets
 from thinwire.coordinator.serve.enrolment import Enrolment
+from thinwire.coordinator.signals.local import LocalSignals
 from thinwire.coordinator.wire.identity import hash_of
 from thinwire.protocol.messages import Enrolment as EnrolmentMessage
 from thinwire.protocol.messages import InviteRequest
@@ -227,5 +230,32 @@ def test_what_another_process_changed_is_seen_when_it_says_so(play: Stage) -> No
 
     async def an_invite(house: House) -> tuple[bytes]:
         return (hash_of((await house.enrolment.invite(InviteRequest())).invite),)
+
+    play(act)
+
+
+def test_who_is_shut_out_elsewhere_is_so_here_though_no_hint_comes(play: Stage) -> None:
+    """Two coordinators over one database, whose hints are lost."""
+
+    async def act(house: House) -> None:
+        ended: list[str] = []
+        other = Enrolment(
+            house.clients, Invites(house.database), Secrets(house.database), LocalSignals(), house.folder,
+            max_clients=1000, shared=True, ended=ended.append,
+        )  # fmt: skip
+        invite = (await house.enrolment.invite(InviteRequest(uses=2))).invite
+        stays, goes = [await house.enrolment.enrol(wanted(invite, name)) for name in ("stays", "goes")]
+        await other.load()
+        following = asyncio.create_task(other.follow())
+        try:
+            assert other.find(hash_of(goes.token)) is not None
+            await house.enrolment.revoke("goes")
+            async with asyncio.timeout(PATIENCE_S):
+                while other.find(hash_of(goes.token)) is not None:
+                    await asyncio.sleep(0.01)
+            assert ended == ["goes"]
+            assert other.find(hash_of(stays.token)) is not None
+        finally:
+            following.cancel()
 
     play(act)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,9 @@ from thinwire.machine.files import move, read_mapped
 
 from .backing import DATABASE, LOCK_FILE, objects_at
 from .objects.local import LocalObjects
-from .objects.objects import KINDS, Objects
+from .objects.objects import KINDS, Objects, chunk
+from .objects.partial import CHUNK, Partials
+from .records.chunks import Chunk, Chunks
 from .records.copying import copy_rows
 from .records.database import Database
 
@@ -40,10 +43,15 @@ def relocate(data_dir: Path, database: str, objects: str) -> tuple[int, int]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RelocationError(f"a coordinator serves {data_dir}: stop it first; its clients wait") from None
-        put = _copy_objects(data_dir, objects_at(objects, data_dir, CACHE_BYTES)) if objects else 0
+        put, chunks = 0, dict[str, list[Chunk]]()
+        if objects:
+            target = objects_at(objects, data_dir, CACHE_BYTES)
+            put = _copy_objects(data_dir, target)
+            if database:
+                chunks = _copy_uploads(data_dir, target)
         rows = 0
         if database:
-            rows = asyncio.run(_copy_rows(data_dir / DATABASE, database))
+            rows = asyncio.run(_copy_rows(data_dir / DATABASE, database, chunks))
             move(data_dir / DATABASE, data_dir / MOVED, fsync=True)
         return rows, put
 
@@ -58,10 +66,24 @@ def _copy_objects(data_dir: Path, target: Objects) -> int:
     return copied
 
 
-async def _copy_rows(path: Path, url: str) -> int:
+def _copy_uploads(data_dir: Path, target: Objects) -> dict[str, list[Chunk]]:
+    """What has arrived of uploads, as chunks that any coordinator goes on from."""
+    partials, found = Partials(data_dir), dict[str, list[Chunk]]()
+    partials.open()
+    for upload in sorted(partials.ids()):
+        size = partials.offset(upload)
+        found[upload] = [Chunk(at, min(CHUNK, size - at), 0) for at in range(0, size, CHUNK)]
+        for one in found[upload]:
+            pieces = partials.pieces(upload, one.offset, one.offset + one.size)
+            target.put(chunk(upload, one.epoch, one.offset, one.size), pieces, durable=True)
+    return found
+
+
+async def _copy_rows(path: Path, url: str, chunks: Mapping[str, list[Chunk]]) -> int:
     source, target = Database(path), Database(url)
     await source.open()
     try:
+        await Chunks(source, "").replace(chunks)
         await target.open()
         try:
             return await copy_rows(source, target)

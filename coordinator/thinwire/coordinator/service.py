@@ -21,6 +21,7 @@ from .decoding.choosing import Decoder
 from .lead.building import Terms, build_leadership
 from .lead.clock import Clock
 from .records.answers import Answers as AnswerRows
+from .records.chunks import Chunks as ChunkRows
 from .records.client_logs import ClientLogs as LogRows
 from .records.clients import Clients
 from .records.events import Events as EventRows
@@ -41,6 +42,7 @@ from .records.webhooks import Webhooks as WebhookRows
 from .runs.definitions import Definitions
 from .runs.tally import Tally
 from .serve.answers import Answers
+from .serve.chunks import Chunks
 from .serve.client_logs import ClientLogs
 from .serve.commands import Commands
 from .serve.delivery import Delivering
@@ -113,9 +115,12 @@ class Service:
             settings.max_disk_bytes,
         )
         quotas = Quotas(limits, partial(_held, data_dir))
+        chunks = None
+        if backing.is_shared and objects.is_shared:
+            chunks = Chunks(ChunkRows(database, backing.holder), partials, objects, signals, workers)
         self._uploads = Uploads(
             UploadRows(database), partials, objects, signals, quotas, workers, noting,
-            expires_s=settings.upload_expires_s, shared=backing.is_shared,
+            expires_s=settings.upload_expires_s, shared=backing.is_shared, chunks=chunks,
         )  # fmt: skip
 
         def shut_out(client: str) -> None:
@@ -213,6 +218,7 @@ class Service:
         """Stores what is known. Open exchanges stay open."""
         self.end_waiting()
         await self._answers.close()
+        await self._uploads.close()
         await self._leadership.stop()
         for task in self._background:
             task.cancel()
@@ -235,8 +241,10 @@ class Service:
                 await self._save()
                 await self._leadership.save_clocks()
                 await self._uploads.expire(time.monotonic())
+                await self._uploads.save()
                 if time.monotonic() >= sweep_at:
                     await self._event_rows.sweep(time.time() - EVENTS_KEPT_S)
+                    await self._uploads.sweep()
                     sweep_at = time.monotonic() + SWEEP_S
             except (ProblemError, OSError) as error:
                 _log.error("not saved", error=str(error))

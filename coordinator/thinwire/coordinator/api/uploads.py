@@ -126,10 +126,11 @@ def _expires(uploads: Uploads, upload: Upload) -> str:
     return formatdate(uploads.expires_at(upload), usegmt=True)
 
 
-def _upload(request: Request, upload_id: str) -> Upload:
+async def _upload(request: Request, upload_id: str) -> Upload:
+    """Waits for nothing, but where another coordinator has begun it and this is the first that is heard of it here."""
     client = client_of(request, "answer")
     _check_version(request)
-    upload = of(request, Uploads).find(upload_id, client.name)
+    upload = await of(request, Uploads).locate(upload_id, client.name)
     _charge(request, upload.task)
     return upload
 
@@ -139,7 +140,7 @@ def _upload(request: Request, upload_id: str) -> Upload:
     **describe("Where to go on", parameters=[_RESUMABLE], problems=("tus-version", "upload-not-found")),
 )
 async def offset(request: Request, upload: UploadId) -> Response:
-    found = _upload(request, upload)
+    found = await _upload(request, upload)
     here = await found.settle()
     headers = _headers(upload_offset=str(here), upload_length=str(found.length), cache_control="no-store")
     return empty(200, headers)
@@ -156,7 +157,7 @@ async def offset(request: Request, upload: UploadId) -> Response:
     ),
 )  # fmt: skip
 async def append(request: Request, upload: UploadId) -> Response:
-    found = _upload(request, upload)
+    found = await _upload(request, upload)
     uploads, account = of(request, Uploads), account_of(request)
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != OFFSET_BYTES:
         raise ProblemError("unsupported-media-type", f"send {OFFSET_BYTES}")
@@ -169,7 +170,7 @@ async def append(request: Request, upload: UploadId) -> Response:
     if found.interrupted:
         account.resumed = begins
     try:
-        with uploads.reading(found) as reader:
+        with uploads.reading(found, checked=checksum is not None) as reader:
 
             def take(piece: bytes) -> None:
                 reader.append(piece)
@@ -196,6 +197,6 @@ async def append(request: Request, upload: UploadId) -> Response:
     **describe("Give an upload up", parameters=[_RESUMABLE], status=204, problems=("tus-version", "upload-not-found")),
 )
 async def terminate(request: Request, upload: UploadId) -> Response:
-    found = _upload(request, upload)
+    found = await _upload(request, upload)
     await of(request, Uploads).forget(found)
     return empty(204, _headers())

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
-KINDS: Final = ("payloads", "answers", "checkpoints", "models")
+KINDS: Final = ("payloads", "answers", "checkpoints", "models", "chunks")
 """The first parts of all names."""
 
 
@@ -29,6 +29,11 @@ def checkpoint_of(name: str) -> tuple[int, int]:
     """The exchange of a checkpoint, and its epoch, 0 for none."""
     exchange, _, epoch = name.rpartition("/")[2].partition("-")
     return int(exchange), int(epoch or 0)
+
+
+def chunk(upload: str, epoch: int, offset: int, size: int) -> str:
+    """So many bytes of an upload, from an offset on, as this epoch of it has written them."""
+    return f"chunks/{upload}/{epoch}-{offset}-{size}"
 
 
 def model(digest: bytes) -> str:

@@ -6,13 +6,16 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from .local import own_folder
 
+CHUNK: Final = 1 << 22
+"""Bytes of an upload that go into a store at once, where several coordinators go on with uploads."""
 _ID: Final = re.compile("[0-9A-Za-z_-]+")
 _BLOCK: Final = 1 << 20
 
@@ -35,9 +38,27 @@ class Partials:
             raise ValueError(f"{upload!r} is no upload's id")
         return self._folder / upload
 
-    def create(self, upload: str) -> None:
-        """An upload of which nothing has arrived."""
-        os.close(os.open(self.path(upload), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    def create(self, upload: str, elsewhere: int = 0) -> None:
+        """An upload of which nothing has arrived; or so many bytes, which lie elsewhere: a hole of the file."""
+        descriptor = os.open(self.path(upload), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.truncate(descriptor, elsewhere)
+        finally:
+            os.close(descriptor)
+
+    def fill(self, upload: str, offset: int, file: Path) -> None:
+        """What lay elsewhere, from an offset on, is what this file holds."""
+        with file.open("rb") as source, self.path(upload).open("r+b") as target:
+            target.seek(offset)
+            shutil.copyfileobj(source, target, _BLOCK)
+
+    def pieces(self, upload: str, begins: int, ends: int) -> Iterator[bytes]:
+        """These bytes of what has arrived, block by block."""
+        with self.path(upload).open("rb") as file:
+            file.seek(begins)
+            while block := file.read(min(_BLOCK, ends - begins)):
+                yield block
+                begins += len(block)
 
     def offset(self, upload: str) -> int:
         """How many bytes have arrived."""
@@ -54,11 +75,8 @@ class Partials:
     def checksum(self, upload: str, begins: int, ends: int, algorithm: str) -> bytes:
         """Of these bytes of what has arrived, by a name that `hashlib` knows."""
         checksum = hashlib.new(algorithm, usedforsecurity=False)
-        with self.path(upload).open("rb") as file:
-            file.seek(begins)
-            while block := file.read(min(_BLOCK, ends - begins)):
-                checksum.update(block)
-                begins += len(block)
+        for block in self.pieces(upload, begins, ends):
+            checksum.update(block)
         return checksum.digest()
 
     def delete(self, uploads: Iterable[str]) -> None:

@@ -27,6 +27,8 @@ from .objects import KINDS
 SCHEMES: Final = ("s3", "gs", "az", "azure", "abfss", "file")
 MOST_AT_ONCE: Final = 1 << 30
 """A larger object goes up in parts, after a look whether there is one of its name: stores create only whole ones."""
+_SELDOM_READ: Final = ("answers/", "chunks/")
+"""Of these no copy stays where they were put: another reads them, or nobody does."""
 _RETRY: Final[Any] = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 _from_url: Final[Any] = from_url  # its overloads are of one cloud each
 _CLIENT: Final[Any] = {"connect_timeout": "5s", "timeout": "600s"}
@@ -140,7 +142,7 @@ class RemoteObjects:
                     obstore.put(self._store, name, _content(path, size), mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return
-        if not name.startswith("answers/"):
+        if not name.startswith(_SELDOM_READ):
             self._cache.take(name, path)
 
     def _has(self, name: str) -> bool:

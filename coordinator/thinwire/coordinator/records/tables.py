@@ -21,9 +21,9 @@ from .access_tables import audit, clients, invites, pending, secrets, sessions
 from .ledger_tables import NUMBER, ledger, ledger_days, links, metadata
 
 __all__ = [
-    "answers", "audit", "client_logs", "clients", "events", "exchanges", "invites", "leases", "ledger", "ledger_days",
-    "links", "metadata", "payloads", "pending", "presence", "replicas", "runs", "secrets", "sessions", "tasks",
-    "uploads", "webhooks",
+    "answers", "audit", "chunks", "client_logs", "clients", "events", "exchanges", "invites", "leases", "ledger",
+    "ledger_days", "links", "metadata", "payloads", "pending", "presence", "replicas", "runs", "secrets", "sessions",
+    "tasks", "uploads", "webhooks",
 ]  # fmt: skip
 
 # What a client's last registration said. `parked`: its poll is waiting, at the coordinator `holder`; `gone`: the
@@ -172,6 +172,8 @@ payloads: Final = Table(
     Index("payloads_digest", "digest"),
 )
 
+# `holder`: the coordinator that takes it in, where there may be several; `epoch`: how often another has gone on with
+# it. `touched_at`: when its last chunk was written, by the database's clock.
 uploads: Final = Table(
     "uploads",
     metadata,
@@ -181,8 +183,21 @@ uploads: Final = Table(
     Column("length", BigInteger, nullable=False),
     Column("digest", LargeBinary(32), nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("holder", String(12)),
+    Column("epoch", Integer, nullable=False, server_default="0"),
+    Column("touched_at", Float),
     Index("uploads_task", "task"),
     Index("uploads_client", "client"),
+)
+
+# What of uploads lies in a store that several share: from `offset` on so many bytes, written under this epoch.
+chunks: Final = Table(
+    "chunks",
+    metadata,
+    Column("upload", String(12), primary_key=True),
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
 )
 
 # `kind`: run, answer, exchange. What it tells is read from the rows when it is told; `answers`: the count of an answer.

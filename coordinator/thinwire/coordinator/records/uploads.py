@@ -1,4 +1,6 @@
-"""Uploads: what of answers is on its way. Their bytes lie in files; how many have arrived is the file's size."""
+"""Uploads: what of answers is on its way. Their bytes lie in files, whose size is how many have arrived; where several
+coordinators take them in, also in chunks (`chunks`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, and_, bindparam, delete, select
 
 from thinwire.coordinator.runs.exchange import SlotState
+from thinwire.protocol.reasons import ProblemError
 
 from .database import Database, upsert_in
 from .prepared import Prepared
@@ -63,14 +66,21 @@ class Uploads:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, upload: str, task: str, client: str, length: int, digest: bytes, now: float) -> UploadRow:
-        """A new upload; the same again changes nothing. Raises: `task-not-found`, also for another client's task."""
-        row = {"id": upload, "task": task, "client": client, "length": length, "digest": digest, "created_at": now}
+    async def create(
+        self, upload: str, task: str, client: str, length: int, digest: bytes, now: float, holder: str | None = None
+    ) -> UploadRow:
+        """A new upload; the same again changes nothing. `holder`: the coordinator that takes it in, where there may be
+        several. Raises: `task-not-found`, also for another client's task.
+        """
+        row = {
+            "id": upload, "task": task, "client": client, "length": length, "digest": digest, "created_at": now,
+            "holder": holder,
+        }  # fmt: skip
 
         def work(connection: Connection) -> UploadRow:
             find_task(connection, task, client)
             _CREATE.change(connection, row)
-            return UploadRow(*_ONE.all(connection, {"upload": upload})[0])
+            return find_upload(connection, upload)
 
         return await self._database.transaction(work)
 
@@ -83,6 +93,14 @@ class Uploads:
         if ids:
             rows = [{"upload": upload} for upload in ids]
             await self._database.transaction(lambda connection: connection.execute(_DELETE, rows) and None)
+
+
+def find_upload(connection: Connection, upload: str) -> UploadRow:
+    """Raises: `upload-not-found`."""
+    found = _ONE.all(connection, {"upload": upload})
+    if not found:
+        raise ProblemError("upload-not-found")
+    return UploadRow(*found[0])
 
 
 def end_upload(connection: Connection, upload: str) -> None:

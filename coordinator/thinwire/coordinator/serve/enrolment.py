@@ -28,7 +28,7 @@ from thinwire.protocol.reasons import ProblemError
 from .owner import OPERATOR, Owner
 
 LOOK_S: Final = 0.5
-"""Without a hint for so long it is looked whether another process has let anybody in, or shut anybody out."""
+"""So often it is looked, whatever hints come, whether another process has let anybody in, or shut anybody out."""
 _log = structlog.get_logger("thinwire.coordinator")
 
 
@@ -74,12 +74,14 @@ class Enrolment:
     async def follow(self) -> None:
         """Looks up what has changed, until cancelled."""
         with self._signals.subscribe("access") as heard:
+            due_at = time.monotonic() + LOOK_S
             while True:
-                hints = await heard.wait(LOOK_S if self._shared else None)
+                hints = await heard.wait(max(0.0, due_at - time.monotonic()) if self._shared else None)
                 try:
                     for _, item in hints:
                         await self.look_up(item)
-                    if self._shared and not hints:
+                    if self._shared and time.monotonic() >= due_at:  # also where hints of others never end
+                        due_at = time.monotonic() + LOOK_S
                         await self._catch_up()
                 except ProblemError as error:
                     _log.error("access not looked up", error=str(error))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from thinwire.coordinator.objects.partial import Tail
+from thinwire.coordinator.objects.partial import CHUNK, Tail
 from thinwire.protocol.reasons import ProblemError
 
 from .tasks import TaskFacts
@@ -26,6 +26,9 @@ SETTLE_S: Final = 5.0
 class Upload:
     """`offset`: bytes that have arrived, of `length` with this `digest`. `touched_at`: monotonic seconds of the last
     one. `interrupted`: the last reader ended before its client meant to.
+
+    Where others go on with uploads too: `epoch`, under which it is held here; `elsewhere`: so many bytes of it are only
+    in the store; `stored`: so many are there, since `stored_at`; `gathered`: is called when a chunk more has come.
     """
 
     id: str
@@ -35,6 +38,13 @@ class Upload:
     offset: int
     touched_at: float
     interrupted: bool = False
+    epoch: int = 0
+    elsewhere: int = 0
+    stored: int = 0
+    stored_at: float = field(default_factory=time.monotonic)
+    gathered: Callable[[Upload], None] | None = None
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _unsure_from: int | None = None
     _newest: int = 0
     _drained: asyncio.Event | None = None
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,10 +59,18 @@ class Upload:
         """The run whose task it answers."""
         return self.task.run
 
+    @property
+    def sure(self) -> int:
+        """Bytes that have arrived and need no check any more."""
+        return self.offset if self._unsure_from is None else self._unsure_from
+
     @contextlib.contextmanager
-    def reading(self, tail: Tail) -> Iterator[Reader]:
-        """The newest reader, which appends to this end of the file; older ones end."""
+    def reading(self, tail: Tail, *, checked: bool = False) -> Iterator[Reader]:
+        """The newest reader, which appends to this end of the file; older ones end. `checked`: what it appends may be
+        forgotten again, until it ends.
+        """
         self.cut()
+        self._unsure_from = self.offset if checked else None
         drained = self._drained = asyncio.Event()
         self.interrupted = True
         self._moved.set()
@@ -62,6 +80,8 @@ class Upload:
         finally:
             drained.set()
             self._moved.set()
+            if drained is self._drained:
+                self._unsure_from = None
 
     def cut(self) -> None:
         """Whoever is appending ends with its next piece."""
@@ -76,6 +96,8 @@ class Upload:
         self.offset = offset
         self.touched_at = time.monotonic()
         self._moved.set()
+        if self.gathered is not None and self.sure - self.stored >= CHUNK and not self.writing.locked():
+            self.gathered(self)
 
     async def settle(self) -> int:
         """The offset, which stays as it is until the next reader begins.

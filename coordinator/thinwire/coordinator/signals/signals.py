@@ -6,6 +6,8 @@ polls:GROUP       CLIENT: it waits for a task
 client:CLIENT     there may be something for it, or it is shut out
 group:GROUP       a run of the group was created, resumed or finished
 pending:HASH      the device whose invite has this hash is let in, or not
+upload:UPLOAD     wanted: another process is to go on with it
+handed:UPLOAD     nobody holds it any more
 task:TASK         its verdict is there
 events:RUN        there are new events
 closed:RUN        EXCHANGE: it is closed
