@@ -124,7 +124,7 @@ class _Simulation:
 
     def exchange(self, task: Task, state: State, cohort: list[str]) -> tuple[State, list[str]]:
         """The state after one exchange, and whose answers counted."""
-        chains = self.definition.chains(task.kind)
+        chains = self.definition.chains(task.kind, round_=task.round)
         seed = broadcast_seed(self.run.seed, task.round, task.step)
         bases = self._before if chains.down.needs_reference else {}
         parts = {

@@ -52,11 +52,8 @@ class Repairing:
         try:
             broadcast = read_broadcast(self._objects, led.definition, row)
         except ProblemError as error:
-            base = (
-                led.predecessor.broadcast
-                if definition.chains(row.kind, row.lowered_bits).down.needs_reference
-                else None
-            )
+            chains = definition.chains(row.kind, row.lowered_bits, round_=row.round)
+            base = led.predecessor.broadcast if chains.down.needs_reference else None
             broadcast = self._made_again(led, row, task, base, error)
         if not is_whole(self._objects, led.id, row.plan):
             _log.warning("the plan is made again", run=led.id, exchange=row.exchange)
@@ -71,7 +68,7 @@ class Repairing:
     ) -> Broadcast:
         """Raises: the error where what is made is not what was."""
         _log.warning("a payload is made again", run=led.id, error=error.detail)
-        chains = led.definition.chains(row.kind, row.lowered_bits)
+        chains = led.definition.chains(row.kind, row.lowered_bits, round_=row.round)
 
         def keep(digest: bytes, data: bytes) -> None:
             self._replace(led.id, digest, data)
