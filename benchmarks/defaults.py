@@ -48,15 +48,18 @@ def _rates(*rates: float) -> tuple[dict[str, Any], ...]:
 
 GRIDS: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
     "fedavg": (
+        {"lr": 0.01, "clip-norm": 1.0, "local-optimizer": "adam"},
+        {"lr": 0.003, "local-optimizer": "adam"},
         {"lr": 0.2, "clip-norm": 1.0, "lr-schedule": "cosine"},
-        {"lr": 0.01, "local-optimizer": "adam", "lr-schedule": "cosine"},
         {"lr": 0.01, "local-optimizer": "adam"},
+        {"lr": 0.02, "local-optimizer": "adam"},
+        {"lr": 0.01, "local-optimizer": "adam", "lr-schedule": "cosine"},
+        *_clipped(0.1),
         {"lr": 0.5, "clip-norm": 1.0, "lr-schedule": "cosine"},
         {"lr": 0.1, "lr-schedule": "cosine"},
         *_clipped(0.2),
         *_rates(0.05),
-        {"lr": 0.003, "local-optimizer": "adam"},
-        *_clipped(0.1, 0.05),
+        *_clipped(0.05),
         *_rates(0.1, 0.01),
         {"lr": 0.1, "clip-norm": 1.0, "batch-size": 32},
     ),

@@ -31,10 +31,12 @@ FIXED: dict[str, dict[str, Any]] = {
     "raw": {"chains": "plain"},
     "raw, of a part that grows": {"method": "seed_scalars"},
     "bits, raw down": {"chains": "plain", "uplink": "quantise(8)"},
+    "more bits in each round, raw down": {"chains": "plain", "uplink": "quantise('8..16')"},
 }
 RANGES: dict[str, dict[str, Any]] = {
     "fedavg": {},
     "few bits": {"uplink": "quantise(2), entropy", "downlink": "delta, quantise(3), entropy"},
+    "bits that change": {"uplink": "quantise('2..5'), entropy", "downlink": "delta, quantise('6..3'), entropy"},
     "feddlr": {"method": "feddlr"},
     "progfed": {"method": "progfed", "rounds": 6},
     "sparse_masks": {"method": "sparse_masks"},

@@ -18,6 +18,7 @@ from .container import max_container_bytes, pack_arrays, unpack_arrays
 from .errors import CodecError
 from .interface import ArrayCodec, BytesCodec, Context
 from .registry import CODECS
+from .scheduled import Scheduled, changes
 from .spec import BUFFERS, Array, Arrays, Spec
 
 MAX_CODECS: Final = 16
@@ -40,6 +41,17 @@ class Chain:
     @property
     def needs_reference(self) -> bool:
         return any(codec.needs_reference for codec in self.array_codecs)
+
+    @property
+    def changes(self) -> bool:
+        """Whether a setting of it changes over a run: then `at` gives what codes."""
+        return any(isinstance(codec, Scheduled) for codec in self.array_codecs)
+
+    def at(self, round_: int, rounds: int) -> Chain:
+        """As it is in force in a round, counted from 1, of so many."""
+        if not self.changes:
+            return self
+        return Chain(tuple(codec.at(round_, rounds) for codec in self.array_codecs), self.bytes_codecs)
 
     def bound(self, spec: Spec) -> BoundChain:
         """This chain for arrays of this spec. Raises `bad-spec` if one of its codecs cannot work with such arrays."""
@@ -218,6 +230,12 @@ def _build(name: object, configuration: object) -> ArrayCodec | BytesCodec:
         )
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in configuration.items()}
     try:
+        if any(map(changes, plain.values())):
+            if not issubclass(codec, ArrayCodec):
+                raise CodecError(
+                    "bad-chain", f"{name!r} codes bytes; over a run only settings of arrays' codecs change"
+                )
+            return Scheduled.of(codec.name, codec, plain)
         return codec(**plain)
     except CodecError:
         raise

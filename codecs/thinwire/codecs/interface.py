@@ -78,6 +78,10 @@ class ArrayCodec(_Configured, ABC):
         """Whether neither `encode` nor `decode` works without `context.reference`."""
         return False
 
+    def at(self, round_: int, rounds: int) -> ArrayCodec:
+        """This codec as it is in force in a round, counted from 1, of so many: the same in all, by default."""
+        return self
+
     @abstractmethod
     def encoded_spec(self, spec: Spec) -> Spec:
         """The spec of what `encode` returns for arrays of this spec. Raises: `bad-spec`."""

@@ -82,7 +82,7 @@ class Performer:
         learner.prepare(
             client_seed(plan.seed, message.round, message.step, learner.name),
             reply=checked.reply,
-            uplink=checked.chains.up,
+            uplink=checked.chains(message.round).up,
             reference=merge_parts(parts),
             round_=message.round,
             rounds=plan.rounds,

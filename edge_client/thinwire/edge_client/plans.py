@@ -27,13 +27,17 @@ _SUSPECT: Final = re.compile(r"://|^[~/]|\.\.[/\\]|^[A-Za-z]:\\|\n")
 
 @dataclass(frozen=True, slots=True)
 class CheckedPlan:
-    """A plan this client can follow. `parts` in the order of the wire."""
+    """A plan this client can follow. `parts` in the order of the wire; `written`: its chains, as it has them."""
 
     message: Plan
     half: ClientHalf[Any]
     parts: dict[str, Spec]
     reply: Spec
-    chains: Chains
+    written: Chains
+
+    def chains(self, round_: int) -> Chains:
+        """Those in force in a round."""
+        return self.written.at(round_, self.message.rounds)
 
 
 def check_plan(body: bytes, digest: bytes, own: bytes, frozen: Digests, max_task_bytes: int) -> CheckedPlan:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from thinwire.codecs import Array, Arrays, CodecError, Spec
 from thinwire.machine.quantities import in_bytes
+from thinwire.methods.chains import Chains
 from thinwire.methods.client_half import check_needs
 from thinwire.methods.payloads import PRIVATE, first_payload, receive
 from thinwire.methods.values import TaskRefusedError
@@ -83,21 +84,22 @@ class Receiving:
         except (TornRecordError, FileNotFoundError) as error:
             raise PartsLostError(str(error)) from None
         seed = broadcast_seed(checked.message.seed, message.round, message.step)
+        chains = checked.chains(message.round)
         parts: dict[str, Arrays] = {}
         for name, part in zip(names, message.parts, strict=False):
             spec = checked.parts[name]
             if part.form == "full":
-                payload = self._own_payload(name, part, checked, seed)
+                payload = self._own_payload(name, part, checked, chains, seed)
                 if payload is None:
-                    payload = self._payload(part, checked.chains.whole.bound(spec).max_payload_bytes)
-                parts[name] = receive(payload, spec, checked.chains, seed=seed)
+                    payload = self._payload(part, chains.whole.bound(spec).max_payload_bytes)
+                parts[name] = receive(payload, spec, chains, seed=seed)
             elif name not in base or not _fits(spec, base[name]):
                 raise TaskRefusedError("run-invalid", f"part {name!r} builds on one that this client does not hold")
             elif part.form == "held":
                 parts[name] = base[name]
             else:
-                payload = self._payload(part, checked.chains.down.bound(spec).max_payload_bytes)
-                parts[name] = receive(payload, spec, checked.chains, base=base[name], seed=seed)
+                payload = self._payload(part, chains.down.bound(spec).max_payload_bytes)
+                parts[name] = receive(payload, spec, chains, base=base[name], seed=seed)
         if memory.state.held != message.exchange:
             memory.hold(message.exchange, parts)
         if len(message.parts) > len(names):
@@ -112,10 +114,13 @@ class Receiving:
         if spec.max_bytes > self._size_bytes:
             raise TaskRefusedError("run-invalid", f"a private part of {spec.max_bytes} bytes")
         seed = client_seed(checked.message.seed, message.round, message.step, self._learner.name)
-        payload = self._payload(part, checked.chains.private.bound(spec).max_payload_bytes)
-        return checked.chains.private.decode(payload, spec, seed=seed)
+        chain = checked.chains(message.round).private
+        payload = self._payload(part, chain.bound(spec).max_payload_bytes)
+        return chain.decode(payload, spec, seed=seed)
 
-    def _own_payload(self, name: str, part: PartMessage, checked: CheckedPlan, seed: int) -> bytes | None:
+    def _own_payload(
+        self, name: str, part: PartMessage, checked: CheckedPlan, chains: Chains, seed: int
+    ) -> bytes | None:
         """The payload of a part that holds arrays of this client's own first model, which then need not travel: what
         their encoding gives is what was announced, to the digest. Tried once, since later ones are of trained models.
         """
@@ -124,7 +129,7 @@ class Receiving:
             return None
         self._tried.add((run, name))
         with self._learner.turn() as learner:
-            payload = first_payload(learner, checked.parts[name], checked.chains, seed)
+            payload = first_payload(learner, checked.parts[name], chains, seed)
         if payload is None or digest_of(payload) != part.digest:
             return None
         self._say(f"{name}: as this client's own first model has it; {in_bytes(len(payload))} need not travel")

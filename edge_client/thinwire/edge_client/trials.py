@@ -55,11 +55,13 @@ def serve_trials(options: SimulateSettings, requests: TextIO, replies: TextIO) -
 
 
 class Trials:
-    """Runs of one task by the same clients, each from the clients' first model. Raises: `ProblemFileError`."""
+    """Runs of one task by the same clients, each from the clients' first model. `problem`: instead of that which the
+    options name. Raises: `ProblemFileError`.
+    """
 
-    def __init__(self, options: SimulateSettings) -> None:
+    def __init__(self, options: SimulateSettings, problem: LearningProblem | None = None) -> None:
         self._options = options
-        self._problem = learning_problem(options, *options.sizes)
+        self._problem = learning_problem(options, *options.sizes) if problem is None else problem
         self._learners: dict[float, dict[str, Learner]] = {}
         first = next(iter(self._of_share(1.0).values()))
         rehearse(first, self._problem.file)

@@ -44,8 +44,15 @@ class Chains:
         """The chain of a broadcast part for a client that holds no base."""
         return self.full if self.down.needs_reference else self.down
 
+    def at(self, round_: int, rounds: int) -> Chains:
+        """As they are in force in a round, counted from 1, of so many."""
+        if not any(chain.changes for chain in (self.down, self.up, self.full, self.private)):
+            return self
+        down, up, full, private = (one.at(round_, rounds) for one in (self.down, self.up, self.full, self.private))
+        return Chains(down, up, full, private)
+
     def with_bits(self, most: int) -> Chains:
-        """The same, `quantise` with no more than so many bits."""
+        """The same, `quantise` with no more than so many bits; bits that change over the run are left alone."""
         return replace(self, down=_with_bits(self.down, most), up=_with_bits(self.up, most))
 
 

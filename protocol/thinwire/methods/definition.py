@@ -45,9 +45,16 @@ class Definition:
     # Asked for by everybody who looks at a run, and as constant as all of it.
     _chains: dict[tuple[str, int | None], Chains] = field(init=False, repr=False, compare=False, default_factory=dict)
 
-    def chains(self, kind: str, bits: int | None = None) -> Chains:
-        """The chains in force for a kind of exchange: the method's defaults, or raw ones, with what the run says put
-        over them. `bits`: no `quantise` of training has more. Raises: `CodecError`.
+    def chains(self, kind: str, bits: int | None = None, *, round_: int = 1) -> Chains:
+        """The chains in force for a kind of exchange in a round: `written`, with the numbers that this round has.
+
+        Raises: `CodecError`.
+        """
+        return self.written(kind, bits).at(round_, self.run.rounds)
+
+    def written(self, kind: str, bits: int | None = None) -> Chains:
+        """The chains of a kind of exchange as plans carry them: the method's defaults, or raw ones, with what the run
+        says put over them. `bits`: no `quantise` of training has more. Raises: `CodecError`.
         """
         key = kind, None if kind == EVALUATE else bits
         if key not in self._chains:
@@ -57,17 +64,17 @@ class Definition:
 
     def lowers(self, kind: str) -> bool:
         """Whether fewer bits make payloads of this kind of exchange smaller."""
-        chains = self.chains(kind)
+        chains = self.written(kind)
         return bits_of(chains.up) is not None or bits_of(chains.down) is not None
 
     def sizes(self, kind: str) -> dict[int, tuple[int, int]]:
         """How long payloads up and down are to each other (`size_of`) by the bits that `quantise` may have at most,
         from the bits of this kind of exchange down to `least_bits`; empty where there is nothing to lower.
         """
-        chains = self.chains(kind)
+        chains = self.written(kind)
         widest = max(bits_of(chains.up) or 0, bits_of(chains.down) or 0)
         least = widest if self.run.least_bits is None else min(widest, self.run.least_bits)
-        found = {bits: self.chains(kind, bits) for bits in range(least, widest + 1) if bits}
+        found = {bits: self.written(kind, bits) for bits in range(least, widest + 1) if bits}
         return {bits: (size_of(one.up), size_of(one.down)) for bits, one in found.items()}
 
     def _made_chains(self, kind: str) -> Chains:
@@ -114,7 +121,8 @@ class Definition:
         """Of chains up that lose more than the cohort averages away."""
         if getattr(self.settings, "error_feedback", True):
             return
-        for up in dict.fromkeys(self.chains(kind).up for kind in self.method.chains(self.settings)):
+        kinds, ends = self.method.chains(self.settings), (1, self.run.rounds)
+        for up in dict.fromkeys(self.chains(kind, round_=one).up for kind in kinds for one in ends):
             if (loss := loss_of(up)) > self.run.cohort:
                 yield (
                     f"the chain up, {up}, loses {loss:.0f} times the square of what it is given, and the mean of "
@@ -123,8 +131,8 @@ class Definition:
                 )
 
     def plan(self, task: Task, parts: Mapping[str, Spec], bits: int | None = None) -> Plan:
-        """What is constant for this kind of exchange. `bits`: as of `chains`."""
-        chains = self.chains(task.kind, bits)
+        """What is constant for this kind of exchange. `bits`: as of `written`."""
+        chains = self.written(task.kind, bits)
         return Plan(
             run=self.id,
             method=self.method.id,
@@ -166,7 +174,8 @@ class Definition:
             task = self.server.task(state)
             if task is not None:
                 for bits in dict.fromkeys((None, self.run.least_bits)):
-                    self._prove(task, self.chains(task.kind, bits))
+                    for chains in dict.fromkeys(self.chains(task.kind, bits, round_=r) for r in (1, self.run.rounds)):
+                        self._prove(task, chains)
         except (CodecError, ValueError) as error:
             raise ProblemError("run-invalid", str(error)) from None
         return state

@@ -117,7 +117,8 @@ class _Play:
 
     def _of(self, task: Task, answer: Arrays) -> _Sent:
         definition, server = self._definition, self._definition.server
-        chains, seed = definition.chains(task.kind), broadcast_seed(definition.run.seed, task.round, task.step)
+        chains = definition.chains(task.kind, round_=task.round)
+        seed = broadcast_seed(definition.run.seed, task.round, task.step)
         parts = [(name, task.spec(name), arrays) for name, arrays in task.parts.items()]
         full = [self._written(name, chains.whole, arrays, spec, None, seed) for name, spec, arrays in parts]
         first = self._first

@@ -155,7 +155,7 @@ class _Simulation:
         """The state after one exchange, and whose answers counted. `answering`: exchange -> who answers its task."""
         index = len(self.exchanges)
         cohort = [name for names in answering.values() for name in names]
-        chains = self.definition.chains(task.kind)
+        chains = self.definition.chains(task.kind, round_=task.round)
         seed = broadcast_seed(self.run.seed, task.round, task.step)
         bases = self._before if chains.down.needs_reference else {}
         parts = {

@@ -79,7 +79,7 @@ class Opening:
         self, led: Led, task: Task, plan: bytes, broadcast: Broadcast, exchange: Exchange, opened_at: float
     ) -> Current:
         """The exchange the run stands at, as its leader holds it, without any answer yet."""
-        chains = led.definition.chains(task.kind, led.lowered.bits)
+        chains = led.definition.chains(task.kind, led.lowered.bits, round_=task.round)
         spool = Spool(self._spool)
         current = Current(
             led.id, led.index, Published(task, chains, plan, broadcast, led.lineage), exchange, opened_at, spool,
@@ -95,7 +95,7 @@ class Opening:
 
     def _publish(self, led: Led, task: Task) -> Ready:
         """In a thread: the parts of the task and its plan, as objects."""
-        chains = led.definition.chains(task.kind, led.lowered.bits)
+        chains = led.definition.chains(task.kind, led.lowered.bits, round_=task.round)
         base = led.predecessor.broadcast if chains.down.needs_reference else None
 
         def keep(digest: bytes, data: bytes) -> None:

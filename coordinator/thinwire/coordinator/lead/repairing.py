@@ -48,7 +48,7 @@ class Repairing:
         """What an earlier exchange of an asynchronous run sent, as far as decoding an answer needs it. `reply`: of all
         its exchanges. Raises as `read_broadcast`.
         """
-        chains = led.definition.chains(row.kind, row.lowered_bits)
+        chains = led.definition.chains(row.kind, row.lowered_bits, round_=row.round)
         broadcast = read_broadcast(self._objects, led.definition, row) if chains.up.needs_reference else Broadcast({})
         task = Task(row.round, row.step, row.kind, {}, reply, options=row.options or {})
         return Published(task, chains, row.plan, broadcast, led.lineage)
@@ -62,11 +62,8 @@ class Repairing:
         try:
             broadcast = read_broadcast(self._objects, led.definition, row)
         except ProblemError as error:
-            base = (
-                led.predecessor.broadcast
-                if definition.chains(row.kind, row.lowered_bits).down.needs_reference
-                else None
-            )
+            chains = definition.chains(row.kind, row.lowered_bits, round_=row.round)
+            base = led.predecessor.broadcast if chains.down.needs_reference else None
             broadcast = self._made_again(led, row, task, base, error)
         if not is_whole(self._objects, led.id, row.plan):
             _log.warning("the plan is made again", run=led.id, exchange=row.exchange)
@@ -81,7 +78,7 @@ class Repairing:
     ) -> Broadcast:
         """Raises: the error where what is made is not what was."""
         _log.warning("a payload is made again", run=led.id, error=error.detail)
-        chains = led.definition.chains(row.kind, row.lowered_bits)
+        chains = led.definition.chains(row.kind, row.lowered_bits, round_=row.round)
 
         def keep(digest: bytes, data: bytes) -> None:
             self._replace(led.id, digest, data)

@@ -37,7 +37,8 @@ def read_broadcast(objects: Objects, definition: Definition, row: ExchangeRow) -
         # A mapped file reads like bytes; the codecs only slice it and view it.
         return cast(bytes, read_mapped(objects.local(payload(row.run, digest))))
 
-    return reload_broadcast(row.parts, definition.chains(row.kind, row.lowered_bits), seed, content)
+    chains = definition.chains(row.kind, row.lowered_bits, round_=row.round)
+    return reload_broadcast(row.parts, chains, seed, content)
 
 
 def read_measured(objects: Objects, definition: Definition, row: ExchangeRow) -> Arrays | None:

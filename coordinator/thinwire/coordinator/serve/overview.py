@@ -179,7 +179,7 @@ class Overviews:
         except ProblemError:  # this version does not know its method
             return []
         kinds = definition.method.chains(definition.settings)
-        found = {kind: definition.chains(kind) for kind in (*kinds, *([EVALUATE] if row.settings.evaluate else []))}
+        found = {kind: definition.written(kind) for kind in (*kinds, *([EVALUATE] if row.settings.evaluate else []))}
         return [ChainsOf(kind, str(c.down), str(c.up), str(c.full), str(c.private)) for kind, c in found.items()]
 
 
