@@ -85,7 +85,8 @@ def test_the_command_measures_stores_and_fills_the_page(tmp_path: Path) -> None:
     assert (waited.clients, waited.cohort, len(waited.last_s)) == (10, 1, 1)
     assert small.uplink > 1000
     assert large.uplink > 100_000
-    assert large.requests >= small.requests + 2  # it is uploaded
+    assert small.requests >= 1
+    assert large.requests >= 3  # it is uploaded
     assert json.loads(out.read_text())["waiting"]
     assert picture.exists()
     for command, text in texts(cells).items():
