@@ -74,6 +74,7 @@ class Deployment:
         self._pids = [lab.coordinator.process.pid for lab in labs]
         self._database = database
         self._asking: list[Connection] = []
+        self._connections: list[Connection] = []
         self.alone_bytes = 0
 
     def memory(self) -> int:
@@ -86,15 +87,20 @@ class Deployment:
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Connections for `parked` and `crossed`."""
-        self._asking = [Connection("127.0.0.1", port) for port in self._ports]
-        for one in self._asking:
-            await one.open()
+        """Connections for `parked` and `crossed`; at the end these and the fleet's are closed."""
+        self._asking = [self._connection(number) for number in range(len(self._ports))]
         try:
+            for one in self._asking:
+                await one.open()
             yield
         finally:
-            for one in self._asking:
+            for one in self._connections:
                 one.raw.close()
+
+    def _connection(self, number: int) -> Connection:
+        made = Connection("127.0.0.1", self._ports[number % len(self._ports)])
+        self._connections.append(made)
+        return made
 
     async def _figures(self) -> list[str]:
         return [(await one.ask("GET", "/metrics")).decode() for one in self._asking]
@@ -126,15 +132,12 @@ class Deployment:
         return await asyncio.to_thread(_rows_of, self._database)
 
     async def fleet(self, clients: int) -> list[Client]:
-        """So many clients that have enrolled; the first of each replica has asked for a task too, so that what is
-        loaded and opened with the first request of all is no memory of the others.
+        """While it is watched: so many clients that have enrolled. The first of each replica has asked for a task too,
+        so that what is loaded and opened with the first request of all is no memory of the others.
         """
         invite = await asyncio.to_thread(self.lab.invite, clients)
         plans: dict[bytes, asyncio.Task[Payload]] = {}
-        made = [
-            Client(index, Connection("127.0.0.1", self._ports[index % len(self._ports)]), plans)
-            for index in range(clients)
-        ]
+        made = [Client(index, self._connection(index), plans) for index in range(clients)]
         first = made[: len(self._ports)]
         for one in first:
             await one.enrol(invite)
