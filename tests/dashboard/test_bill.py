@@ -12,7 +12,7 @@ import pytest
 from tests.dashboard.house import site
 from tests.dashboard.test_runs import trained
 from thinwire.coordinator.serve import activity
-from thinwire.coordinator.serve.overview import drawn, forecast
+from thinwire.coordinator.serve.overview import Overview, Overviews, drawn, forecast
 from thinwire.methods.rounds import Round, bytes_until, rounds_of, usual_target
 from thinwire.operator.tables import total
 from thinwire.protocol.bytes import Bytes
@@ -50,6 +50,28 @@ def test_the_bill_is_the_ledger(tmp_path: Path) -> None:
             assert over["wire_bytes"] == 6180
             kinds = [one["said"] for one in (await here.twin("/activity?kind=client"))["lines"]]
             assert sorted(kinds) == ["anna enrolled", "bert enrolled"]
+
+    asyncio.run(work())
+
+
+def test_a_part_of_the_bill_is_never_more_than_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where bytes are stored while the bill is drawn up."""
+
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            run = await trained(here)
+            glances = Overviews.runs
+
+            async def crossed_meanwhile(overviews: Overviews) -> Overview:
+                here.service.ledger.record((run, "anna", 1, "answer"), Bytes(1, 5000, 80, 70, 60))
+                await here.service.ledger.flush()
+                return await glances(overviews)
+
+            monkeypatch.setattr(Overviews, "runs", crossed_meanwhile)
+            bill = await here.twin("/bill")
+            (of_run,) = bill["runs"]
+            assert bill["today_bytes"] <= bill["month_bytes"] <= bill["wire_bytes"]
+            assert 5210 <= of_run["wire_bytes"] <= bill["wire_bytes"]
 
     asyncio.run(work())
 

@@ -62,6 +62,9 @@ def test_an_invite_is_shown_once_and_lets_somebody_in(tmp_path: Path) -> None:
             assert (came.status_code, came.json()["group"]) == (201, "ward")
             (one,) = (await here.twin("/invites"))["invites"]
             assert (one["uses_left"], one["group"]) == (1, "ward")
+            assert "used up" not in await here.page("/invites")
+            await here.http.post("/v1/clients", json={"invite": code, "name": "bert"})
+            assert "used up" in await here.page("/invites")
             await here.send(f"/invites/{one['invite']}/void")
             assert (await here.twin("/invites"))["invites"] == []
             for wrong in ({"uses": "0"}, {"uses": "many"}, {"role": "king"}, {"group": "a b"}):

@@ -178,6 +178,23 @@ def test_who_is_missing_is_named_with_the_reason(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+def test_answers_are_counted_of_those_who_were_asked(tmp_path: Path) -> None:
+    """Fewer than the cohort, where fewer are there: the figure on top is the one of the table."""
+
+    async def work() -> None:
+        async with site(tmp_path) as here:
+            await here.run(cohort=3, quorum=1, min_clients=2, deadline_s=60.0)
+            anna, bert = await here.client("anna"), await here.client("bert")
+            first, second = await asyncio.gather(anna.register(), bert.register())
+            assert first is not None
+            assert second is not None
+            text = await here.page("/runs/night")
+            assert '<td class="t num">0 of 2</td>' in text
+            assert "<dd>0 of 2<small>cohort 3, quorum 1, deadline 1 min" in text
+
+    asyncio.run(work())
+
+
 def test_pages_load_nothing_from_elsewhere_and_little(tmp_path: Path) -> None:
     async def work() -> None:
         async with site(tmp_path) as here:

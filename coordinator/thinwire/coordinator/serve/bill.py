@@ -62,15 +62,16 @@ class Bills:
     async def bill(self, key: str | None, today: int, month_began: int) -> Bill:
         """Of one run, or of all. Days are counted from 1970. Raises: `run-not-found`."""
         run = None if key is None else await self._runs.find(key)
+        # In this order: bytes that cross between two looks can make a whole larger, never less than its part.
+        days = await self._rows.days(None if run is None else run.id, month_began)
+        glances = (await self._overviews.runs()).runs
         found = await self._rows.rows(None if run is None else run.id)
         rows = [_row(client, kind, value) for (client, kind), value in found.items()]
         by_kind: dict[str, Bytes] = {}
         for (_, kind), value in found.items():
             by_kind[kind] = by_kind.get(kind, Bytes()) + value
-        glances = (await self._overviews.runs()).runs
         chosen = [one for one in glances if run is None or one.run.id == run.id]
         of_runs = [await self._of_run(one) for one in chosen]
-        days = await self._rows.days(None if run is None else run.id, month_began)
         return Bill(
             None if run is None else run.name,
             sorted(rows, key=lambda row: (row.client, row.kind)),
