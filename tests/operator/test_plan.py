@@ -84,22 +84,36 @@ def test_whoever_was_not_asked_before_needs_the_whole_model(first: Arrays) -> No
     assert least.exchanges[1].downlink_bytes < alone.exchanges[1].downlink_bytes
 
 
-def test_a_large_first_model_travels_where_clients_do_not_make_it() -> None:
-    model = Model({"w": np.random.default_rng(0).standard_normal((300, 100)).astype(np.float32)})
+@pytest.mark.parametrize("rows", [300, 11])
+def test_a_first_model_that_clients_do_not_make_is_fetched(rows: int) -> None:
+    """Of the smaller one, 4.4 kB, every later broadcast travels inside its message."""
+    model = Model({"w": np.random.default_rng(0).standard_normal((rows, 100)).astype(np.float32)})
     run = _run(FIXED["raw"])
-    own, fetched = (foretell(run, model, CLIENTS, own_first=each)[0].exchanges[0] for each in (True, False))
+    (own, later, *_), (fetched, *_) = (
+        foretell(run, model, CLIENTS, own_first=each)[0].exchanges for each in (True, False)
+    )
     assert (own.downlink_bytes, own.fetched) == (0, 0)
-    assert (fetched.downlink_bytes, fetched.fetched) == (CLIENTS * 120_001, CLIENTS)
+    assert (fetched.downlink_bytes, fetched.fetched) == (CLIENTS * (400 * rows + 1), CLIENTS)
+    assert later.fetched == (CLIENTS if rows == 300 else 0)
+
+
+def test_a_first_model_below_four_kilobytes_comes_in_its_message_whoever_could_make_it() -> None:
+    model = Model({"w": np.random.default_rng(0).standard_normal((10, 100)).astype(np.float32)})
+    run = _run(FIXED["raw"])
+    for each in (True, False):
+        sent = foretell(run, model, CLIENTS, own_first=each)[0].exchanges[0]
+        assert (sent.downlink_bytes, sent.fetched) == (CLIENTS * 4_001, 0)
 
 
 def test_time_is_bytes_over_the_rate_and_round_trips(first: Arrays) -> None:
     planned = plan(_run(FIXED["raw"]), first, CLIENTS, parse_link("8kbit/80kbit,2s"))
-    cost = planned.rounds[0][2].least
-    assert planned.rounds[0][:2] == ("1-3", 3)
+    # The first model, which clients make, is no part of the first round.
+    assert [row[:2] for row in planned.rounds[:2]] == [("1", 1), ("2-3", 2)]
+    cost = planned.rounds[1][2].least
     assert cost.seconds == pytest.approx(cost.up / CLIENTS / 1000 + cost.down / CLIENTS / 10_000 + 2)
     lossy = plan(_run(FIXED["raw"]), first, CLIENTS, parse_link("8kbit/80kbit,2s,10%"))
     # A stall of 4 s in one of ten round trips of 2 s.
-    assert lossy.rounds[0][2].least.seconds - 2 == pytest.approx(1.2 * (cost.seconds - 2))
+    assert lossy.rounds[1][2].least.seconds - 2 == pytest.approx(1.2 * (cost.seconds - 2))
 
 
 def test_answers_that_follow_from_the_clients_data_are_not_foretold(first: Arrays) -> None:
@@ -116,7 +130,7 @@ def test_each_budget_is_held_against_what_is_foretold(first: Arrays) -> None:
 
     free = plan(_run(FIXED["raw"]), first, CLIENTS, None)
     assert free.budgets == []
-    each, whole = free.rounds[0][2].least.wire // CLIENTS, free.total.least.wire // CLIENTS
+    each, whole = free.rounds[1][2].least.wire // CLIENTS, free.total.least.wire // CLIENTS
     enough = {"max_bytes": free.total.least.wire, "max_bytes_per_round": each, "max_bytes_per_day": whole}
     assert fits(**enough) == dict.fromkeys(["max-bytes", "max-bytes-per-round", "max-bytes-per-day"], "yes")
     assert fits(**{name: most - 1 for name, most in enough.items()}) == dict.fromkeys(

@@ -34,7 +34,7 @@ class Stored:
             before = publish_task(task, CHAINS, 0, before, self.payloads.__setitem__)
             self.plain.append(before.to_plain())
 
-    def sent(self, index: int, held: int | None) -> dict[str, Any]:
+    def sent(self, index: int, held: int | None, *, first: bool = False) -> dict[str, Any]:
         """Part -> its message to a client that holds the parts of this older exchange, or nothing."""
         older = None if held is None else self.plain[held]
         since = {} if older is None else grown(self.plain[index], older, self.payloads.__getitem__)
@@ -43,6 +43,7 @@ class Stored:
             {} if older is None else names_of(older),
             is_previous=held == index - 1,
             inline=True,
+            first=first,
             content=self.payloads.__getitem__,
             since=since,
         )
@@ -66,6 +67,23 @@ def test_a_newcomer_is_sent_everything() -> None:
     sent = Stored(3, 20).sent(1, None)
     assert [message.form for message in sent.values()] == ["full", "full"]
     assert same_bits(receive(sent["history"].inline, SPEC, CHAINS), {"rows": ROWS[:20]})
+
+
+@pytest.mark.parametrize(("rows", "inside"), [(255, True), (256, False)])
+def test_a_first_part_of_more_than_four_kilobytes_is_named_since_clients_may_make_it(rows: int, inside: bool) -> None:
+    """One byte of the form stands before 16 bytes a row."""
+    payloads: dict[bytes, bytes] = {}
+    task = Task(1, 0, "train", {"model": {"rows": np.ones((rows, 4), "<f4")}}, Spec())
+    plain = publish_task(task, Chains(), 0, None, payloads.__setitem__).to_plain()
+    first, later = (
+        part_messages(plain, {}, is_previous=False, inline=True, first=each, content=payloads.__getitem__)[0]
+        for each in (True, False)
+    )
+    (whole,) = payloads.values()
+    assert len(whole) == 16 * rows + 1
+    assert later.inline == whole
+    assert (first.inline == whole) is inside
+    assert (first.digest in payloads) is not inside
 
 
 def test_where_the_whole_is_smaller_the_whole_is_sent() -> None:

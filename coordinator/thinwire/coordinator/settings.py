@@ -80,6 +80,9 @@ class ServeSettings(Settings):
         description="send traces of rounds to this OTLP/HTTP receiver, as http://127.0.0.1:4318",
     )  # fmt: skip
     workers: int = Field(default=2, ge=1, le=64, description="threads that decode, hash and sum")
+    decoding: Literal["auto", "threads", "processes"] = Field(
+        default="auto", description="whether each worker decodes by itself or has a process do so; auto: where it pays"
+    )
 
     @model_validator(mode="after")
     def _transport(self) -> ServeSettings:
@@ -88,7 +91,7 @@ class ServeSettings(Settings):
         if not self.loopback and self.certificate is None and not self.insecure:
             raise ValueError(f"{self.host} is reachable from outside: give a certificate and key, or insecure")
         for host in self.hosts:
-            if "/" in host or host.count(":") == 1:
+            if "/" in host or "]" in host or host.count(":") == 1:
                 raise ValueError(f"allowed_hosts: {host!r} is no name: leave scheme, port and path away")
         try:
             _ = self.proxies
@@ -103,8 +106,9 @@ class ServeSettings(Settings):
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The names of `allowed_hosts`."""
-        return frozenset(self.allowed_hosts.lower().replace(",", " ").split())
+        """The names of `allowed_hosts`, addresses of IPv6 without their brackets."""
+        names = self.allowed_hosts.lower().replace(",", " ").split()
+        return frozenset(name.removeprefix("[").removesuffix("]") for name in names)
 
     @property
     def loopback(self) -> bool:

@@ -25,7 +25,7 @@ from thinwire.protocol.trials import TRIAL_ID, TrialExchange, TrialResult
 from .arrays import own_name
 from .chains import Chains
 from .definition import Definition, define
-from .payloads import merge_parts
+from .payloads import merge_parts, travels_inside
 from .values import Contribution, State, Task
 
 EASIER: Final = 0.9
@@ -46,7 +46,7 @@ class _Payload:
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """Of an exchange: the parts for a client that holds those before, and for one that holds nothing; what is private;
-    the answer. `own`: a first model so large that clients who make it themselves are not sent it.
+    the answer. `first`: of the run; `own`: a first model that clients make themselves, and are not sent if it is large.
     """
 
     task: Task
@@ -54,6 +54,7 @@ class _Sent:
     full: list[_Payload]
     private: _Payload
     answer: _Payload
+    first: bool
     own: bool
 
 
@@ -120,7 +121,8 @@ class _Play:
         seed = broadcast_seed(definition.run.seed, task.round, task.step)
         parts = [(name, task.spec(name), arrays) for name, arrays in task.parts.items()]
         full = [self._written(name, chains.whole, arrays, spec, None, seed) for name, spec, arrays in parts]
-        own = self._first and self._own_first and any(self._is_own(spec, arrays) for _, spec, arrays in parts)
+        first = self._first
+        own = first and self._own_first and any(self._is_own(spec, arrays) for _, spec, arrays in parts)
         held = [self._held(*part, chains, whole, seed) for part, whole in zip(parts, full, strict=True)]
         self._before = {name: (spec, arrays) for name, spec, arrays in parts}
         self._first = False
@@ -130,7 +132,7 @@ class _Play:
         if mine is not None:
             private = self._written("private", chains.private, mine, Spec.of(mine), None, seed)
         returned = self._written("answer", chains.up, answer, task.reply, reference, seed) if answer else _Payload()
-        return _Sent(task, held, full, private, returned, own)
+        return _Sent(task, held, full, private, returned, first, own)
 
     def _held(self, name: str, spec: Spec, arrays: Arrays, chains: Chains, full: _Payload, seed: int) -> _Payload:
         """For a client that holds the part of the exchange before."""
@@ -185,8 +187,8 @@ def _range(easy: _Sent, dense: _Sent, clients: int, asked: int) -> tuple[TrialEx
     fewest = asked if easy.task.cohort == "same" else max(0, 2 * asked - clients)
     ends = []
     for most, holders in ((False, asked), (True, fewest)):
-        held = _summed(easy.held, dense.held, most=most, own=easy.own)
-        full = _summed(easy.full, dense.full, most=most, own=easy.own)
+        held = _summed(easy, easy.held, dense.held, most=most)
+        full = _summed(easy, easy.full, dense.full, most=most)
         up, private = (_end(*pair, most=most) for pair in ((easy.answer, dense.answer), (easy.private, dense.private)))
         others = asked - holders
         one = TrialExchange(
@@ -203,14 +205,14 @@ def _range(easy: _Sent, dense: _Sent, clients: int, asked: int) -> tuple[TrialEx
     return ends[0], ends[1]
 
 
-def _summed(easy: list[_Payload], dense: list[_Payload], *, most: bool, own: bool) -> tuple[int, int]:
-    """Bytes of all parts for one client, and how many of them no message has room for."""
+def _summed(sent: _Sent, easy: list[_Payload], dense: list[_Payload], *, most: bool) -> tuple[int, int]:
+    """Bytes of all parts for one client, and how many of them it has to ask for."""
     room, size, apart = MAX_INLINE_BYTES, 0, 0
     for pair in zip(easy, dense, strict=True):
         found = _end(*pair, most=most)
-        if found <= room:
+        if travels_inside(found, room, first=sent.first):
             room, size = room - found, size + found
-        elif not own:
+        elif not sent.own:
             apart, size = apart + 1, size + found
     return size, apart
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
+from thinwire.protocol.fields import MAX_INLINE_FIRST_BYTES
 
 from .arrays import are_finite, own_name
 from .chains import Chains
@@ -90,6 +91,13 @@ def first_payload(owner: HasFirstModel, spec: Spec, chains: Chains, seed: int) -
         return None
     first = owner.first_arrays()
     return chains.whole.encode({array: first[own_name(array)] for array in spec}, spec, seed=seed)
+
+
+def travels_inside(size: int, room: int, *, first: bool) -> bool:
+    """Whether a part of so many bytes goes into its message, which has room for so many more. `first`: of the run's
+    first exchange, whose larger parts may be the client's own first model, which need not travel.
+    """
+    return size <= (min(room, MAX_INLINE_FIRST_BYTES) if first else room)
 
 
 def receive(

@@ -14,7 +14,7 @@ from thinwire.protocol.settings import RunSettings
 from .chains import Chains
 from .client_half import ClientHalf, check_needs
 from .learner import Learner
-from .payloads import PRIVATE, Part, decode_answer, first_payload, merge_parts, receive, since
+from .payloads import PRIVATE, Part, decode_answer, first_payload, merge_parts, receive, since, travels_inside
 from .values import Contribution, Task
 
 
@@ -136,7 +136,7 @@ class Clients:
                 delta = since(part.arrays, part.spec, chains, rows) if rows else delta
                 delta = None if delta is None or len(delta) > len(part.full) else delta
             payload = part.full if delta is None else delta
-            if len(payload) <= room:
+            if travels_inside(len(payload), room, first=not index):
                 room -= len(payload)
                 size += len(payload)
             elif index or not client.own_first or first_payload(client.learner, part.spec, chains, seed) != payload:

@@ -24,6 +24,8 @@ from .places import on_this_machine
 
 MAX_INLINE_BYTES: Final = 1 << 16
 """Payloads up to this size, in all of one message, travel inside it."""
+MAX_INLINE_FIRST_BYTES: Final = 1 << 12
+"""Parts of a run's first exchange that are larger are named by their digest, since clients make a fresh first model."""
 MAX_MESSAGE_BYTES: Final = 1 << 18
 """No control message, its inline payloads included, is larger."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from thinwire.codecs import Arrays, Chain, Spec, grows
 from thinwire.methods.chains import Chains
-from thinwire.methods.payloads import Part, merge_parts, publish, receive, since
+from thinwire.methods.payloads import Part, merge_parts, publish, receive, since, travels_inside
 from thinwire.methods.values import Task
 from thinwire.protocol.identity import broadcast_seed
 from thinwire.protocol.messages import MAX_INLINE_BYTES, PartMessage
@@ -176,12 +176,14 @@ def part_messages(
     *,
     is_previous: bool,
     inline: bool,
+    first: bool,
     content: Content,
     since: Mapping[str, bytes] | None = None,
 ) -> list[PartMessage]:
     """The parts of a stored broadcast as one client gets them. `held`: part -> digest of what it holds, of the previous
-    exchange or an older one; `inline`: whether small parts may travel inside the message; `since`: part -> what has
-    been added to what it holds (`grown`). Raises what `content` raises.
+    exchange or an older one; `inline`: whether small parts may travel inside the message; `first`: whether this is the
+    run's first exchange (`travels_inside`); `since`: part -> what has been added to what it holds (`grown`). Raises
+    what `content` raises.
     """
     room = MAX_INLINE_BYTES if inline else -1
     messages = []
@@ -197,7 +199,7 @@ def part_messages(
             continue
         delta = Form.from_plain(delta_plain) if delta_plain is not None and is_previous and name in held else None
         form = delta or full
-        if form.size <= room:
+        if travels_inside(form.size, room, first=first):
             room -= form.size
             messages.append(PartMessage(form="delta" if delta else "full", inline=content(form.digest)))
         else:

@@ -105,6 +105,7 @@ class TaskMessages:
             {} if held is None else held.names,
             is_previous=held_exchange == task.exchange - 1,
             inline=inline,
+            first=task.exchange == 0,
             content=small.__getitem__,
             since=since,
         )
