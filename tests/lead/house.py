@@ -202,7 +202,7 @@ class House:
         assert row is not None
         seed = client_seed(definition.run.seed, task.round, task.step, name)
         reply = self.reply(task, definition, row)
-        chain = definition.chains(task.kind, row.lowered_bits).up
+        chain = definition.chains(task.kind, row.lowered_bits, round_=row.round).up
         reference = read_broadcast(self.objects, definition, row).reference if chain.needs_reference else {}
         data = encode_answer(noise(seed, reply), reply, chain, reference=reference, seed=seed)
         self.objects.put(answer(task.id), data, durable=False)

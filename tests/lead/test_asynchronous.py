@@ -40,18 +40,20 @@ def replayed(
     definition = define(RUN, RunSettings.model_validate({**ASYNCHRONOUS, "rounds": rounds, **settings})).for_model(
         arrays
     )
-    server, chains = definition.server, definition.chains("train")
+    server = definition.server
+    chains = [definition.chains("train", round_=index + 1) for index in range(rounds)]  # a round is one exchange
     state, sent = definition.first_state(arrays), list[Part]()
     for index, found in enumerate(counted):
         task = server.task(state)
         assert task is not None
         base = sent[-1] if sent else None
-        sent.append(publish(task.parts["model"], chains, base=base, seed=broadcast_seed(5, index + 1, 0)))
+        sent.append(publish(task.parts["model"], chains[index], base=base, seed=broadcast_seed(5, index + 1, 0)))
         total = server.reducer.zero()
         for name, begun in found:
-            seed, had = client_seed(5, begun + 1, 0, name), sent[begun].arrays  # a round is one exchange
-            data = encode_answer(noise(seed, task.reply), task.reply, chains.up, reference=had, seed=seed)
-            told = decode_answer(data, task.reply, chains.up, reference=had, seed=seed)
+            seed, had = client_seed(5, begun + 1, 0, name), sent[begun].arrays
+            up = chains[begun].up
+            data = encode_answer(noise(seed, task.reply), task.reply, up, reference=had, seed=seed)
+            told = decode_answer(data, task.reply, up, reference=had, seed=seed)
             one = Contribution(0, name, examples_of(name), told, {}, index - begun)
             total = server.reducer.add(total, server.reducer.check(one))
         state = server.advance(state, total)
@@ -215,8 +217,14 @@ def test_what_is_dropped_counts_in_no_exchange(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"uplink": "delta, quantise(8), zstd"}, {"downlink": "", "max-norm": 2.0}, {"concurrency": 3}],
-    ids=["quantised", "uplink delta", "plain down, bounded norms", "one too many"],
+    [
+        {},
+        {"uplink": "delta, quantise(8), zstd"},
+        {"uplink": "quantise('4..10'), zstd", "downlink": "delta, quantise('8..5'), zstd"},
+        {"downlink": "", "max-norm": 2.0},
+        {"concurrency": 3},
+    ],
+    ids=["quantised", "uplink delta", "bits that change", "plain down, bounded norms", "one too many"],
 )
 def test_taken_up_anywhere_it_goes_on_to_the_bits_of_its_log(tmp_path: Path, settings: dict[str, Any]) -> None:
     """Clients answer in any order, and the process ends now and then: between two answers, and with some on their way.
