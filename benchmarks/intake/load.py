@@ -27,6 +27,7 @@ from thinwire.protocol.messages import AnswerMessage, Enrolled, Enrolment, Plan,
 
 PIECE: Final = 1 << 18
 TUS: Final = "Tus-Resumable: 1.0.0\r\n"
+HEADERS: Final = f"Content-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n"
 
 
 @dataclass
@@ -106,7 +107,7 @@ async def bare(url: str, clients: int, size: int, rounds: int) -> list[float]:
 
 
 class Payload:
-    """The answers of all clients: shared bytes, and four that are the client's own."""
+    """The answers of all clients: shared bytes, and four that are the client's own. `size`: bytes of each."""
 
     def __init__(self, plan: Plan) -> None:
         reply, chain = Spec.from_plain(plan.reply), Chain.from_plain(plan.chains.up)
@@ -115,6 +116,7 @@ class Payload:
         data = encode_answer(arrays, reply, chain, reference={}, seed=0)
         self._shared = memoryview(data)[:-4]
         self._hash = hashlib.sha256(self._shared)
+        self.size = len(data)
 
     def of(self, client: int, round_: int) -> tuple[tuple[memoryview, bytes], bytes]:
         """The pieces of one answer, and its digest."""
@@ -124,8 +126,8 @@ class Payload:
         return (self._shared, own), digest.digest()
 
 
-async def answer(connection: Connection, task: str, pieces: tuple[memoryview, bytes], digest: bytes) -> None:
-    """Uploads and has it counted."""
+async def answer(connection: Connection, task: str, pieces: tuple[memoryview, bytes], digest: bytes) -> bytes:
+    """Uploads and has it counted; the response with the verdict."""
     encoded = [base64.b64encode(value).decode() for value in (task.encode(), digest)]
     headers = (
         f"{TUS}Upload-Length: {sum(len(piece) for piece in pieces)}\r\n"
@@ -137,18 +139,16 @@ async def answer(connection: Connection, task: str, pieces: tuple[memoryview, by
     await connection.ask("PATCH", location, headers, pieces)
     message = encode_message(AnswerMessage(examples=1, upload=location.rpartition("/")[2]))
     while True:
-        told = await connection.ask("POST", f"/v1/tasks/{task}/answer", f"Content-Type: {MSGPACK}\r\n", (message,))
+        told = await connection.ask("POST", f"/v1/tasks/{task}/answer", HEADERS, (message,))
         if b" 202 " not in told.partition(b"\r\n")[0]:
-            return
+            return told
         await asyncio.sleep(0.05)
 
 
 async def register(connection: Connection) -> TaskMessage:
     message = encode_message(Registration())
     while True:
-        told = await connection.ask(
-            "POST", "/v1/registrations?wait_s=60", f"Content-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n", (message,)
-        )
+        told = await connection.ask("POST", "/v1/registrations?wait_s=60", HEADERS, (message,))
         if body := body_of(told):
             return decode_message(TaskMessage, body, max_bytes=1 << 20)
 
@@ -183,8 +183,7 @@ async def federated(url: str, invite: str, name: str, clients: int, rounds: int)
     counted = Counted(listening)
     for index, connection in enumerate(connections):
         enrolment = encode_message(Enrolment(invite=invite, name=f"{name}-{index:03d}"))
-        headers = f"Content-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n"
-        told = await connection.ask("POST", "/v1/clients", headers, (enrolment,))
+        told = await connection.ask("POST", "/v1/clients", HEADERS, (enrolment,))
         connection.token = decode_message(Enrolled, body_of(told)).token
     payload: Payload | None = None
     found = []

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import growth
 from benchmarks.growth import Grown, read, rows, stored, verdicts
-from benchmarks.growth_clients import Marks, NoRoomError, let_have
+from benchmarks.growth_clients import Marks, NoRoomError, let_have, room_for, said_of_room
 
 
 def grown(clients: int, answer_ms: float, exchanges: int = 4) -> Grown:
@@ -51,7 +51,7 @@ def test_what_is_stored_is_read_again_a_line_for_each_cell() -> None:
 
 
 def test_the_first_task_of_an_exchange_is_its_mark() -> None:
-    marks = Marks(pid=0, last=1)
+    marks = Marks(lambda: 0.0, last=1)
     marks.note(0)
     first = marks.seen[0]
     marks.note(0)
@@ -64,6 +64,15 @@ def test_the_first_task_of_an_exchange_is_its_mark() -> None:
 def test_a_machine_without_room_for_so_many_sockets_says_what_to_do() -> None:
     with pytest.raises(NoRoomError, match=r"ulimit -Hn.*--clients"):
         let_have(1 << 40)
+
+
+def test_as_many_clients_are_taken_as_the_machine_has_room_for() -> None:
+    let_have(room_for(100))
+    assert said_of_room(100, 100) == ""
+    most = room_for(1 << 40)
+    assert most == 1 << 40 or (
+        f"{most:,}" in said_of_room(1 << 40, most) and "ulimit -Hn" in said_of_room(1 << 40, most)
+    )
 
 
 def test_the_picture_shows_every_series(tmp_path: Path) -> None:

@@ -15,13 +15,15 @@ from typing import Any
 
 import tests.coordinator.served  # noqa: F401 (puts the toy method on its path)
 from tests.coordinator.numpy_client import examples_of, noise
-from thinwire.codecs import Array, Arrays
+from thinwire.codecs import Array, Arrays, Spec
+from thinwire.coordinator.decoding.coded import decode
 from thinwire.coordinator.lead.building import Terms, build_leadership
 from thinwire.coordinator.lead.clock import Clock
 from thinwire.coordinator.lead.leadership import Leadership
+from thinwire.coordinator.objects.broadcasts import read_broadcast
 from thinwire.coordinator.objects.local import LocalObjects
 from thinwire.coordinator.objects.objects import answer, payload
-from thinwire.coordinator.objects.states import put_state
+from thinwire.coordinator.objects.states import put_state, read_state
 from thinwire.coordinator.records.answers import Answers
 from thinwire.coordinator.records.clients import Clients
 from thinwire.coordinator.records.database import Database
@@ -33,7 +35,7 @@ from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.records.tasks import OpenTask, Tasks
 from thinwire.coordinator.records.troubles import Troubles
 from thinwire.coordinator.runs.definitions import Definitions
-from thinwire.coordinator.runs.rows import RunCommand, RunRow
+from thinwire.coordinator.runs.rows import ExchangeRow, RunCommand, RunRow
 from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.local import LocalSignals
 from thinwire.machine.workers import Workers
@@ -85,6 +87,7 @@ class House:
             Tally(),
             clock,
             terms,
+            decode,
         )
         await self.leadership.start()
         try:
@@ -198,9 +201,10 @@ class House:
         row = await self.exchanges.get(task.run, task.exchange)
         assert row is not None
         seed = client_seed(definition.run.seed, task.round, task.step, name)
-        reply = self.reply(task, definition)
+        reply = self.reply(task, definition, row)
         chain = definition.chains(task.kind, row.lowered_bits).up
-        data = encode_answer(noise(seed, reply), reply, chain, reference={}, seed=seed)
+        reference = read_broadcast(self.objects, definition, row).reference if chain.needs_reference else {}
+        data = encode_answer(noise(seed, reply), reply, chain, reference=reference, seed=seed)
         self.objects.put(answer(task.id), data, durable=False)
         digest = hashlib.sha256(data).digest()
         await self.answers.arrive(
@@ -208,10 +212,10 @@ class House:
         )
         self.signals.publish(f"run:{task.run}", f"answer:{task.id}")
 
-    def reply(self, task: OpenTask, definition: Any) -> Any:
+    def reply(self, task: OpenTask, definition: Any, row: ExchangeRow) -> Any:
         """The spec of an answer of the toy method: the model's."""
-        from thinwire.coordinator.objects.states import read_state
-
+        if definition.run.max_staleness is not None:  # the state before its exchange may be gone
+            return Spec.from_plain(row.parts[0][1])
         found = definition.server.task(read_state(self.objects, task.run, task.exchange))
         assert found is not None
         return found.reply

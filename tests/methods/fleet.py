@@ -19,7 +19,7 @@ from thinwire.methods.client_half import ClientHalf, client_half
 from thinwire.methods.method import Method
 from thinwire.methods.registry import find_method
 from thinwire.methods.settings import LocalTraining
-from thinwire.methods.simulation import Participant, Simulated, simulate
+from thinwire.methods.simulation import Counted, Participant, Simulated, simulate
 from thinwire.methods.training import Trained, train_locally
 from thinwire.methods.values import Task
 from thinwire.protocol.settings import RunSettings
@@ -98,8 +98,9 @@ def simulated(
     model: Arrays,
     *,
     contributors: Sequence[Collection[str]] | None = None,
+    counted: Sequence[Collection[Counted]] | None = None,
 ) -> Simulated:
     """A whole run with fresh memories."""
     half = client_of(run.method, run.settings)
     participants = {name: Participant(half, learner) for name, learner in fleet.items()}
-    return simulate(run, model, participants, contributors=contributors)
+    return simulate(run, model, participants, contributors=contributors, counted=counted)

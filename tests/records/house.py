@@ -12,13 +12,14 @@ from thinwire.coordinator.records import tables
 from thinwire.coordinator.records.answers import Answers
 from thinwire.coordinator.records.clients import Clients
 from thinwire.coordinator.records.events import Events
-from thinwire.coordinator.records.exchanges import Exchanges, Figures
+from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.leases import Lease, Leases
 from thinwire.coordinator.records.payloads import Payloads
 from thinwire.coordinator.records.presence import Presence
 from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.records.tasks import NewTask, Tasks
 from thinwire.coordinator.records.uploads import Uploads
+from thinwire.coordinator.runs.closed import Figures
 from thinwire.coordinator.runs.rows import ExchangeRow
 from thinwire.protocol.fields import RunState
 from thinwire.protocol.settings import RunSettings

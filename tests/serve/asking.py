@@ -62,7 +62,11 @@ def application(house: House) -> FastAPI:
     problems.install(app, guessed=lambda _: None, failed=storage_problem)
     people = house.enrolment
     app.add_middleware(
-        Identity, find=people.find, is_owner=people.is_owner, used=lambda one: people.used(one.name), public_read=True
+        Identity,
+        find=people.find,
+        is_owner=people.owner.is_owner,
+        used=lambda one: people.used(one.name),
+        public_read=True,
     )
     app.add_middleware(Counting, house=house)
     return app

@@ -21,7 +21,7 @@ from thinwire.coordinator.records.answers import Answers as AnswerRows
 from thinwire.coordinator.records.clients import Client, Clients
 from thinwire.coordinator.records.database import Database
 from thinwire.coordinator.records.events import Events as EventRows
-from thinwire.coordinator.records.exchanges import Exchanges, Figures
+from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.invites import Invites
 from thinwire.coordinator.records.leases import Lease, Leases
 from thinwire.coordinator.records.ledger import Ledger
@@ -32,6 +32,7 @@ from thinwire.coordinator.records.secrets import Secrets
 from thinwire.coordinator.records.tasks import NewTask, Tasks
 from thinwire.coordinator.records.troubles import Troubles
 from thinwire.coordinator.records.uploads import Uploads as UploadRows
+from thinwire.coordinator.runs.closed import Figures
 from thinwire.coordinator.runs.definitions import Definitions
 from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.rows import ExchangeRow

@@ -100,8 +100,8 @@ def test_a_token_is_replaced_by_who_has_it(play: Stage) -> None:
         await house.enrol("ann")
         bob = await house.enrol("bob")
         operator = hash_of(operator_token(house.folder))
-        assert people.is_owner(operator)
-        assert not people.is_owner(bob.token_hash)
+        assert people.owner.is_owner(operator)
+        assert not people.owner.is_owner(bob.token_hash)
         assert await reason(people.rotate("ann", None)) == "token-missing"
         assert await reason(people.rotate("ann", hash_of("x"))) == "token-invalid"
         assert await reason(people.rotate("ann", bob.token_hash)) == "not-allowed"
@@ -139,7 +139,7 @@ CHANGES: dict[str, Callable[[Enrolment, dict[str, Any]], Awaitable[object]]] = {
     "enrol": lambda people, known: people.enrol(wanted(known["invite"], "new")),
     "rotate": lambda people, known: people.rotate("ann", known["token"]),
     "revoke": lambda people, _: people.revoke("ann", invite=True),
-    "rotate_operator": lambda people, _: people.rotate_operator(),
+    "rotate_operator": lambda people, _: people.owner.rotate(),
 }
 
 
@@ -162,12 +162,12 @@ def test_what_could_not_be_stored_has_not_happened(play: Stage, monkeypatch: pyt
         client = people.find(token)
         assert client is not None
         assert people.is_current(client)
-        assert people.is_owner(operator)
+        assert people.owner.is_owner(operator)
         assert hash_of(operator_token(house.folder)) == operator
         assert sorted(people.clients) == ["ann"]
         assert house.ended == []
         await CHANGES[change](people, known)
-        assert people.is_owner(operator) == (change != "rotate_operator")
+        assert people.owner.is_owner(operator) == (change != "rotate_operator")
         assert (people.find(token) is None) == (change in ("rotate", "revoke"))
 
     play(act)
@@ -179,12 +179,12 @@ def test_an_operators_token_that_cannot_be_written_stays(play: Stage, monkeypatc
         (house.folder / "operator.token").unlink()
         (house.folder / "operator.token").mkdir()
         with pytest.raises(OSError, match=r"operator\.token|directory"):
-            await people.rotate_operator()
-        assert people.is_owner(operator)
+            await people.owner.rotate()
+        assert people.owner.is_owner(operator)
         (house.folder / "operator.token").rmdir()
-        token = (await people.rotate_operator()).token
-        assert people.is_owner(hash_of(token))
-        assert not people.is_owner(operator)
+        token = (await people.owner.rotate()).token
+        assert people.owner.is_owner(hash_of(token))
+        assert not people.owner.is_owner(operator)
 
     play(act)
 
@@ -197,7 +197,7 @@ def test_everybody_is_known_again_after_a_restart(tmp_path: Path) -> None:
             people.used("ann")
             await people.save()
             await people.revoke("bob")
-            return ann.token_hash, bob.token_hash, hash_of((await people.rotate_operator()).token)
+            return ann.token_hash, bob.token_hash, hash_of((await people.owner.rotate()).token)
 
     async def second(ann: bytes, bob: bytes, operator: bytes) -> None:
         async with House(tmp_path).open() as house:
@@ -206,7 +206,7 @@ def test_everybody_is_known_again_after_a_restart(tmp_path: Path) -> None:
             assert client is not None
             assert client.seen
             assert people.find(bob) is None
-            assert people.is_owner(operator)
+            assert people.owner.is_owner(operator)
             assert sorted(people.clients) == ["ann", "bob"]
 
     asyncio.run(second(*asyncio.run(first())))

@@ -93,7 +93,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.add_middleware(Throttling, throttle=throttle)
     app.add_middleware(Auditing, tell=tell)
     app.add_middleware(
-        Identity, find=access.find, is_owner=access.is_owner, used=used, public_read=settings.public_read,
+        Identity, find=access.find, is_owner=access.owner.is_owner, used=used, public_read=settings.public_read,
         find_elsewhere=access.find_elsewhere, token_of=token_of,
     )  # fmt: skip
     app.add_middleware(HostCheck, hosts=Hosts(settings.hosts, settings.proxies))

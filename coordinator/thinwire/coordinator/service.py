@@ -17,6 +17,7 @@ from thinwire.machine.workers import Workers
 from thinwire.protocol.reasons import ProblemError
 
 from .backing import DATABASE, Backing
+from .decoding.choosing import Decoder
 from .lead.building import Terms, build_leadership
 from .lead.clock import Clock
 from .records.answers import Answers as AnswerRows
@@ -90,6 +91,7 @@ class Service:
         backing = self._backing = Backing(settings)
         objects, partials, signals, database = backing.objects, backing.partials, backing.signals, backing.database
         workers = self._workers = Workers(settings.workers)
+        self._decoder = Decoder(settings.decoding, settings.workers, data_dir / "decoding")
         definitions, troubles, clock = Definitions(), Troubles(), Clock()
         tally = Tally()
         runs, exchanges, tasks = Runs(database), Exchanges(database), Tasks(database)
@@ -99,8 +101,9 @@ class Service:
 
         terms = Terms(backing.holder, data_dir / "answers", settings.present_for_s, durable, backing.lease_s)
         self._leadership = build_leadership(
-            database, self.ledger, objects, signals, workers, definitions, troubles, tally, clock, terms
-        )
+            database, self.ledger, objects, signals, workers, definitions, troubles, tally, clock, terms,
+            self._decoder.decode,
+        )  # fmt: skip
 
         noting, downloads = Noting(troubles, signals), Downloads(data_dir / "downloads")
         limits = Limits(
@@ -222,6 +225,7 @@ class Service:
             await self._save()
         await self._backing.database.close()
         self._workers.close()
+        self._decoder.close()
 
     async def _save_regularly(self) -> None:
         sweep_at = 0.0

@@ -80,6 +80,9 @@ class ServeSettings(Settings):
         description="send traces of rounds to this OTLP/HTTP receiver, as http://127.0.0.1:4318",
     )  # fmt: skip
     workers: int = Field(default=2, ge=1, le=64, description="threads that decode, hash and sum")
+    decoding: Literal["auto", "threads", "processes"] = Field(
+        default="auto", description="whether each worker decodes by itself or has a process do so; auto: where it pays"
+    )
 
     @model_validator(mode="after")
     def _transport(self) -> ServeSettings:

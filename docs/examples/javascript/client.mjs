@@ -8,8 +8,10 @@ import * as msgpack from "./msgpack.mjs";
 import { decode, encode } from "./payload.mjs";
 import { Learner } from "./learner.mjs";
 import { METHODS, check } from "./methods.mjs";
+import { seedOf } from "./random.mjs";
 
 const WIRE = 1, MSGPACK = "application/msgpack", MAX_INLINE = 65536, TUS = { "tus-resumable": "1.0.0" };
+const NEED_A_BASE = ["delta", "append"];
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest();
 const sleep = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
@@ -22,7 +24,7 @@ class Problem extends Error {
 
 class Client {
   constructor(url, name, learner, recorded) {
-    Object.assign(this, { url, name, learner, recorded, plans: new Map(), token: null });
+    Object.assign(this, { url, name, learner, recorded, plans: new Map(), token: null, held: null });
   }
 
   // One request, again and again while the coordinator is away or says that it may work later.
@@ -55,7 +57,9 @@ class Client {
   async next() {
     for (;;) {
       try {
-        const { response, bytes } = await this.call("POST", "/v1/registrations?wait_s=60", { message: { wire: WIRE, spec: this.specDigest() } });
+        const holds = this.held ? { [this.held.run]: this.held.exchange } : undefined;
+        const message = { wire: WIRE, spec: this.specDigest(), holds };
+        const { response, bytes } = await this.call("POST", "/v1/registrations?wait_s=60", { message });
         if (response.status !== 204) return msgpack.decode(bytes);
         await sleep(Number(response.headers.get("retry-after") ?? 1));
       } catch (error) {
@@ -83,14 +87,25 @@ class Client {
     return this.plans.get(key);
   }
 
-  async perform(task) {
-    const plan = await this.plan(task.plan), { down, up, full } = plan.chains;
-    // A client that names nothing in `holds` gets every part in full.
-    const chain = [...down].some(({ name }) => ["delta", "append"].includes(name)) ? full : down, parts = {};
+  // A part that has changed a little comes as a delta to the one that this client holds; all stay at hand for the next.
+  async parts(task, plan) {
+    const { down, full } = plan.chains, seed = seedOf(plan.seed, task.round, task.step), parts = {};
+    const whole = down.some(({ name }) => NEED_A_BASE.includes(name)) ? full : down;
     for (const [index, name] of Object.keys(plan.parts).entries()) {
-      const part = task.parts[index];
-      parts[name] = decode(part.inline ?? (await this.fetched("/v1/payloads", part.digest)), plan.parts[name], chain);
+      const { form = "full", inline, digest } = task.parts[index];
+      const reference = this.held?.run === task.run ? this.held.parts[name] : undefined;
+      if (form === "held") parts[name] = reference;
+      else {
+        const payload = inline ?? (await this.fetched("/v1/payloads", digest));
+        parts[name] = decode(payload, plan.parts[name], form === "delta" ? down : whole, { seed, reference });
+      }
     }
+    this.held = { run: task.run, exchange: task.exchange, parts };
+    return parts;
+  }
+
+  async perform(task) {
+    const plan = await this.plan(task.plan), { up } = plan.chains, parts = await this.parts(task, plan);
     if (plan.kind === "evaluate") {
       if (parts.model) this.learner.load(parts.model);
       return { answer: { examples: this.learner.inputs.length, metrics: this.learner.metrics() } };
@@ -99,10 +114,12 @@ class Client {
     if (!method) throw new Error(`this client does not know the method ${plan.method}`);
     check(plan.settings);
     const { reply, metrics } = method({ settings: plan.settings, options: task.options ?? {}, round: task.round, parts }, this.learner);
-    const payload = encode(reply, plan.reply, up);
-    this.recorded.push({ method: plan.method, arrays: plain(reply), payload: payload.toString("hex"), reply: plan.reply, up });
+    const seed = seedOf(plan.seed, task.round, task.step, this.name);
+    const context = { seed, reference: Object.assign({}, ...Object.values(parts)) };
+    const payload = encode(reply, plan.reply, up, context), forms = task.parts.map(({ form = "full" }) => form);
+    this.recorded.push({ round: task.round, step: task.step, forms, arrays: plain(reply), payload: payload.toString("hex"), reply: plan.reply, up });
     const answer = { examples: Math.min(this.learner.inputs.length, plan.max_examples), metrics };
-    const counted = { round: task.round, reply: decode(payload, plan.reply, up) };
+    const counted = { round: task.round, reply: decode(payload, plan.reply, up, context) };
     return { counted, answer: payload.length <= MAX_INLINE ? { ...answer, payload } : { ...answer, upload: await this.upload(task.task, payload) } };
   }
 

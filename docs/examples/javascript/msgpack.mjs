@@ -65,7 +65,7 @@ function read(reader) {
   if (first < 0xc0) return take(reader, first & 31).toString();
   if (first >= 0xe0) return first - 256;
   const view = reader.view;
-  const integer = (size, get) => ((reader.at += size), Number(get.call(view, reader.at - size)));
+  const integer = (size, get) => ((reader.at += size), plain(get.call(view, reader.at - size)));
   const length = (size) => integer(size, [view.getUint8, view.getUint16, , view.getUint32][size - 1]);
   switch (first) {
     case 0xc0: return null;
@@ -94,6 +94,9 @@ function read(reader) {
     default: throw new Error(`msgpack: a byte ${first.toString(16)} has no place on this wire`);
   }
 }
+
+// A BigInt only where a number would lose the last bits: seeds.
+const plain = (value) => (Number.isSafeInteger(Number(value)) || typeof value === "number" ? Number(value) : value);
 
 function take(reader, size) {
   reader.at += size;

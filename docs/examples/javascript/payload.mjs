@@ -1,6 +1,9 @@
-// Named arrays <-> payloads (codecs/README.md): the container, and the codecs byte_shuffle, zstd, cast(f16), pack_bits.
+// Named arrays <-> payloads (codecs/README.md): the container, and the codecs byte_shuffle, zstd, cast(f16), pack_bits,
+// delta, quantise and entropy.
 import * as zlib from "node:zlib";
+import * as entropy from "./entropy.mjs";
 import * as msgpack from "./msgpack.mjs";
+import * as quantise from "./quantise.mjs";
 
 const KINDS = {
   bool: Uint8Array, u8: Uint8Array, u16: Uint16Array, u32: Uint32Array, i8: Int8Array, i16: Int16Array,
@@ -11,26 +14,44 @@ const KINDS = {
 const count = (shape) => shape.reduce((product, size) => product * size, 1);
 const isOpen = (size) => typeof size === "object";
 
-// What each array codec makes of one entry of a spec, and of one array, there and back.
+const isWide = ([kind]) => kind === "f32" || kind === "f64";
+
+// An array codec that does the same to each array of some dtypes.
+const each = (concerns, { spec, encode, decode }) => {
+  const over = (change) => (arrays, items) =>
+    Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, concerns(items[name]) ? change(array, items[name]) : array]));
+  const after = (items) => Object.fromEntries(Object.entries(items).map(([name, item]) => [name, concerns(item) ? spec(item) : item]));
+  return { spec: after, encode: over(encode), decode: over(decode) };
+};
+
+const difference = (sign) => (arrays, items, _, { reference }) =>
+  Object.fromEntries(
+    Object.entries(arrays).map(([name, { shape, data }]) => {
+      if (!isWide(items[name])) return [name, { shape, data }];
+      if (!reference?.[name]) throw new Error(`delta has nothing that ${name} could be against`);
+      return [name, { shape, data: data.map((value, index) => value + sign * reference[name].data[index]) }];
+    }),
+  );
+
+// Of each: the spec behind it, and arrays there and back, given the spec before it, its configuration and {seed, reference}.
 const ARRAY_CODECS = {
-  cast: {
-    spec: ([kind, shape, ...rest]) => [kind === "f32" || kind === "f64" ? "f16" : kind, shape, ...rest],
-    encode: (array, [kind]) =>
-      kind === "f32" || kind === "f64" ? { ...array, data: Uint16Array.from(array.data, toHalf) } : array,
-    decode: (array, [kind]) =>
-      kind === "f32" || kind === "f64" ? { ...array, data: KINDS[kind].from(array.data, fromHalf) } : array,
-  },
-  pack_bits: {
-    spec: ([kind, shape, ...rest]) => (kind === "bool" ? ["u8", [Math.ceil(count(shape) / 8)], ...rest] : [kind, shape, ...rest]),
-    encode(array, [kind]) {
-      if (kind !== "bool") return array;
-      const packed = new Uint8Array(Math.ceil(array.data.length / 8));
-      array.data.forEach((bit, index) => (packed[index >> 3] |= bit << (index & 7)));
+  cast: each(isWide, {
+    spec: ([, shape, ...rest]) => ["f16", shape, ...rest],
+    encode: (array) => ({ ...array, data: Uint16Array.from(array.data, toHalf) }),
+    decode: (array, [kind]) => ({ ...array, data: KINDS[kind].from(array.data, fromHalf) }),
+  }),
+  pack_bits: each(([kind]) => kind === "bool", {
+    spec: ([, shape, ...rest]) => ["u8", [Math.ceil(count(shape) / 8)], ...rest],
+    encode({ data }) {
+      const packed = new Uint8Array(Math.ceil(data.length / 8));
+      data.forEach((bit, index) => (packed[index >> 3] |= bit << (index & 7)));
       return { shape: [packed.length], data: packed };
     },
-    decode: (array, [kind, shape]) =>
-      kind === "bool" ? { shape, data: Uint8Array.from({ length: count(shape) }, (_, i) => (array.data[i >> 3] >> (i & 7)) & 1) } : array,
-  },
+    decode: ({ data }, [, shape]) => ({ shape, data: Uint8Array.from({ length: count(shape) }, (_, i) => (data[i >> 3] >> (i & 7)) & 1) }),
+  }),
+  delta: { spec: (items) => items, encode: difference(-1), decode: difference(1) },
+  quantise,
+  entropy,
 };
 
 const BYTES_CODECS = {
@@ -70,35 +91,38 @@ function steps(chain) {
   return [chain.filter(({ name }) => name in ARRAY_CODECS), chain.filter(({ name }) => name in BYTES_CODECS)];
 }
 
-export function encode(arrays, spec, chain) {
-  const [ofArrays, ofBytes] = steps(chain);
-  let now = { ...spec }, found = { ...arrays };
-  for (const { name } of ofArrays) {
-    for (const key of Object.keys(found)) if (!key.startsWith("buffers/")) found[key] = ARRAY_CODECS[name].encode(found[key], now[key]);
-    now = specAfter(now, name);
-  }
-  return ofBytes.reduce((bytes, { name, configuration }) => BYTES_CODECS[name].encode(bytes, configuration ?? {}), pack(found, now));
+// `context`: {seed, reference}.
+export function encode(arrays, spec, chain, context) {
+  const [ofArrays, ofBytes] = steps(chain), [specs, buffers] = specsOf(spec, ofArrays);
+  const [found, kept] = parted(arrays);
+  const coded = ofArrays.reduce((now, { name, configuration }, index) => ARRAY_CODECS[name].encode(now, specs[index], configuration ?? {}, context), found);
+  const packed = pack({ ...coded, ...kept }, { ...specs.at(-1), ...buffers });
+  return ofBytes.reduce((bytes, { name, configuration }) => BYTES_CODECS[name].encode(bytes, configuration ?? {}), packed);
 }
 
-export function decode(payload, spec, chain) {
-  const [ofArrays, ofBytes] = steps(chain);
-  const specs = ofArrays.reduce((all, { name }) => [...all, specAfter(all.at(-1), name)], [{ ...spec }]);
+export function decode(payload, spec, chain, context) {
+  const [ofArrays, ofBytes] = steps(chain), [specs, buffers] = specsOf(spec, ofArrays);
   const bytes = ofBytes.reduceRight((data, { name, configuration }) => BYTES_CODECS[name].decode(data, configuration ?? {}), payload);
-  let found = unpack(bytes, specs.at(-1));
-  for (let index = ofArrays.length - 1; index >= 0; index--)
-    for (const key of Object.keys(found))
-      if (!key.startsWith("buffers/")) found[key] = ARRAY_CODECS[ofArrays[index].name].decode(found[key], specs[index][key]);
-  return found;
+  const [found, kept] = parted(unpack(bytes, { ...specs.at(-1), ...buffers }));
+  const decoded = ofArrays.reduceRight((now, { name, configuration }, index) => ARRAY_CODECS[name].decode(now, specs[index], configuration ?? {}, context), found);
+  return { ...decoded, ...kept };
 }
 
-const specAfter = (spec, codec) =>
-  Object.fromEntries(Object.entries(spec).map(([key, item]) => [key, key.startsWith("buffers/") ? item : ARRAY_CODECS[codec].spec(item)]));
+// What array codecs see, and the buffers, which stand behind all other arrays.
+function parted(named) {
+  const of = (wanted) => Object.fromEntries(Object.entries(named).filter(([name]) => name.startsWith("buffers/") === wanted));
+  return [of(false), of(true)];
+}
 
-// Buffers stand behind all other arrays.
-const inOrder = (spec) => [...Object.keys(spec).filter((key) => !key.startsWith("buffers/")), ...Object.keys(spec).filter((key) => key.startsWith("buffers/"))];
+// The specs before the first array codec and behind each, and the buffers.
+function specsOf(spec, ofArrays) {
+  const [first, buffers] = parted(spec), specs = [first];
+  for (const { name, configuration } of ofArrays) specs.push(ARRAY_CODECS[name].spec(specs.at(-1), configuration ?? {}));
+  return [specs, buffers];
+}
 
 function pack(arrays, spec) {
-  const names = inOrder(spec), present = names.filter((name) => name in arrays);
+  const names = Object.keys(spec), present = names.filter((name) => name in arrays);
   const open = (name) => spec[name][1].flatMap((size, axis) => (isOpen(size) ? [arrays[name].shape[axis]] : []));
   const plain = present.length === names.length && names.every((name) => open(name).length === 0);
   const header = plain ? null : present.map((name) => (open(name).length ? [names.indexOf(name), ...open(name)] : names.indexOf(name)));
@@ -107,7 +131,7 @@ function pack(arrays, spec) {
 }
 
 function unpack(bytes, spec) {
-  const names = inOrder(spec), header = msgpack.decode(bytes), found = {};
+  const names = Object.keys(spec), header = msgpack.decode(bytes), found = {};
   let at = msgpack.encode(header).length;
   for (const entry of header ?? names.keys()) {
     const [index, ...sizes] = [entry].flat(), name = names[index], [kind, dimensions] = spec[name];

@@ -187,7 +187,13 @@ def define(run_id: str, run: RunSettings, *, spec: bytes | None = None, paramete
         settings = method.settings.model_validate(run.settings)
         robust = Robust.of(run)
         method.check(settings, robust)
-        facts = RunFacts(run.rounds, run.seed, Bounds(run.cohort, run.max_examples, run.max_value), robust)
+        if run.max_staleness is not None and not method.asynchronous:
+            raise ValueError(
+                f"{run.method} has no asynchronous runs: its answers belong to the exchange that asked for them. Leave "
+                "out max-staleness, or take fedavg"
+            )
+        bounds = Bounds(run.cohort, run.max_examples, run.max_value)
+        facts = RunFacts(run.rounds, run.seed, bounds, robust, run.max_staleness is not None)
         server = server_half(run.method)(settings, facts)
         definition = Definition(run_id, run, method, settings, server, spec, parameters)
         for kind in (EVALUATE, *method.chains(settings)):

@@ -20,6 +20,8 @@ class Method:
     every client must have the model of the run; False where models may differ from client to client. `averages`:
     whether, with these settings, answers are updates of which any robust mean will do (`robust.reducer_of`).
     `extends`: whether a run may get more rounds while it goes on: no state depends on how many there will be.
+    `asynchronous`: whether a run may count answers to tasks of earlier exchanges: a round is one exchange with a cohort
+    "new", all of them of one kind and reply, no part is private, and the reducer weighs by staleness (`reducer_of`).
     """
 
     id: str
@@ -30,6 +32,7 @@ class Method:
     shared_model: bool = True
     averages: Callable[[Any], bool] = lambda _: False
     extends: bool = False
+    asynchronous: bool = False
 
     def check(self, settings: Any, robust: Robust) -> None:
         """Raises `ValueError` where the run wants a robust reducer and this method cannot have one."""

@@ -165,7 +165,8 @@ def reducer_of(facts: RunFacts, weighting: Weighting) -> Reducer[Any]:
     same.
     """
     robust = facts.robust
-    reducer: Reducer[Any] = ExactSum(facts.bounds, weighting if robust.max_norm is None else "uniform")
+    weighting = weighting if robust.max_norm is None else "uniform"
+    reducer: Reducer[Any] = ExactSum(facts.bounds, weighting, aged=facts.asynchronous)
     if robust.statistic is not None:
         reducer = OrderStatistic(facts.bounds, robust.statistic, robust.trim)
     if robust.max_norm is not None:

@@ -99,7 +99,9 @@ def rounds_of(exchanges: Iterable[ExchangeMetrics], score: str | None = None) ->
             last.accuracy = last.accuracy if found is None else found
             last.loss = exchange.metrics.get("loss", last.loss)
             last.personal_accuracy = exchange.metrics.get("personal_accuracy", last.personal_accuracy)
-            last.lost = bool(exchange.answers) and "loss" not in exchange.metrics
+            # In an asynchronous run nobody may have measured it yet.
+            measured = exchange.metrics if exchange.staleness is not None else exchange.answers
+            last.lost = bool(measured) and "loss" not in exchange.metrics
             last.scores |= own_scores(exchange.metrics)
             last.total_bytes = before
         if exchange.kind == EVALUATE:

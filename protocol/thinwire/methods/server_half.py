@@ -19,12 +19,15 @@ from .values import EVALUATE, State, Task
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What every server half may know of its run, constant from the first exchange to the last."""
+    """What every server half may know of its run, constant from the first exchange to the last. `asynchronous`: answers
+    may be to tasks of earlier exchanges.
+    """
 
     rounds: int
     seed: int
     bounds: Bounds
     robust: Robust = field(default_factory=Robust)
+    asynchronous: bool = False
 
 
 class ServerHalf(ABC, Generic[SettingsT]):

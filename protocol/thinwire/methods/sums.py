@@ -24,6 +24,8 @@ _BLOCK = 1 << 17
 WIDEST: Final = 2.0**80
 """The largest |x| of a buffer: a variance is the square of what a column holds, in whatever unit."""
 _FINEST: Final = 60
+_AGED_BITS: Final = 16
+"""Of the fraction of a weight that staleness lowers."""
 
 
 class Means(ABC):
@@ -104,20 +106,29 @@ class ExactSum:
 
     Fixed point: with s = floor(62 - log2(clients * weight * value)) no sum overflows, and each product n_k * x is
     rounded once, by at most 2**-(s + 1); of a float64 x also to 53 bits.
+
+    `aged`: of an asynchronous run, whose answers weigh n_k / sqrt(1 + staleness) (Nguyen et al., AISTATS 2022, section
+    5.1): as an integer of 2**-16, so that weights add up exactly too. Where no answer is stale, means have the same
+    bits as without.
     """
 
     keeps = False
 
-    def __init__(self, bounds: Bounds, weighting: Weighting = "examples") -> None:
+    def __init__(self, bounds: Bounds, weighting: Weighting = "examples", *, aged: bool = False) -> None:
         self._bounds = bounds
         self._weighting = weighting
         most = bounds.clients * (bounds.examples if weighting == "examples" else 1)
-        self._shift = math.floor(62 - math.log2(most * bounds.value))
-        self._wide_shifts = _wide_shifts(bounds.clients, most)
-        self._largest_integer = (1 << 62) // most
+        self._aged = _AGED_BITS if aged else 0
+        self._shift = math.floor(62 - math.log2(most * bounds.value)) - self._aged
+        self._wide_shifts = [shift - self._aged for shift in _wide_shifts(bounds.clients, most)]
+        self._largest_integer = (1 << 62) // (most << self._aged)
 
     def _weight(self, contribution: Contribution) -> int:
-        return contribution.examples if self._weighting == "examples" else 1
+        weight = contribution.examples if self._weighting == "examples" else 1
+        if not self._aged:
+            return weight
+        # Of integers below 2**53, each operation rounded as IEEE 754 has it: the same on every machine.
+        return max(1, round((weight << self._aged) / math.sqrt(1 + contribution.staleness)))
 
     def check(self, contribution: Contribution) -> Contribution:
         """The contribution itself.

@@ -62,7 +62,8 @@ class Contribution:
     """A decoded, checked answer: what the reducer sees.
 
     `slot`: the client's index in the cohort; `client`: its stable name; `examples`: its weight n_k >= 1, capped by
-    the run's `max-examples`; `arrays` fit `Task.reply`.
+    the run's `max-examples`; `arrays` fit `Task.reply`; `staleness`: by how many exchanges the one that counts it is
+    younger than the one whose task it answers, 0 but in asynchronous runs.
     """
 
     slot: int
@@ -70,6 +71,7 @@ class Contribution:
     examples: int
     arrays: Arrays
     metrics: Mapping[str, float] = field(default_factory=dict)
+    staleness: int = 0
 
 
 @dataclass(frozen=True, slots=True)

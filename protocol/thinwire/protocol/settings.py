@@ -48,6 +48,14 @@ class RunSettings(Settings):
     cohort: int = Field(8, ge=1, le=1_000_000, description="answers an exchange closes at")
     min_clients: int | None = Field(None, ge=1, description="present clients before the run starts; default: cohort")
     over_select: float = Field(1.0, ge=1.0, le=10.0, description="asks cohort x this many clients")
+    max_staleness: int | None = Field(
+        None, ge=1, le=1000,
+        description="makes the run asynchronous: an exchange closes at cohort answers, whichever model they began "
+        "from, and takes those that are up to so many exchanges old; default: rounds",
+    )  # fmt: skip
+    concurrency: int | None = Field(
+        None, ge=1, le=1_000_000, description="clients at work at a time in an asynchronous run; default: twice cohort"
+    )
     quorum: int | None = Field(None, ge=1, description="answers without which an exchange fails; default: cohort")
     deadline_s: float | None = Field(None, gt=0, description="of an exchange; default: none")
     max_offers: int = Field(
@@ -113,6 +121,10 @@ class RunSettings(Settings):
             raise ValueError("least-cohort says how far max-bytes may lower the cohort: give that, and no more than it")
         if self.least_bits is not None and self.max_bytes is None and self.max_bytes_per_round is None:
             raise ValueError("least-bits says how far a budget may lower bits: give max-bytes or max-bytes-per-round")
+        if self.max_staleness is not None:
+            self._check_asynchronous()
+        elif self.concurrency is not None:
+            raise ValueError("concurrency is how many are at work in an asynchronous run: give max-staleness too")
         if self.trim is not None and self.reducer != "trimmed-mean":
             raise ValueError("trim belongs to the reducer trimmed-mean")
         scores = [score.removeprefix("-") for score in (self.best or "").split(",")]
@@ -121,6 +133,34 @@ class RunSettings(Settings):
         if self.over_norm is not None and self.max_norm is None:
             raise ValueError("over-norm says what becomes of an answer beyond max-norm; give max-norm")
         return self
+
+    def _check_asynchronous(self) -> None:
+        if self.kept_busy < self.cohort:
+            raise ValueError(
+                f"concurrency {self.concurrency} is smaller than cohort {self.cohort}: an exchange would wait for "
+                "clients that nobody has asked"
+            )
+        if self.over_select > 1:
+            raise ValueError("over-select belongs to rounds: an asynchronous run keeps `concurrency` clients at work")
+        if self.reducer is not None and self.reducer != "mean":
+            raise ValueError(
+                f"{self.reducer} orders values and weighs none: an asynchronous run weighs answers by their staleness"
+            )
+        if self.max_bytes is not None or self.max_bytes_per_round is not None:
+            raise ValueError(
+                "max-bytes and max-bytes-per-round foretell a round from those before it; an asynchronous run has no "
+                "rounds that end. Give max-bytes-per-day or max-bytes-per-month, or fewer rounds"
+            )
+        if self.best not in (None, "none"):
+            raise ValueError(
+                "best needs every model measured by a cohort; in an asynchronous run each is measured by whoever began "
+                "from it. Leave best out"
+            )
+
+    @property
+    def kept_busy(self) -> int:
+        """How many clients an asynchronous run keeps at work."""
+        return 2 * self.cohort if self.concurrency is None else self.concurrency
 
     @property
     def needed(self) -> int:

@@ -152,7 +152,7 @@ async def rotate_operator(request: Request) -> Response:
     require_operator(request)
     if not asker(request).owner:
         raise ProblemError("not-allowed", "only the operator of the data folder may replace its token")
-    return respond(request, await enrolment.rotate_operator(), 201)
+    return respond(request, await enrolment.owner.rotate(), 201)
 
 
 @router.post(

@@ -33,7 +33,7 @@ async def login(request: Request) -> Response:
     form = await form_of(request)
     token = hash_of(form.get("token", "").strip())
     client = enrolment.find(token)
-    if not enrolment.is_owner(token) and (client is None or client.role not in _PEOPLE):
+    if not enrolment.owner.is_owner(token) and (client is None or client.role not in _PEOPLE):
         # Counted as a guess, and told as a page.
         request.app.state.guessed(address_of(request.scope))
         return show(request, "login.html", {"next": _local(form.get("next", "/"))}, 401, wrong=True)

@@ -84,7 +84,7 @@ class Asking:
                 free = await self._free(led, names)
                 added = current.exchange.offer(free - await self._left_out(led, current, free, names is None))
                 asked.unasked += [slot.index for slot in added]
-            slots = [current.exchange.slots[index] for index in asked.unasked]
+            slots = [current.exchange.slot(index) for index in asked.unasked]
             await self._offer(led, current, [slot for slot in slots if slot.state == "open"])
             asked.unasked.clear()
         except BaseException:

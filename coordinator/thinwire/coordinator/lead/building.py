@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from thinwire.coordinator.decoding.coded import Decode
 from thinwire.coordinator.objects.objects import Objects
 from thinwire.coordinator.records.answers import Answers
 from thinwire.coordinator.records.bills import Bills
+from thinwire.coordinator.records.carried import Carried
 from thinwire.coordinator.records.database import Database
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.leases import Lease, Leases
@@ -61,6 +63,7 @@ def build_leadership(
     tally: Tally,
     clock: Clock,
     terms: Terms,
+    decode: Decode,
 ) -> Leadership:
     """What leads the runs of this database."""
     runs, exchanges = Runs(database), Exchanges(database)
@@ -70,10 +73,13 @@ def build_leadership(
     asking = Asking(
         exchanges, tasks, Presence(database), budgets, objects, signals, workers, clock, terms.present_for_s
     )
-    deciding = Deciding(tasks, answers, troubles, tally, objects, signals, workers, clock, durable=terms.durable)
-    closing = Closing(runs, exchanges, Payloads(database), ledger, tally, objects, signals, workers, clock)
+    deciding = Deciding(
+        tasks, answers, troubles, tally, objects, signals, workers, clock, decode, durable=terms.durable
+    )
+    carried = Carried(database)
+    closing = Closing(runs, exchanges, carried, Payloads(database), ledger, tally, objects, signals, workers, clock)
     repairing = Repairing(objects)
-    restoring = Restoring(exchanges, tasks, answers, definitions, opening, deciding, repairing, workers, clock)
+    restoring = Restoring(exchanges, tasks, carried, answers, definitions, opening, deciding, repairing, workers, clock)
     moving = Moving(runs, definitions, opening, asking, closing, signals, workers, clock)
 
     def leader(lease: Lease) -> Leader:

@@ -15,13 +15,15 @@ from thinwire.coordinator.objects.broadcasts import read_measured
 from thinwire.coordinator.objects.objects import Objects, answer, payload
 from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.objects.states import keep_states, put_state
-from thinwire.coordinator.records.exchanges import Exchanges, Figures
+from thinwire.coordinator.records.carried import Carried
+from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.leases import LeaseLostError
 from thinwire.coordinator.records.ledger import Ledger
 from thinwire.coordinator.records.payloads import Payloads
 from thinwire.coordinator.records.runs import Runs
 from thinwire.coordinator.runs.best import Best, after
 from thinwire.coordinator.runs.budget import Past
+from thinwire.coordinator.runs.closed import Figures, Over
 from thinwire.coordinator.runs.metrics import weighted_metrics
 from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Signals
@@ -33,7 +35,8 @@ from thinwire.protocol.fields import RunOutcome
 from thinwire.protocol.reasons import ProblemError
 
 from .clock import Clock
-from .current import Current, Led, Predecessor, Why
+from .current import Current, Led, Outstanding, Predecessor, Why
+from .outliving import outstanding_of, over_of, staleness_of
 
 _TOLD = frozenset({"accuracy", "dice", "loss"})
 _log = structlog.get_logger("thinwire.coordinator")
@@ -46,6 +49,7 @@ class Closing:
         self,
         runs: Runs,
         exchanges: Exchanges,
+        carried: Carried,
         payloads: Payloads,
         ledger: Ledger,
         tally: Tally,
@@ -56,6 +60,7 @@ class Closing:
     ) -> None:
         self._runs = runs
         self._exchanges = exchanges
+        self._carried = carried
         self._payloads = payloads
         self._ledger = ledger
         self._tally = tally
@@ -98,18 +103,10 @@ class Closing:
         """
         exchange, settings = current.exchange, led.definition.run
         exchange.close()
-        state = await self._workers.run(
-            lambda: put_state(self._objects, led.id, current.index + 1, following(), led.lease.mark)
-        )
-        figures = Figures(
-            exchange=current.index,
-            seconds=self._clock.monotonic() - current.opened_at,
-            answers=len(current.metrics_by_slot),
-            offers=exchange.offers,
-            metrics=weighted_metrics(current.metrics_by_slot.values(), settings.max_examples),
-        )
-        best = _best(led, current, figures)
-        await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall(), best)
+        state, goes_on = await self._workers.run(self._next_state, led, current, following)
+        figures = await self._figures(led, current)
+        best, over = _best(led, current, figures), over_of(current, goes_on=goes_on)
+        await self._exchanges.close(led.lease, figures, state.round, state.step, self._clock.wall(), best, over)
         self._tally.exchanges[led.id].add(figures.seconds)
         task, asked = current.published.task, len(exchange.slots)
         _log.info(
@@ -123,8 +120,33 @@ class Closing:
         broadcast = current.published.broadcast
         led.predecessor = Predecessor(broadcast if builds_on else broadcast.without_arrays(), exchange.contributors)
         led.history.append(Past(current.index, task.round, task.kind, task.step))
-        led.useless += [current.id_of(slot) for slot in exchange.slots]
-        self._tell(led, current)
+        led.outstanding = outstanding_of(current) if goes_on else Outstanding()
+        carried = {slot.index for slot in led.outstanding.slots}
+        led.useless += [current.id_of(slot) for slot in exchange.slots if slot.index not in carried]
+        self._tell(led, current, over)
+
+    def _next_state(self, led: Led, current: Current, following: Callable[[], State]) -> tuple[State, bool]:
+        """In a thread: the next state, whose checkpoint lies in the objects, and whether tasks that are open outlive
+        this exchange of an asynchronous run.
+        """
+        state = put_state(self._objects, led.id, current.index + 1, following(), led.lease.mark)
+        is_asynchronous = current.exchange.policy.max_staleness is not None
+        return state, is_asynchronous and led.definition.server.task(state) is not None
+
+    async def _figures(self, led: Led, current: Current) -> Figures:
+        exchange, most = current.exchange, led.definition.run.max_examples
+        found = Figures(
+            exchange=current.index,
+            seconds=self._clock.monotonic() - current.opened_at,
+            answers=len(current.metrics_by_slot),
+            offers=exchange.offers,
+            metrics=weighted_metrics(current.metrics_by_slot.values(), most),
+        )
+        if exchange.policy.max_staleness is None:
+            return found
+        told = await self._carried.told(led.id, current.oldest, current.index)
+        means = {index: weighted_metrics(some, most) for index, some in told.items()}
+        return replace(found, metrics=means.pop(current.index, {}), staleness=staleness_of(exchange.slots), older=means)
 
     async def finish(self, led: Led, outcome: RunOutcome, reason: str | None) -> None:
         """The run is over; its final model is a payload, and each of its best ones. Raises as `close`."""
@@ -143,7 +165,7 @@ class Closing:
         self._signals.publish(f"group:{led.definition.run.group}")
         if current is not None:
             led.useless += [current.id_of(slot) for slot in current.exchange.slots]
-        self._tell(led, current)
+        self._tell(led, current, None if current is None else over_of(current, goes_on=False))
         await self.release(led)
         with contextlib.suppress(ProblemError):  # tried again soon, and said then
             await self._ledger.flush()
@@ -170,10 +192,11 @@ class Closing:
         self._objects.put(payload(led.id, digest), data, durable=True)
         return digest
 
-    def _tell(self, led: Led, current: Current | None) -> None:
+    def _tell(self, led: Led, current: Current | None, over: Over | None) -> None:
         """Whoever waits for what is over hears of it."""
-        if current is not None:
-            self._signals.publish(f"closed:{led.id}", str(current.index))
+        if current is not None and over is not None:
+            for index in range(max(0, over.first), over.end):
+                self._signals.publish(f"closed:{led.id}", str(index))
             for slot in current.exchange.slots:
                 self._signals.publish(f"task:{current.id_of(slot)}")
         self._signals.publish(f"events:{led.id}")
@@ -233,7 +256,11 @@ def _best(led: Led, current: Current, figures: Figures) -> tuple[Best, ...]:
     """The best models when this exchange is closed."""
     task, definition = current.published.task, led.definition
     begins = current.is_evaluation or task.step == 0
-    if not begins or not definition.server.measures(led.method_state):
+    if (
+        current.exchange.policy.max_staleness is not None
+        or not begins
+        or not definition.server.measures(led.method_state)
+    ):
         return led.best
     return after(
         led.best, definition.run.best, figures.metrics,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from thinwire.codecs import Arrays
@@ -37,6 +37,23 @@ class Published:
     plan: bytes
     broadcast: Broadcast
     lineage: str | None = None
+
+    @property
+    def reference(self) -> Arrays:
+        """What both ends know when an answer is decoded."""
+        return self.broadcast.reference
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """Of an answer; nothing larger is read."""
+        reply = self.task.reply
+        return self.chains.up.bound(reply).max_payload_bytes if len(reply) else 0
+
+    def to_decode(self) -> Published:
+        """With as much of the broadcast as decoding an answer needs."""
+        if self.chains.up.needs_reference:
+            return self
+        return replace(self, broadcast=self.broadcast.without_arrays())
 
 
 @dataclass(slots=True)
@@ -72,7 +89,9 @@ class Asked:
 
 @dataclass(slots=True)
 class Current:
-    """The exchange that is open. `metrics_by_slot`: what accepted answers told. `opened_at`: monotonic seconds."""
+    """The exchange that is open. `metrics_by_slot`: what accepted answers told. `opened_at`: monotonic seconds.
+    `older`: what earlier exchanges sent, to whose tasks answers may still count.
+    """
 
     run: str
     index: int
@@ -83,6 +102,7 @@ class Current:
     sum: Sum = field(default_factory=Sum)
     asked: Asked = field(default_factory=Asked)
     metrics_by_slot: dict[int, Told] = field(default_factory=dict)
+    older: Mapping[int, Published] = field(default_factory=dict)
 
     @property
     def is_evaluation(self) -> bool:
@@ -90,19 +110,22 @@ class Current:
         return self.published.task.kind == EVALUATE
 
     @property
-    def reference(self) -> Arrays:
-        """What both ends know when an answer is decoded."""
-        return self.published.broadcast.reference
+    def oldest(self) -> int:
+        """The first exchange an answer to which may count in this one."""
+        return max(0, self.index - (self.exchange.policy.max_staleness or 0))
 
     @property
     def max_payload_bytes(self) -> int:
-        """Of an answer; nothing larger is read."""
-        reply = self.published.task.reply
-        return self.published.chains.up.bound(reply).max_payload_bytes if len(reply) else 0
+        """Of an answer to this exchange; nothing larger is read."""
+        return self.published.max_payload_bytes
+
+    def asked_with(self, exchange: int) -> Published:
+        """What this exchange, or an earlier one whose answers may count in it, has sent."""
+        return self.published if exchange == self.index else self.older[exchange]
 
     def id_of(self, slot: Slot) -> str:
         """The task of this slot."""
-        return task_id(self.run, self.index, slot.offer, slot.client, self.published.lineage)
+        return task_id(self.run, self.index - slot.age, slot.offer, slot.client, self.published.lineage)
 
     def know(self, slot: Slot) -> str:
         """The task of this slot, which can be found by it from now on."""
@@ -117,6 +140,17 @@ class Predecessor:
 
     broadcast: Broadcast | None = None
     contributors: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """What earlier exchanges of an asynchronous run have left open. `slots`: as the next exchange has them; `unheard`:
+    as of `Asked`; `published`: what these exchanges sent, by exchange.
+    """
+
+    slots: Sequence[Slot] = ()
+    unheard: Mapping[str, float] = field(default_factory=dict)
+    published: Mapping[int, Published] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -142,7 +176,7 @@ class Led:
     before it. `history`: all exchanges that are closed. `lowered`: by a budget, of the round that goes on or was last.
     `checkpoints`: of this exchange and the one before, each with the epoch that tells it from others; `best`: the best
     models so far. `command`: of the operator, not yet carried out; `resumed`: it has just been told to go on.
-    `useless`: tasks that are over, whose answers nobody needs.
+    `useless`: tasks that are over, whose answers nobody needs. `outstanding`: tasks that have outlived their exchange.
     """
 
     definition: Definition
@@ -155,6 +189,7 @@ class Led:
     why: Why = field(default_factory=Why)
     current: Current | None = None
     predecessor: Predecessor = Predecessor()
+    outstanding: Outstanding = field(default_factory=Outstanding)
     history: list[Past] = field(default_factory=list)
     lowered: Lowered = field(default_factory=Lowered)
     checkpoints: dict[int, int | None] = field(default_factory=dict)

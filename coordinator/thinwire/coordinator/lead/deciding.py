@@ -1,4 +1,4 @@
-"""Deciding on answers: decoded and checked in a thread, accepted or refused, noted, added to the sum.
+"""Deciding on answers: decoded and checked aside, accepted or refused, noted, added to the sum.
 
 The verdict is decided on the event loop, in the order in which checks finish; it is told when the database has it.
 """
@@ -6,14 +6,12 @@ The verdict is decided on the event loop, in the order in which checks finish; i
 from __future__ import annotations
 
 import asyncio
-import errno
-import hashlib
 from dataclasses import replace
-from typing import cast
 
 import structlog
 
 from thinwire.codecs import CodecError
+from thinwire.coordinator.decoding.coded import Coded, Decode
 from thinwire.coordinator.objects.objects import Objects, answer
 from thinwire.coordinator.objects.problems import storage_problem
 from thinwire.coordinator.records.answers import Answers
@@ -24,7 +22,6 @@ from thinwire.coordinator.runs.metrics import Told
 from thinwire.coordinator.runs.rows import AnswerRow
 from thinwire.coordinator.runs.tally import Tally
 from thinwire.coordinator.signals.signals import Signals
-from thinwire.machine.files import read_mapped
 from thinwire.machine.workers import Workers
 from thinwire.methods.payloads import decode_answer
 from thinwire.methods.values import Contribution
@@ -52,6 +49,7 @@ class Deciding:
         signals: Signals,
         workers: Workers,
         clock: Clock,
+        decode: Decode,
         *,
         durable: bool,
     ) -> None:
@@ -63,13 +61,14 @@ class Deciding:
         self._signals = signals
         self._workers = workers
         self._clock = clock
+        self._decode_stored = decode
         self._durable = durable
         self._decoding = asyncio.Semaphore(workers.threads)
 
-    async def decide(self, led: Led, current: Current, row: AnswerRow, *, verify: bool) -> None:
+    async def decide(self, led: Led, current: Current, row: AnswerRow, *, verify: bool) -> bool:
         """Gives the answer its verdict, and adds it where it counts. `verify`: its payload was stored by a process that
-        has died. Raises: `storage-failed`, `storage-full`,
-        `LeaseLostError`; then it is undecided still.
+        has died. Whether it has one now: where the exchange has its answers, it waits for the next of an asynchronous
+        run. Raises: `storage-failed`, `storage-full`, `LeaseLostError`; then it is undecided still.
         """
         async with self._decoding:
             try:
@@ -77,19 +76,23 @@ class Deciding:
             except CodecError as error:
                 reason = "payload-invalid" if error.reason in ("malformed", "too-large") else "answer-invalid"
                 await self._refuse(led, current, row, reason, str(error))
-                return
+                return True
             except OSError as error:
                 _log.warning("a stored answer cannot be read; it is asked for again", task=row.task, error=str(error))
                 self._troubles.note(led.id, "answers", storage_problem(error))
                 await self._answers.withdraw(row.task)
                 self._told(led, row)
-                return
-            if current.exchange.accept(row.slot, row.offer) == "accepted":
+                return True
+            verdict = current.exchange.accept(row.slot, row.offer)
+            if verdict == "waits":
+                return False
+            if verdict == "accepted":
                 await self._accept(led, current, row, contribution)
-                return
+                return True
             if current is led.current and not current.exchange.closed:
                 await self._decide(led, current, row, "late")
         self._told(led, row)
+        return True
 
     async def _accept(self, led: Led, current: Current, row: AnswerRow, contribution: Contribution) -> None:
         exchange = current.exchange
@@ -107,6 +110,7 @@ class Deciding:
                 return
             self._troubles.note(led.id, "answers", None)
             current.metrics_by_slot[row.slot] = Told(contribution.examples, row.metrics)
+            _may_ask_again(current, row)
             self._told(led, row)
             await self.add(led, current, contribution)
         finally:
@@ -125,21 +129,25 @@ class Deciding:
         """In a thread: the contribution that lies in the objects, decoded and checked; kept on disk where the reducer
         keeps it. `verify`: looks whether the payload has its digest. Raises: `CodecError`, `OSError`.
         """
-        settings, task = led.definition.run, current.published.task
-        if row.size > current.max_payload_bytes:
-            raise CodecError("too-large", f"a payload of {row.size} bytes; at most {current.max_payload_bytes}")
+        settings, asked = led.definition.run, current.asked_with(row.exchange)
+        task, most = asked.task, asked.max_payload_bytes
+        if row.size > most:
+            raise CodecError("too-large", f"a payload of {row.size} bytes; at most {most}")
         if row.examples < 1:
             raise CodecError("out-of-range", "examples: 0; an answer stands for at least one")
-        data = b""
-        if row.digest is not None:
-            data = cast(bytes, read_mapped(self._objects.local(answer(row.task))))  # a mapped file reads like bytes
-            # Where several take in answers, two may have stored one under the same name.
-            if (verify or self._objects.is_shared) and hashlib.sha256(data).digest() != row.digest:
-                raise OSError(errno.EIO, "the stored answer is torn")
         seed = client_seed(settings.seed, task.round, task.step, row.client)
-        arrays = decode_answer(data, task.reply, current.published.chains.up, reference=current.reference, seed=seed)
+        chain, reference = asked.chains.up, asked.reference
+        if row.digest is None:
+            arrays = decode_answer(b"", task.reply, chain, reference=reference, seed=seed)
+        else:
+            # Where several take in answers, two may have stored one under the same name.
+            digest = row.digest if verify or self._objects.is_shared else None
+            path, exchange = self._objects.local(answer(row.task)), f"{led.id}/{row.exchange}"
+            answers = current.exchange.policy.cohort
+            arrays = self._decode_stored(Coded(path, digest, task.reply, chain, seed, reference, exchange, answers))
         examples = min(row.examples, settings.max_examples)
-        contribution = Contribution(row.slot, row.client, examples, arrays, dict(row.metrics))
+        staleness = current.index - row.exchange
+        contribution = Contribution(row.slot, row.client, examples, arrays, dict(row.metrics), staleness)
         if current.is_evaluation:
             return contribution
         reducer = led.definition.server.reducer
@@ -151,6 +159,7 @@ class Deciding:
         detail = detail[:_LONGEST_DETAIL]
         if await self._decide(led, current, row, "refused", reason, detail):
             current.exchange.refuse(row.slot)
+            _may_ask_again(current, row)
             _log.warning("answer refused", run=led.id, client=row.client, reason=reason, detail=detail)
         self._told(led, row)
 
@@ -165,8 +174,9 @@ class Deciding:
     ) -> bool:
         count, now = current.exchange.count("accepted"), self._clock.wall()
         decided = await self._tasks.verdict(
-            led.lease, row.task, state, reason, detail, count, now, durable=self._durable and state == "accepted"
-        )
+            led.lease, row.task, state, reason, detail, count, now,
+            at=current.index, durable=self._durable and state == "accepted",
+        )  # fmt: skip
         if decided and state != "open":
             self._tally.answer(led.id, state, now)
         return decided
@@ -174,3 +184,9 @@ class Deciding:
     def _told(self, led: Led, row: AnswerRow) -> None:
         self._signals.publish(f"task:{row.task}")
         self._signals.publish(f"events:{led.id}")
+
+
+def _may_ask_again(current: Current, row: AnswerRow) -> None:
+    """Whoever has answered an earlier exchange of an asynchronous run may be asked by this one."""
+    if current.asked.newcomers is not None and row.exchange < current.index:
+        current.asked.newcomers.add(row.client)

@@ -98,6 +98,9 @@ class Hearing:
             self._commanded = False
         current = led.current
         if current is None:
+            if led.definition.run.max_staleness is not None:
+                self._arrived = None  # what has outlived its exchange may be answered at any time
+                return
             # Nobody can have answered what is not open yet: whoever does so is heard of.
             self._arrived, self._changed, self._verify = set(), set(), False
         else:
@@ -110,7 +113,7 @@ class Hearing:
             task = next(iter(self._changed))
             index = current.asked.slot_by_task.get(task)
             if index is not None:
-                client = current.exchange.slots[index].client
+                client = current.exchange.slot(index).client
                 row = await self._tasks.get(task, client)
                 if row.state == "late":
                     current.exchange.lose(client)
@@ -125,7 +128,7 @@ class Hearing:
         if arrived is not None and not arrived:
             return
         try:
-            rows = await self._answers.undecided(self._run, current.index, arrived)
+            rows = await self._answers.undecided(self._run, current.index, arrived, oldest=current.oldest)
         except ProblemError:
             self._arrived = None
             raise
@@ -141,7 +144,8 @@ class Hearing:
     async def _decide(self, led: Led, current: Current, row: AnswerRow, *, verify: bool) -> None:
         """Decides on one answer, and has the leader look again."""
         try:
-            await self._deciding.decide(led, current, row, verify=verify)
+            if not await self._deciding.decide(led, current, row, verify=verify):
+                self._arrived = None  # to be looked at when the next exchange is open
         except ProblemError as error:
             _log.error("an answer could not be decided on", run=self._run, task=row.task, reason=error.reason)
             self._troubles.note(self._run, "answers", error)

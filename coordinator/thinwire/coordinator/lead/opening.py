@@ -63,10 +63,14 @@ class Opening:
         """This exchange is open from now on. Raises: `storage-failed`, `storage-full`; then nothing has changed."""
         definition, task, broadcast = led.definition, ready.task, ready.broadcast
         now = self._clock.monotonic()
-        policy = Policy.from_settings(definition.run, same=task.cohort == "same", cohort=led.lowered.cohort)
-        exchange = Exchange.begin(policy, definition.run.seed, task.round, now, led.predecessor.contributors)
+        policy = Policy.from_settings(
+            definition.run, same=task.cohort == "same", cohort=led.lowered.cohort, evaluates=task.kind == EVALUATE
+        )
+        exchange = Exchange.begin(
+            policy, definition.run.seed, task.round, now, led.predecessor.contributors, led.outstanding.slots
+        )
         current = self.current(led, task, ready.plan, broadcast, exchange, now)
-        current.asked.unasked = [slot.index for slot in exchange.slots]
+        current.asked.unasked = [slot.index for slot in exchange.slots if not slot.age]
         wall = self._clock.wall()
         await self._exchanges.open(led.lease, _row(led, current, wall), [*broadcast.digests()], wall)
         led.current = current
@@ -78,8 +82,13 @@ class Opening:
         chains = led.definition.chains(task.kind, led.lowered.bits)
         spool = Spool(self._spool)
         current = Current(
-            led.id, led.index, Published(task, chains, plan, broadcast, led.lineage), exchange, opened_at, spool
-        )
+            led.id, led.index, Published(task, chains, plan, broadcast, led.lineage), exchange, opened_at, spool,
+            older=led.outstanding.published,
+        )  # fmt: skip
+        current.asked.unheard.update(led.outstanding.unheard)
+        for slot in exchange.slots:
+            if slot.age:
+                current.know(slot)
         if not current.is_evaluation:
             current.sum.total = led.definition.server.reducer.zero()
         return current

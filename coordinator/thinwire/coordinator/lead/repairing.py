@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import structlog
 
+from thinwire.codecs import Spec
 from thinwire.coordinator.objects.broadcasts import is_whole, read_broadcast
 from thinwire.coordinator.objects.objects import Objects, payload
 from thinwire.coordinator.objects.states import read_state
@@ -15,7 +16,7 @@ from thinwire.methods.values import EVALUATE, State, Task
 from thinwire.protocol.encoding import encode_message
 from thinwire.protocol.reasons import ProblemError
 
-from .current import Led
+from .current import Led, Published
 
 _log = structlog.get_logger("thinwire.coordinator")
 
@@ -42,6 +43,15 @@ class Repairing:
             if task is None:
                 raise
             return self._made_again(led, row, task, None, error)
+
+    def older(self, led: Led, row: ExchangeRow, reply: Spec) -> Published:
+        """What an earlier exchange of an asynchronous run sent, as far as decoding an answer needs it. `reply`: of all
+        its exchanges. Raises as `read_broadcast`.
+        """
+        chains = led.definition.chains(row.kind, row.lowered_bits)
+        broadcast = read_broadcast(self._objects, led.definition, row) if chains.up.needs_reference else Broadcast({})
+        task = Task(row.round, row.step, row.kind, {}, reply, options=row.options or {})
+        return Published(task, chains, row.plan, broadcast, led.lineage)
 
     def opened_broadcast(self, led: Led, row: ExchangeRow, task: Task) -> Broadcast:
         """The broadcast of the open exchange, and its plan as an object; what is damaged is made again.

@@ -5,6 +5,7 @@ The same for a new run and for one that has gone on for a year.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from thinwire.codecs import CodecError
 from thinwire.coordinator.objects.objects import checkpoint
 from thinwire.coordinator.records.answers import Answers
+from thinwire.coordinator.records.carried import Carried
 from thinwire.coordinator.records.exchanges import Exchanges
 from thinwire.coordinator.records.leases import Lease
 from thinwire.coordinator.records.tasks import Tasks
@@ -27,7 +29,7 @@ from thinwire.protocol.reasons import ProblemError
 
 from .asking import LAPSE_S
 from .clock import Clock
-from .current import Current, Led, Orders, Predecessor, Why
+from .current import Current, Led, Orders, Outstanding, Predecessor, Why
 from .deciding import Deciding
 from .opening import Opening
 from .repairing import Repairing
@@ -42,6 +44,7 @@ class Restoring:
         self,
         exchanges: Exchanges,
         tasks: Tasks,
+        carried: Carried,
         answers: Answers,
         definitions: Definitions,
         opening: Opening,
@@ -52,6 +55,7 @@ class Restoring:
     ) -> None:
         self._exchanges = exchanges
         self._tasks = tasks
+        self._carried = carried
         self._answers = answers
         self._definitions = definitions
         self._opening = opening
@@ -87,9 +91,27 @@ class Restoring:
                 if opened is None:
                     raise  # the next broadcast builds on it
                 _log.warning("the broadcast before the open exchange is damaged", run=row.id, exchange=before.exchange)
+        if definition.run.max_staleness is not None and (opened is None or opened.kind != EVALUATE):
+            led.outstanding = await self._outstanding(led, definition.run.max_staleness, rows)
         if opened is not None:
             await self._reopen(led, opened)
         return led
+
+    async def _outstanding(self, led: Led, oldest: int, rows: Mapping[int, ExchangeRow]) -> Outstanding:
+        """The tasks of earlier exchanges that are open, or count in the one that the run stands at."""
+        task = led.definition.server.task(led.method_state)
+        asked = await self._carried.of(led.id, led.index, led.index - oldest)
+        if task is None or not asked:
+            return Outstanding()
+        slots = [
+            Slot(one.slot, one.client, one.offer, one.state, age=led.index - one.exchange)
+            for one in asked
+        ]  # fmt: skip
+        published = {
+            index: await self._workers.run(self._repairing.older, led, rows[index], task.reply)
+            for index in sorted({one.exchange for one in asked})
+        }
+        return Outstanding(slots, {}, published)
 
     async def _reopen(self, led: Led, row: ExchangeRow) -> None:
         """The open exchange with its slots, its remaining time, and the sum of the answers that lie in the objects."""
@@ -110,7 +132,7 @@ class Restoring:
         current.asked.lapse_at = self._clock.wall() + LAPSE_S
         current.asked.left_out = dict(row.left_out or {})
         for slot in exchange.slots:
-            if slot.state == "open" and current.know(slot) not in written:
+            if slot.state == "open" and current.know(slot) not in written and not slot.age:
                 # A crash came between the offer and its tasks.
                 current.asked.unasked.append(slot.index)
             elif slot.state == "open" and row.opened_at is not None:
@@ -118,7 +140,7 @@ class Restoring:
         for one in known:
             if one.reason == "declined":
                 current.asked.declined[one.client] = one.detail or ""
-        for answer in await self._answers.accepted(row.run, row.exchange):
+        for answer in await self._answers.accepted(row.run, row.exchange, oldest=current.oldest):
             await self._count(led, current, answer)
 
     async def _describe(self, led: Led, current: Current, row: ExchangeRow) -> None:
@@ -136,8 +158,9 @@ class Restoring:
             _log.warning("a stored answer is lost; it is asked for again", task=row.task, error=str(error))
             current.exchange.retract(row.slot, row.offer)
             count = current.exchange.count("accepted")
-            await self._tasks.verdict(led.lease, row.task, "open", None, None, count, self._clock.wall())
-            current.know(current.exchange.slots[row.slot])
+            now, at = self._clock.wall(), current.index
+            await self._tasks.verdict(led.lease, row.task, "open", None, None, count, now, at=at)
+            current.know(current.exchange.slot(row.slot))
             return
         current.metrics_by_slot[row.slot] = Told(contribution.examples, row.metrics)
         await self._deciding.add(led, current, contribution)
@@ -146,11 +169,13 @@ class Restoring:
 def _exchange(led: Led, row: ExchangeRow, known: list[TaskRow], now: float) -> Exchange:
     """The machine as its rows have it: of each slot the task that was offered last."""
     run, seed = led.definition.run, led.definition.run.seed
-    policy = Policy.from_settings(run, same=row.cohort == "same", cohort=row.lowered_cohort)
+    evaluates = row.kind == EVALUATE
+    policy = Policy.from_settings(run, same=row.cohort == "same", cohort=row.lowered_cohort, evaluates=evaluates)
     if policy.same and not known:
         return Exchange.begin(policy, seed, row.round, now, led.predecessor.contributors)
     last = {one.slot: one for one in sorted(known, key=lambda item: item.offer)}
     slots = [Slot(index, one.client, one.offer, one.state, one.lapsed) for index, one in sorted(last.items())]
+    slots = sorted([*slots, *led.outstanding.slots], key=lambda slot: slot.index)
     if policy.same:
         policy = policy.of(len(slots))
         slots = [

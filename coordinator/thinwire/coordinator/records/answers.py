@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Executable, bindparam, delete, exists, select
 
+from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.rows import AnswerRow, TaskRow
 
+from .carried import counted_in
 from .database import Database, upsert_in
 from .lapsing import answer_lapsed
 from .prepared import Prepared
@@ -26,15 +28,16 @@ _NOTE: Final = Prepared(lambda dialect: upsert_in(dialect, answers).on_conflict_
 _OF_EXCHANGE: Final = (
     select(
         answers.c.task, tasks.c.client, tasks.c.slot, tasks.c.offer, answers.c.examples, answers.c.metrics,
-        answers.c.digest, answers.c.size, tasks.c.state,
+        answers.c.digest, answers.c.size, tasks.c.state, tasks.c.exchange,
     )
     .join(tasks, tasks.c.id == answers.c.task)
     .where(
-        tasks.c.run == bindparam("of_run"), tasks.c.exchange == bindparam("index"),
-        tasks.c.state == bindparam("of_state"),
+        tasks.c.run == bindparam("of_run"), tasks.c.exchange >= bindparam("oldest"),
+        tasks.c.exchange <= bindparam("index"), tasks.c.state == bindparam("of_state"),
     )
     .order_by(answers.c.arrived_at, tasks.c.slot)
 )  # fmt: skip
+_COUNTED: Final = _OF_EXCHANGE.where(bindparam("index") == counted_in)
 _OF_TASKS: Final = _OF_EXCHANGE.where(tasks.c.id.in_(bindparam("names", expanding=True)))
 _OF_TASK: Final = Prepared(_OF_EXCHANGE.where(tasks.c.id == bindparam("name")))
 
@@ -91,9 +94,13 @@ class Answers:
             lambda connection: connection.execute(_WITHDRAW, {"name": task}).rowcount > 0
         )
 
-    async def undecided(self, run: str, exchange: int, among: Collection[str] | None = None) -> list[AnswerRow]:
-        """The answers that wait for a verdict, as they came; of these tasks, or of all."""
-        wanted: dict[str, Any] = {"of_run": run, "index": exchange, "of_state": "open"}
+    async def undecided(
+        self, run: str, exchange: int, among: Collection[str] | None = None, *, oldest: int | None = None
+    ) -> list[AnswerRow]:
+        """The answers that wait for a verdict, as they came; of these tasks, or of all. `oldest`: those to exchanges
+        from this one on.
+        """
+        wanted: dict[str, Any] = _wanted(run, exchange, oldest, "open")
         if among is not None and len(among) == 1:
             wanted["name"] = next(iter(among))
             return await self._database.look(
@@ -106,10 +113,15 @@ class Answers:
         found = await self._database.read(lambda connection: _rows(connection, _OF_EXCHANGE, wanted))
         return found if among is None else [answer for answer in found if answer.task in among]
 
-    async def accepted(self, run: str, exchange: int) -> list[AnswerRow]:
-        """The answers that count, as they came."""
-        wanted = {"of_run": run, "index": exchange, "of_state": "accepted"}
-        return await self._database.read(lambda connection: _rows(connection, _OF_EXCHANGE, wanted))
+    async def accepted(self, run: str, exchange: int, *, oldest: int | None = None) -> list[AnswerRow]:
+        """The answers that count in this exchange, as they came. `oldest`: as of `undecided`."""
+        wanted = _wanted(run, exchange, oldest, "accepted")
+        return await self._database.read(lambda connection: _rows(connection, _COUNTED, wanted))
+
+
+def _wanted(run: str, exchange: int, oldest: int | None, state: SlotState) -> dict[str, Any]:
+    first = exchange if oldest is None else oldest
+    return {"of_run": run, "index": exchange, "oldest": first, "of_state": state}
 
 
 def _rows(connection: Connection, query: Executable, wanted: Mapping[str, Any]) -> list[AnswerRow]:

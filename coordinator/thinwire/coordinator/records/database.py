@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -18,6 +17,7 @@ from sqlalchemy import Connection, Engine, RootTransaction, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
+from thinwire.machine.workers import Workers
 from thinwire.protocol.reasons import ProblemError
 
 from .kind import BEGIN, Kind, problem_of
@@ -53,16 +53,16 @@ def kind_of(place: Path | str) -> Kind:
 class Database:
     """`open` first, `close` last; everything else in between. `commits`: how many groups have been committed.
 
-    A group is one call in the writer's thread: handing over each transaction costs more than it does. Each is a
-    savepoint of its group and sees what those before it wrote.
+    A group is one call in the writer's thread: handing over each transaction costs more than it does. Each sees what
+    those before it in its group wrote, and is a savepoint where it is not alone.
     """
 
     def __init__(self, place: Path | str) -> None:
         self.kind = kind_of(place)
         self._queue: asyncio.Queue[Transaction[Any] | None] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
-        self._writing = ThreadPoolExecutor(1, "database-writer")
-        self._reading = ThreadPoolExecutor(self.kind.readers, "database-reader")
+        self._writing = Workers(1, "database-writer")
+        self._reading = Workers(self.kind.readers, "database-reader")
         # Each statement of these is a moment of its own.
         self._lookers = self.kind.engine.execution_options(**{BEGIN: ""})
         self._looking: Connection | None = None
@@ -90,7 +90,7 @@ class Database:
     async def open(self) -> None:
         """Migrates the database to the newest tables and starts the writer. Raises: `storage-failed`."""
         try:
-            await _in(self._writing, self._migrate)
+            await self._writing.run(self._migrate)
         except self.kind.errors as error:
             self._end()
             raise self._cannot_be_opened(error) from None
@@ -117,8 +117,8 @@ class Database:
         self._end()
 
     def _end(self) -> None:
-        self._writing.shutdown()
-        self._reading.shutdown()
+        self._writing.close()
+        self._reading.close()
         for connection in (self._looking, self._connection):
             if connection is not None:
                 connection.close()
@@ -158,7 +158,7 @@ class Database:
         if self._writer is None:
             raise ProblemError("unavailable")
         try:
-            return await _in(self._reading, work)
+            return await self._reading.run(work)
         except self.kind.errors as error:
             raise problem_of(self.kind, error) from None
 
@@ -181,7 +181,7 @@ class Database:
                     last = True
                     break
                 group.append(following)
-            await _in(self._writing, partial(self._commit, group))
+            await self._writing.run(self._commit, group)
             for transaction in group:
                 transaction.finish()
             if last:
@@ -225,8 +225,12 @@ class Database:
             raise
         try:
             token, driver = self.kind.token(connection), connection.connection.driver_connection
-            for transaction in group:
-                self._run(connection, driver, transaction)
+            # Over a network a savepoint's release finds out that the connection is lost while nothing is in doubt yet.
+            if len(group) == 1 and not self.kind.is_shared:
+                group[0].result = group[0].work(connection)
+            else:
+                for transaction in group:
+                    self._run(connection, driver, transaction)
         except BaseException:
             self._undo(whole)
             raise
@@ -293,7 +297,3 @@ def upsert_in(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     from sqlalchemy.dialects import postgresql
 
     return postgresql.insert(table)
-
-
-async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(threads, function)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from typing import Any, Final
 
@@ -17,14 +17,17 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    exists,
     func,
     literal_column,
+    or_,
     select,
     update,
 )
 
 from thinwire.coordinator.runs.best import Best
-from thinwire.coordinator.runs.rows import ExchangeRow
+from thinwire.coordinator.runs.closed import Figures, Over
+from thinwire.coordinator.runs.rows import STALE, ExchangeRow
 
 from .database import Database, upsert_in
 from .dropping import DROPPED
@@ -36,7 +39,7 @@ from .tables import answers, exchanges, payloads, runs, tasks
 from .uploads import delete_uploads
 
 _KEY = ("run", "exchange")
-_NAMES = tuple(field.name for field in fields(ExchangeRow))
+_NAMES = tuple(one.name for one in fields(ExchangeRow))
 BLOCK: Final = 200
 """Closed exchanges that are read at once."""
 _CLOSE = Prepared(
@@ -47,13 +50,21 @@ _CLOSE = Prepared(
     )
     .values(
         closed=True, seconds=bindparam("lasted"), answers=bindparam("counted"), offers=bindparam("offered"),
-        metrics=bindparam("means"), clock_at=bindparam("now"), closed_at=bindparam("now"),
+        metrics=bindparam("means"), staleness=bindparam("ages"), clock_at=bindparam("now"), closed_at=bindparam("now"),
     )
 )  # fmt: skip
 _LATE = Prepared(
     update(tasks)
-    .where(tasks.c.run == bindparam("of_run"), tasks.c.exchange == bindparam("index"), tasks.c.state == "open")
-    .values(state="late")
+    .where(
+        tasks.c.run == bindparam("of_run"), tasks.c.exchange >= bindparam("first"),
+        tasks.c.exchange < bindparam("end"), tasks.c.state == "open",
+    )
+    .values(state="late", reason=bindparam("why"), detail=bindparam("words"))
+)  # fmt: skip
+_MEASURED = Prepared(
+    update(exchanges)
+    .where(exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"))
+    .values(metrics=bindparam("means"))
 )
 _GO_ON = Prepared(
     update(runs)
@@ -68,26 +79,16 @@ _GO_ON = Prepared(
     )
 )
 _UNNAME_OLDER = delete(payloads).where(
-    payloads.c.run == bindparam("of_run"), payloads.c.exchange > NO_EXCHANGE, payloads.c.exchange < bindparam("index")
+    payloads.c.run == bindparam("of_run"), payloads.c.exchange > NO_EXCHANGE, payloads.c.exchange < bindparam("oldest")
 )
 _UNNAME_ALL_OLDER = Prepared(_UNNAME_OLDER)
 _UNNAME_OTHERS = _UNNAME_OLDER.where(payloads.c.exchange.not_in(bindparam("kept", expanding=True)))
 _THIS = and_(exchanges.c.run == bindparam("of_run"), exchanges.c.exchange == bindparam("index"))
-_ROOM = Prepared(select(exchanges.c.max_payload_bytes).where(_THIS, exchanges.c.closed.is_(False)))
+_ASKS = exists().where(
+    tasks.c.run == exchanges.c.run, tasks.c.exchange == exchanges.c.exchange, tasks.c.state == "open"
+)
+_ROOM = Prepared(select(exchanges.c.max_payload_bytes).where(_THIS, or_(exchanges.c.closed.is_(False), _ASKS)))
 _ONE = Prepared(select(exchanges).where(_THIS))
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """The figures of an exchange that is over. `seconds`: how long it was open; `answers`: how many counted; `offers`:
-    how often it was offered; `metrics`: means over the answers.
-    """
-
-    exchange: int
-    seconds: float
-    answers: int
-    offers: int
-    metrics: Mapping[str, float]
 
 
 class Exchanges:
@@ -149,15 +150,27 @@ class Exchanges:
         await self._database.transaction(work)
 
     async def close(
-        self, lease: Lease, figures: Figures, round_: int, step: int, now: float, best: Sequence[Best] = ()
+        self,
+        lease: Lease,
+        figures: Figures,
+        round_: int,
+        step: int,
+        now: float,
+        best: Sequence[Best] = (),
+        over: Over | None = None,
     ) -> None:
-        """The exchange is over: its unanswered tasks are late, and the run stands before the next one, at this round
-        and step. Of the run's payloads those of this exchange stay, and those of the exchanges that have measured its
-        best models. Durable. A repeat changes nothing.
+        """The exchange is over: its unanswered tasks are late, or those that `over` says, and the run stands before the
+        next one, at this round and step. Of the run's payloads those of this exchange stay, those of exchanges with
+        tasks that go on, and those of the exchanges that have measured its best models. Durable. A repeat changes
+        nothing.
         """
         run, exchange = lease.run, figures.exchange
         which = {"of_run": run, "index": exchange}
+        over = over or Over(exchange, exchange + 1)
+        oldest = {"of_run": run, "oldest": min(exchange, over.end)}
+        stale = {"why": None if over.why is None else STALE, "words": over.why}
         values = {
+            "ages": None if figures.staleness is None else list(figures.staleness),
             "lasted": figures.seconds, "counted": figures.answers, "offered": figures.offers,
             "means": dict(figures.metrics), "now": now,
         }  # fmt: skip
@@ -166,7 +179,10 @@ class Exchanges:
             fence(connection, lease)
             if not _CLOSE.change(connection, {**which, **values}):
                 return
-            _LATE.change(connection, which)
+            _LATE.change(connection, {"of_run": run, "first": over.first, "end": over.end, **stale})
+            delete_uploads(connection, run, over.first, over.end - 1)
+            for index, means in figures.older.items():
+                _MEASURED.change(connection, {"of_run": run, "index": index, "means": dict(means)})
             following = {
                 "next_exchange": exchange + 1,
                 "next_round": round_,
@@ -176,10 +192,9 @@ class Exchanges:
             }
             _GO_ON.change(connection, {"of_run": run, **following})
             if best:
-                connection.execute(_UNNAME_OTHERS, {**which, "kept": [one.exchange for one in best]})
+                connection.execute(_UNNAME_OTHERS, {**oldest, "kept": [one.exchange for one in best]})
             else:
-                _UNNAME_ALL_OLDER.change(connection, which)
-            delete_uploads(connection, run, exchange)
+                _UNNAME_ALL_OLDER.change(connection, oldest)
             add_event(connection, run, "exchange", now, exchange=exchange)
             add_event(connection, run, "run", now)
 
@@ -242,7 +257,7 @@ class Exchanges:
         return await self._database.look(work)
 
     async def takes_up_to(self, run: str, exchange: int) -> int | None:
-        """Bytes that the payload of an answer may have; None where the exchange is not open."""
+        """Bytes that the payload of an answer may have; None where none is waited for."""
         which = {"of_run": run, "index": exchange}
         return await self._database.look(lambda connection: _ROOM.scalar(connection, which))
 

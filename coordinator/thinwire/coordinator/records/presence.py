@@ -28,6 +28,7 @@ from sqlalchemy import (
 from thinwire.protocol.fields import Role
 from thinwire.protocol.reasons import REASONS, ProblemError
 
+from .carried import oldest_open
 from .database import Database, upsert_in
 from .prepared import Prepared
 from .tables import clients, presence, runs, tasks
@@ -222,7 +223,7 @@ class Presence:
         """Those of these clients that have an open task in a run that goes on."""
         query = (
             select(tasks.c.client)
-            .join(runs, and_(runs.c.id == tasks.c.run, runs.c.exchange == tasks.c.exchange))
+            .join(runs, and_(runs.c.id == tasks.c.run, tasks.c.exchange.between(oldest_open, runs.c.exchange)))
             .where(tasks.c.state == "open", runs.c.state == "running")
         )
         if len(names) <= _MAX_NAMES:

@@ -29,6 +29,7 @@ from thinwire.protocol.fields import RunOutcome, RunState
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.settings import RunSettings
 
+from .carried import forget_carried
 from .database import Database, upsert
 from .events import add_event
 from .leases import Lease, fence
@@ -204,9 +205,9 @@ class Runs:
                     connection.execute(delete(table).where(table.c.task.in_(asked)))
                 for table in (tasks, exchanges):
                     connection.execute(delete(table).where(table.c.run == run, table.c.exchange >= exchange))
-                since = exchange if before is None else min(before, exchange)
-                again = update(runs).where(runs.c.id == run).values(lineage=lineages(), restored_at=since)
-                connection.execute(again)
+                forget_carried(connection, run, exchange)
+                again = {"lineage": lineages(), "restored_at": exchange if before is None else min(before, exchange)}
+                connection.execute(update(runs).where(runs.c.id == run).values(again))
 
         await self._database.transaction(work, durable=True)
 
@@ -253,9 +254,10 @@ class Runs:
         def work(connection: Connection) -> None:
             fence(connection, lease)
             row = _get(connection, lease.run)
-            asked = (tasks.c.run == lease.run) & (tasks.c.exchange == row.exchange)
+            oldest = row.exchange - (row.settings.max_staleness or 0)
+            asked = (tasks.c.run == lease.run) & tasks.c.exchange.between(oldest, row.exchange)
             connection.execute(update(tasks).where(asked, tasks.c.state == "open").values(state="late"))
-            delete_uploads(connection, lease.run, row.exchange)
+            delete_uploads(connection, lease.run, oldest, row.exchange)
             connection.execute(delete(payloads).where(payloads.c.run == lease.run))
             if files:
                 named = {"run": lease.run, "exchange": NO_EXCHANGE, "client": "", "kind": "model"}

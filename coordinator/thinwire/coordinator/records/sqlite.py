@@ -13,6 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from .kind import BEGIN, problem_of
 
 BUSY_TIMEOUT_MS = 5000
+_DURABLE = "durable"
+"""What a connection's `synchronous` was set for last."""
 
 
 class SQLite:
@@ -42,7 +44,9 @@ class SQLite:
         """Nothing."""
 
     def prepare(self, connection: Connection, *, durable: bool) -> None:
-        _driver(connection).execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        if connection.info.get(_DURABLE) is not durable:
+            _driver(connection).execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            connection.info[_DURABLE] = durable
 
     def token(self, connection: Connection) -> str:
         return ""

@@ -95,7 +95,8 @@ replicas: Final = Table(
 
 # `parts`: name, spec, full form, delta form of each, in the order of the plan. `size`: the answers it closes at.
 # `seconds`: how long it has been open, and `left_s`: what is left of the present offer, both as of `clock_at`.
-# `lowered_*`: by a budget; `left_out`: client -> why a budget kept it from being asked.
+# `lowered_*`: by a budget; `left_out`: client -> why a budget kept it from being asked. `staleness`: how many of its
+# answers were 0, 1, 2... exchanges old, of an asynchronous run.
 exchanges: Final = Table(
     "exchanges",
     metadata,
@@ -123,9 +124,11 @@ exchanges: Final = Table(
     Column("lowered_bits", Integer),
     Column("lowered_cohort", Integer),
     Column("left_out", JSON(none_as_null=True)),
+    Column("staleness", JSON(none_as_null=True)),
 )
 
-# `private`: digest in hex, size and spec of the part that is for this client alone.
+# `private`: digest in hex, size and spec of the part that is for this client alone. `counted_in`: the exchange in which
+# its answer counts; NULL of one that was counted before there was this column: its own.
 tasks: Final = Table(
     "tasks",
     metadata,
@@ -139,6 +142,7 @@ tasks: Final = Table(
     Column("private", JSON),
     Column("reason", String(64)),
     Column("detail", String(1000)),
+    Column("counted_in", Integer),
     Index("tasks_exchange", "run", "exchange"),
     Index("tasks_client", "client", "state"),
 )

@@ -23,6 +23,7 @@ from thinwire.coordinator.runs.exchange import SlotState
 from thinwire.coordinator.runs.rows import LAPSED, TaskRow
 from thinwire.protocol.reasons import ProblemError
 
+from .carried import counted_in, oldest_open
 from .database import Database, upsert_in
 from .dropping import DROPPED_BEFORE
 from .events import add_event
@@ -38,7 +39,7 @@ _OF_ID = select(tasks).where(tasks.c.id == bindparam("task"))
 _TASK, _LOCKED = Prepared(_OF_ID), Prepared(_OF_ID.with_for_update())
 _SEEN = update(presence).where(presence.c.client == bindparam("name")).values(seen_at=bindparam("now"), gone=False)
 _OPEN_EXCHANGE = exists().where(
-    exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange, exchanges.c.closed.is_(False)
+    exchanges.c.run == tasks.c.run, exchanges.c.exchange == counted_in, exchanges.c.closed.is_(False)
 )
 _ANSWERED = exists().where(answers.c.task == tasks.c.id)
 _ALLOWED: Final[dict[SlotState, ColumnElement[bool]]] = {
@@ -51,11 +52,14 @@ _DECIDE: Final = {
     state: Prepared(
         update(tasks)
         .where(tasks.c.id == bindparam("task"), tasks.c.run == bindparam("lease_run"), allowed)
-        .values(state=state, reason=bindparam("why"), detail=bindparam("words"))
+        .values(
+            state=state, reason=bindparam("why"), detail=bindparam("words"),
+            counted_in=bindparam("at") if state == "accepted" else None,
+        )
         .returning(tasks.c.exchange)
     )
     for state, allowed in _ALLOWED.items()
-}
+}  # fmt: skip
 _COUNT = Prepared(
     update(exchanges)
     .where(exchanges.c.run == bindparam("lease_run"), exchanges.c.exchange == bindparam("index"))
@@ -74,8 +78,7 @@ _OPEN_OF = Prepared(
     .join(runs, runs.c.id == tasks.c.run)
     .join(exchanges, and_(exchanges.c.run == tasks.c.run, exchanges.c.exchange == tasks.c.exchange))
     .where(
-        tasks.c.client == bindparam("client"), tasks.c.state == "open", exchanges.c.closed.is_(False),
-        runs.c.state == "running",
+        tasks.c.client == bindparam("client"), tasks.c.state == "open", runs.c.state == "running",
     )
     .order_by(runs.c.created_at, runs.c.id)
     .limit(1)
@@ -160,20 +163,23 @@ class Tasks:
         answers: int,
         now: float,
         *,
+        at: int | None = None,
         durable: bool = False,
     ) -> bool:
         """Decides an open task: accepted (its answer has arrived), refused, late; or opens again an accepted one whose
-        answer is lost. Whether it did: what has been decided meanwhile stays. `answers`: how many count then.
-
-        Raises: `LeaseLostError`.
+        answer is lost. Whether it did: what has been decided meanwhile stays. `answers`: how many count then in the
+        exchange `at`, where it is not the task's own. Raises: `LeaseLostError`.
         """
-        values = {"task": task, "lease_run": lease.run, "why": reason, "words": detail}
+        values: dict[str, Any] = {"task": task, "lease_run": lease.run, "why": reason, "words": detail}
+        if state == "accepted":
+            values["at"] = at
 
         def work(connection: Connection) -> bool:
             fence(connection, lease)
             exchange = _DECIDE[state].scalar(connection, values)
             if exchange is None:
                 return False
+            exchange = exchange if at is None else at
             if state in ("accepted", "open"):
                 _COUNT.change(connection, {"lease_run": lease.run, "index": exchange, "count": answers})
             if state == "open":
@@ -229,9 +235,10 @@ class Tasks:
             lambda connection: [TaskRow(**row._mapping) for row in connection.execute(query)]
         )
 
-    async def unanswered(self, run: str, exchange: int, most: int) -> list[str]:
-        """The clients that have been asked and have not answered, the first so many by name."""
-        query = select(tasks.c.client).where(_is(run, exchange), tasks.c.state == "open", ~_ANSWERED)
+    async def unanswered(self, run: str, oldest: int, last: int, most: int) -> list[str]:
+        """The clients that these exchanges have asked and that have not answered, the first so many by name."""
+        here = and_(tasks.c.run == run, tasks.c.exchange >= oldest, tasks.c.exchange <= last)
+        query = select(tasks.c.client).where(here, tasks.c.state == "open", ~_ANSWERED)
         ordered = query.order_by(tasks.c.client).limit(most)
         return await self._database.read(lambda connection: list(connection.scalars(ordered)))
 
@@ -245,7 +252,7 @@ class Tasks:
         query = (
             select(tasks.c.run, tasks.c.exchange)
             .join(runs, runs.c.id == tasks.c.run)
-            .where(tasks.c.client == client, runs.c.id.in_(among), tasks.c.exchange >= runs.c.exchange - 1)
+            .where(tasks.c.client == client, runs.c.id.in_(among), tasks.c.exchange >= oldest_open - 1)
         )
         return await self._database.read(lambda connection: {(row[0], row[1]) for row in connection.execute(query)})
 

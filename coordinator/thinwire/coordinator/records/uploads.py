@@ -46,10 +46,13 @@ _CREATE = Prepared(lambda dialect: upsert_in(dialect, uploads).on_conflict_do_no
 _DELETE_OF = Prepared(
     delete(uploads).where(
         uploads.c.task.in_(
-            select(tasks.c.id).where(tasks.c.run == bindparam("of_run"), tasks.c.exchange == bindparam("index"))
+            select(tasks.c.id).where(
+                tasks.c.run == bindparam("of_run"), tasks.c.exchange >= bindparam("first"),
+                tasks.c.exchange <= bindparam("last"),
+            )
         )
     )
-)
+)  # fmt: skip
 _DELETE = delete(uploads).where(uploads.c.id == bindparam("upload"))
 _END = Prepared(_DELETE)
 
@@ -87,6 +90,6 @@ def end_upload(connection: Connection, upload: str) -> None:
     _END.change(connection, {"upload": upload})
 
 
-def delete_uploads(connection: Connection, run: str, exchange: int) -> None:
-    """Those for the tasks of an exchange that is over."""
-    _DELETE_OF.change(connection, {"of_run": run, "index": exchange})
+def delete_uploads(connection: Connection, run: str, first: int, last: int) -> None:
+    """Those for the tasks of these exchanges, which are over."""
+    _DELETE_OF.change(connection, {"of_run": run, "first": first, "last": last})

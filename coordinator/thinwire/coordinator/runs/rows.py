@@ -58,7 +58,7 @@ class ExchangeRow:
     """`parts`: name, spec, full form, delta form of each part. `size`: the answers it closes at; `answers`: those that
     count so far. `seconds`: how long it has been open, `left_s`: what is left of its present offer, both as of
     `clock_at`. `lowered_bits`, `lowered_cohort`: where a budget has lowered them; `left_out`: client -> why a budget
-    kept it from being asked.
+    kept it from being asked. `staleness`: of an asynchronous run, how many answers were 0, 1, 2... exchanges old.
     """
 
     run: str
@@ -85,18 +85,22 @@ class ExchangeRow:
     lowered_bits: int | None = None
     lowered_cohort: int | None = None
     left_out: dict[str, str] | None = None
+    staleness: list[int] | None = None
 
 
 LAPSED: Final = "lapsed"
 """The reason of a task whose client was not there to hear of it: the same may be offered to it again, and an answer of
 it that comes all the same opens it again.
 """
+STALE: Final = "stale"
+"""The reason of a task that has become too old for an asynchronous run."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
     """A slot of an exchange, as its client was asked. `private`: digest in hex, size in bytes and spec of the part for
-    it alone. `reason`, `detail`: why it was refused or declined.
+    it alone. `reason`, `detail`: why it was refused or declined. `counted_in`: the exchange in which its answer counts,
+    None where it does not, or was counted by a version whose runs had one for each task: its own.
     """
 
     id: str
@@ -109,6 +113,7 @@ class TaskRow:
     private: list[Any] | None
     reason: str | None
     detail: str | None
+    counted_in: int | None = None
 
     @property
     def lapsed(self) -> bool:
@@ -118,7 +123,9 @@ class TaskRow:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRow:
-    """An answer that has arrived. `digest`, `size`: of its payload, None and 0 without one. `state`: of its task."""
+    """An answer that has arrived. `digest`, `size`: of its payload, None and 0 without one. `state`, `exchange`: of its
+    task.
+    """
 
     task: str
     client: str
@@ -129,3 +136,4 @@ class AnswerRow:
     digest: bytes | None
     size: int
     state: SlotState
+    exchange: int = 0

@@ -63,6 +63,7 @@ def exchange_metrics(row: ExchangeRow, of: Bytes, before: Bytes) -> ExchangeMetr
         uplink_bytes_before=before.uplink,
         downlink_bytes_before=before.downlink,
         lowered=_lowered(row),
+        staleness=row.staleness,
     )
 
 

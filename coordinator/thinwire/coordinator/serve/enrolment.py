@@ -1,4 +1,4 @@
-"""Who is who: clients' tokens and the operator's in memory, so that checking one waits for nothing.
+"""Who is who: clients' tokens in memory, beside the owner's, so that checking one waits for nothing.
 
 Every change is durable first, then visible; a change that another process has made is looked up when a signal says so.
 """
@@ -6,7 +6,6 @@ Every change is durable first, then visible; a change that another process has m
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
 import time
 from collections.abc import Callable
@@ -16,18 +15,18 @@ from typing import Final
 
 import structlog
 
-from thinwire.coordinator.objects.secret_files import fresh_secret, operator_token, token_of, write_token
+from thinwire.coordinator.objects.secret_files import fresh_secret, token_of
 from thinwire.coordinator.records.clients import Client, Clients
 from thinwire.coordinator.records.invites import SHORT_DIGITS, Invites
 from thinwire.coordinator.records.secrets import Secrets
 from thinwire.coordinator.signals.signals import Signals
 from thinwire.coordinator.wire.identity import hash_of
-from thinwire.protocol.messages import Enrolled, Invite, InviteList, InviteRequest, InviteView, OperatorToken
+from thinwire.protocol.messages import Enrolled, Invite, InviteList, InviteRequest, InviteView
 from thinwire.protocol.messages import Enrolment as EnrolmentMessage
 from thinwire.protocol.reasons import ProblemError
 
-OPERATOR: Final = "operator"
-"""The item of the topic `access`, and the name of the secret, of the token of the data folder."""
+from .owner import OPERATOR, Owner
+
 LOOK_S: Final = 0.5
 """Without a hint for so long it is looked whether another process has let anybody in, or shut anybody out."""
 _log = structlog.get_logger("thinwire.coordinator")
@@ -53,15 +52,13 @@ class Enrolment:
     ) -> None:
         self._rows = clients
         self._invites = invites
-        self._secrets = stored
         self._signals = signals
-        self._data_dir = data_dir
+        self.owner = Owner(stored, signals, data_dir, shared=shared)
         self._max_clients = max_clients
         self._shared = shared
         self._version = 0
         self._ended = ended
         self._clock = clock
-        self._operator = b""
         self.clients: dict[str, Client] = {}
         self._by_token: dict[bytes, str] = {}
         self._newly_seen: set[str] = set()
@@ -71,18 +68,8 @@ class Enrolment:
         await self._invites.sweep(self._clock())
         for client in await self._rows.all():
             self._remember(client)
-        await self._take_operator()
+        await self.owner.load()
         self._version, _ = await self._rows.changed(0)
-
-    async def _take_operator(self) -> None:
-        """The folder's token is the operator's, unless another process was first: then its own is."""
-        stored = await self._secrets.get(OPERATOR)
-        if self._shared and stored is not None:
-            self._operator = stored
-            return
-        self._operator = hash_of(operator_token(self._data_dir))
-        if stored != self._operator:
-            await self._secrets.put(OPERATOR, self._operator)
 
     async def follow(self) -> None:
         """Looks up what has changed, until cancelled."""
@@ -117,7 +104,7 @@ class Enrolment:
     async def look_up(self, item: str) -> None:
         """The client of this name, or the operator, as the rows know it now. Raises: `storage-failed`."""
         if item == OPERATOR:
-            self._operator = await self._secrets.get(OPERATOR) or self._operator
+            await self.owner.look_up()
             return
         while True:
             before = self.clients.get(item)
@@ -147,10 +134,6 @@ class Enrolment:
         """The client whose token has this hash."""
         name = self._by_token.get(token_hash)
         return None if name is None else self.clients[name]
-
-    def is_owner(self, token_hash: bytes) -> bool:
-        """Whether it is the hash of the data folder's token."""
-        return hmac.compare_digest(token_hash, self._operator)
 
     def is_current(self, client: Client) -> bool:
         """Whether the token that was shown is still in force."""
@@ -227,7 +210,7 @@ class Enrolment:
         before = self.clients.get(name)
         if before is None or not before.asks_again(presented):
             asker = self.find(presented)
-            if asker is None and not self.is_owner(presented):
+            if asker is None and not self.owner.is_owner(presented):
                 raise ProblemError("token-invalid")
             if asker is None or asker.name != name:
                 raise ProblemError("not-allowed", "a client asks for its own token")
@@ -282,19 +265,3 @@ class Enrolment:
         self._tell(name)
         for run in runs:
             self._signals.publish(f"run:{run}", f"client:{name}")
-
-    async def rotate_operator(self) -> OperatorToken:
-        """Another token in the data folder; the one before is worth nothing from now on. Raises: OSError,
-        `storage-failed`, `storage-full`.
-        """
-        token = fresh_secret()
-        await self._secrets.put(OPERATOR, hash_of(token))
-        try:
-            write_token(self._data_dir, token)
-        except OSError:
-            await self._secrets.put(OPERATOR, self._operator)
-            raise
-        _log.info("operator's token replaced")
-        self._operator = hash_of(token)
-        self._signals.publish("access", OPERATOR)
-        return OperatorToken(token=token)

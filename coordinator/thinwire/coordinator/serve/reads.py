@@ -63,7 +63,9 @@ class Reads:
         view = await self.view(row)
         if row.state != "running":
             return view
-        missing = await self._tasks.unanswered(row.id, row.exchange, SHOWN)
+        missing = await self._tasks.unanswered(
+            row.id, row.exchange - (row.settings.max_staleness or 0), row.exchange, SHOWN
+        )
         return view.model_copy(update={"waits_for": list(map(self._called, missing))})
 
     async def find(self, key: str) -> RunRow:

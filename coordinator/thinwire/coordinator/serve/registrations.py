@@ -89,9 +89,9 @@ class Registrations:
         gone = asyncio.ensure_future(hung_up())
         gone.add_done_callback(lambda _: self._signals.publish(mine, "gone"))
         try:
-            with (
-                self._signals.subscribe(mine, f"group:{client.group}", "stop") as heard,
+            with (  # in this order: a poll that heard of its own arrival would look twice
                 self._presence.park(client.name) as poll,
+                self._signals.subscribe(mine, f"group:{client.group}", "stop") as heard,
             ):
                 problem = await self._arrive(client, registration)
                 while True:

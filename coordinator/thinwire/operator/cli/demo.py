@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from thinwire.machine.quantities import in_bytes
 from thinwire.operator.console import Screen, console, in_figure, in_percent
@@ -25,19 +26,33 @@ MEASURED = 20
 """Exchanges whose measures are shown; the report has all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a fleet of this machine does."""
+
+    method: Annotated[str, Field(description="see `thinwire methods`")] = "fedavg"
+    rounds: Annotated[int, Field(ge=1, description="of training")] = 10
+    config: Annotated[Path | None, Field(description="a run.toml; it goes before --method and --rounds")] = None
+
+    def settings(self, name: str, fleet: Fleet, assigned: Assigned) -> RunSettings:
+        """Of the run that the fleet serves; what is wrong ends the process."""
+        defaults: dict[str, Any] = {
+            "name": name, "method": self.method, "rounds": self.rounds, "cohort": fleet.clients, "seed": fleet.seed,
+        }  # fmt: skip
+        return run_settings(self.config, assigned.set_, defaults)
+
+
 @with_options
 def demo(
     *,
-    method: Annotated[str, typer.Option(help="see `thinwire methods`")] = "fedavg",
-    rounds: Annotated[int, typer.Option(min=1, help="of training")] = 10,
+    training: Training,
     fleet: Fleet,
-    config: Annotated[Path | None, typer.Option(help="a run.toml; it goes before --method and --rounds")] = None,
     assigned: Assigned,
     folders: Folders,
     format_: AsFormat = Format.TABLE,
 ) -> None:
     """Start a coordinator and clients on this machine, train, and report accuracy against bytes."""
-    settings = fleet_settings("demo", method, rounds, fleet, config, assigned)
+    settings = training.settings("demo", fleet, assigned)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
     with workplace(folders) as folder:
@@ -45,16 +60,6 @@ def demo(
             result = run_demo(fleet, settings, folder, lambda line: screen.print(line, style="dim"), step)
         tell(result, fleet, folders.report, screen, format_)
     require_completed(result)
-
-
-def fleet_settings(
-    name: str, method: str, rounds: int, fleet: Fleet, config: Path | None, assigned: Assigned
-) -> RunSettings:
-    """Of the run that a fleet of this machine serves."""
-    defaults: dict[str, Any] = {
-        "name": name, "method": method, "rounds": rounds, "cohort": fleet.clients, "seed": fleet.seed,
-    }  # fmt: skip
-    return run_settings(config, assigned.set_, defaults)
 
 
 def require_completed(result: Result) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from thinwire.operator.advise_trials import Trials
 from thinwire.operator.console import console
 from thinwire.operator.fleet import Fleet
 from thinwire.operator.simulated import Simulations
 
-from .demo import fleet_settings, require_completed, tell
+from .demo import Training, require_completed, tell
 from .options import AsFormat, Assigned, Format, with_options
 from .workplace import Folders, displayed, require_extras, workplace
 
@@ -20,10 +15,8 @@ from .workplace import Folders, displayed, require_extras, workplace
 @with_options
 def simulate(
     *,
-    method: Annotated[str, typer.Option(help="see `thinwire methods`")] = "fedavg",
-    rounds: Annotated[int, typer.Option(min=1, help="of training")] = 10,
+    training: Training,
     fleet: Fleet,
-    config: Annotated[Path | None, typer.Option(help="a run.toml; it goes before --method and --rounds")] = None,
     assigned: Assigned,
     folders: Folders,
     format_: AsFormat = Format.TABLE,
@@ -33,7 +26,7 @@ def simulate(
     The model is that of the real run to the bit, where the same clients contribute. Payloads are those that the codecs
     make; what frames them is foretold as it was measured, and seconds are those of transfers on `--link`.
     """
-    settings = fleet_settings("simulated", method, rounds, fleet, config, assigned)
+    settings = training.settings("simulated", fleet, assigned)
     require_extras()
     screen = console(stderr=format_ is Format.JSON)
     with workplace(folders) as folder:

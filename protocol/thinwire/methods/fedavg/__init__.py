@@ -55,4 +55,5 @@ METHOD = Method(
     chains=_chains,
     averages=lambda _: True,
     extends=True,
+    asynchronous=True,
 )

@@ -93,7 +93,8 @@ class ExchangeMetrics(Message):
     """One closed exchange. `metrics`: example-weighted means over the answers; accuracy and loss are of the arrays that
     the exchange broadcast. Byte counts are wire bytes of this run: of this exchange, the payload among them, and of all
     up to when its broadcast was complete (`*_before`): where its accuracy is plotted. `lowered`: what a budget has
-    lowered of it, in words.
+    lowered of it, in words. `staleness`: of an asynchronous run, how many of the answers began 0, 1, 2... exchanges
+    before it; then `metrics` are over the answers to its own tasks, in whichever exchange they count.
     """
 
     exchange: Count
@@ -111,6 +112,7 @@ class ExchangeMetrics(Message):
     uplink_bytes_before: Count
     downlink_bytes_before: Count
     lowered: str | None = None
+    staleness: list[Count] | None = None
 
 
 class RunMetrics(Message):
