@@ -12,13 +12,14 @@ from typing import Self
 
 class ConnectProxy:
     """Lets through to `target`, whatever name it is asked for, who says `name` and `password`. `asked`: the names and
-    ports, of whoever was let through; `refused`: how many were not.
+    ports, of whoever was let through; `refused`: how many were not. `host`: where it listens.
     """
 
-    def __init__(self, target: tuple[str, int], name: str, password: str) -> None:
+    def __init__(self, target: tuple[str, int], name: str, password: str, host: str = "127.0.0.1") -> None:
         self.target = target
         self._expected = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self._open: list[socket.socket] = []
         self.port: int = self._listener.getsockname()[1]
         self.asked: list[str] = []

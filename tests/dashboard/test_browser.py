@@ -120,9 +120,14 @@ def test_a_run_is_watched_and_steered(tmp_path: Path) -> None:
                 await page.goto("/runs/night")
                 await page.click("text=Stop")
                 await page.wait_for_selector(".pill.stopped", timeout=20_000)
+                assert "thinwire run delete night" in await page.text_content("body")
+                await page.click("button.danger:text('Delete')")
+                await page.wait_for_url(f"{lab.url}/")
+                assert await page.locator("text=night").count() == 0
                 await page.goto("/audit")
                 told = await page.inner_text("tbody")
                 for deed in (
+                    "deleted night",
                     "stopped night",
                     "revoked client ward-7",
                     "renamed client ward-7: window",

@@ -61,30 +61,43 @@ def _status(folder: Path, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [("127.0.0.1", "coordinator.example"), ("::1", "[2001:db8::7]")],
+    ids=["IPv4", "IPv6"],
+)
 def test_it_takes_part_through_a_proxy_that_wants_a_password_with_the_certificate_of_a_private_authority(
-    tmp_path: Path, digits_model: Path
+    tmp_path: Path, digits_model: Path, host: str, named: str
 ) -> None:
-    certificate = signed(tmp_path, "coordinator.example", "localhost")
-    options = ("--certificate", str(certificate.chain), "--key", str(certificate.key))
-    with ConnectProxy(("127.0.0.1", 0), "ward-3", "p@ss:word") as proxy:
-        environment = {**lab.ENVIRONMENT, "HTTPS_PROXY": f"http://ward-3:p%40ss%3Aword@127.0.0.1:{proxy.port}"}
-        options += ("--allowed-hosts", "coordinator.example")
+    """Of either kind of addresses; the coordinator is one that this machine could not reach by itself."""
+    if ":" in host:
+        require_ipv6()
+    certificate = signed(tmp_path, named.strip("[]"), "localhost", host)
+    options = ("--certificate", str(certificate.chain), "--key", str(certificate.key), "--host", host)
+    with ConnectProxy((host, 0), "ward-3", "p@ss:word", host) as proxy:
+        at = f"[{host}]" if ":" in host else host
+        environment = {**lab.ENVIRONMENT, "HTTPS_PROXY": f"http://ward-3:p%40ss%3Aword@{at}:{proxy.port}"}
+        options += ("--allowed-hosts", named)
         with Service(tmp_path, *options, ca_file=certificate.authority, environment=environment) as service:
             service.serve()
-            proxy.target = ("127.0.0.1", service.port)
+            proxy.target = (host, service.port)
             run = service.start_run(digits_model, SETTINGS).id
-            service.join_digits(0, 1, url=f"https://coordinator.example:{service.port}")
+            service.join_digits(0, 1, url=f"https://{named}:{service.port}")
             _finished(service, run)
-            assert set(proxy.asked) == {f"coordinator.example:{service.port}"}
+            assert set(proxy.asked) == {f"{named}:{service.port}"}
             assert proxy.refused == 0
             # The client's own count holds what the tunnel cost besides.
             assert sum(service.kernel(NAME)) > 0
         assert "p@ss" not in (tmp_path / "logs" / f"{NAME}.log").read_text()
 
 
-def test_both_sides_speak_ipv6(tmp_path: Path, digits_model: Path) -> None:
+def require_ipv6() -> None:
     if not socket.has_ipv6 or not Path("/proc/sys/net/ipv6").exists():
         pytest.skip("this machine has no IPv6")
+
+
+def test_both_sides_speak_ipv6(tmp_path: Path, digits_model: Path) -> None:
+    require_ipv6()
     with Service(tmp_path, "--host", "::1") as service:
         service.serve()
         assert service.url.startswith("http://[::1]:")

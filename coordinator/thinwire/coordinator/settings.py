@@ -91,7 +91,7 @@ class ServeSettings(Settings):
         if not self.loopback and self.certificate is None and not self.insecure:
             raise ValueError(f"{self.host} is reachable from outside: give a certificate and key, or insecure")
         for host in self.hosts:
-            if "/" in host or host.count(":") == 1:
+            if "/" in host or "]" in host or host.count(":") == 1:
                 raise ValueError(f"allowed_hosts: {host!r} is no name: leave scheme, port and path away")
         try:
             _ = self.proxies
@@ -106,8 +106,9 @@ class ServeSettings(Settings):
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The names of `allowed_hosts`."""
-        return frozenset(self.allowed_hosts.lower().replace(",", " ").split())
+        """The names of `allowed_hosts`, addresses of IPv6 without their brackets."""
+        names = self.allowed_hosts.lower().replace(",", " ").split()
+        return frozenset(name.removeprefix("[").removesuffix("]") for name in names)
 
     @property
     def loopback(self) -> bool:

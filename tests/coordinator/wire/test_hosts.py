@@ -124,11 +124,24 @@ def test_no_header_is_an_error_of_ours(host: str, origin: str) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"allowed_hosts": "https://a.example"}, {"allowed_hosts": "a.example:443"}, {"trusted_proxies": "proxy.example"}],
+    [
+        {"allowed_hosts": "https://a.example"},
+        {"allowed_hosts": "a.example:443"},
+        {"allowed_hosts": "[2001:db8::7]:443"},
+        {"trusted_proxies": "proxy.example"},
+    ],
 )
 def test_what_would_never_match_is_refused_at_the_start(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         ServeSettings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("allowed", ["2001:db8::7", "[2001:db8::7]", "a.example, [2001:DB8::7]"])
+def test_an_address_of_ipv6_is_allowed_as_people_write_it(allowed: str) -> None:
+    hosts = Hosts(ServeSettings(allowed_hosts=allowed).hosts)
+    for host in ("[2001:db8::7]", "[2001:db8::7]:8443"):
+        assert _reason(hosts, _scope("::1", host)) is None
+    assert _reason(hosts, _scope("::1", "[2001:db8::8]:8443")) == "bad-request"
 
 
 @pytest.mark.parametrize("path", READS)

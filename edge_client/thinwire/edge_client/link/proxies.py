@@ -86,6 +86,14 @@ def connections(proxy: Proxy | None, backend: CountingBackend, tls: ssl.SSLConte
     )
 
 
+def url_of(address: str) -> httpcore.URL:
+    """An address of IPv6 keeps its brackets there: httpcore takes them away, and asks a proxy without them."""
+    url = httpcore.URL(address)
+    if b":" in url.host:
+        url.host = b"[" + url.host + b"]"
+    return url
+
+
 def refusal(error: httpcore.ProxyError) -> StrangerError | ProblemError:
     """What a proxy's answer to `CONNECT` means: something that passes, or that a person has to look at."""
     status = str(error).partition(" ")[0]

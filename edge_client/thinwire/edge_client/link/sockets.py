@@ -90,7 +90,7 @@ class CountingBackend(httpcore.NetworkBackend):
             self._pacer.turn()
         try:
             source = None if local_address is None else (local_address, 0)
-            connection = socket.create_connection((host, port), timeout, source_address=source)
+            connection = socket.create_connection((host.strip("[]"), port), timeout, source_address=source)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(str(error)) from error
         except OSError as error:
@@ -232,10 +232,10 @@ class TlsStream(httpcore.NetworkStream):
     ) -> None:
         self._stream = stream
         self._backend = backend
-        self._host = host or ""
+        self._host = (host or "").strip("[]")
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=host, session=backend.session(self._host)
+            self._incoming, self._outgoing, server_hostname=self._host or None, session=backend.session(self._host)
         )
         try:
             self._run(self._tls.do_handshake, timeout)

@@ -22,7 +22,7 @@ from thinwire.protocol.messages import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
 from thinwire.protocol.reasons import ProblemError
 from thinwire.protocol.short import Known, decode_short, encode_short
 
-from .proxies import BadProxyError, connections, proxy_for, refusal
+from .proxies import BadProxyError, connections, proxy_for, refusal, url_of
 from .replies import BadPeerError, Headers, Reply, StrangerError, check, read_reply
 from .sockets import CountingBackend, UntrustedError
 
@@ -260,7 +260,7 @@ class Transfer:
             sent.append(("Content-Length", str(len(body or b""))))
         stalled = self.patience.stalled_after_s
         limits = {"connect": stalled, "write": stalled, "read": stalled + patient_s, "pool": stalled}
-        address = self.address + path
+        address = url_of(self.address + path)
         asked = {"timeout": limits}
         try:
             with self._pool.stream(method, address, headers=sent, content=body, extensions=asked) as response:
