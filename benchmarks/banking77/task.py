@@ -1,18 +1,21 @@
 """The task of `benchmarks.pretrained`: BANKING77 with MiniLM, of which `TRAINED` says what is trained.
 
     head    a linear layer on the encoder's sentences, each of which is computed once
-    lora    that, and LoRA on queries and values of the last two layers; the words below them are computed once
+    lora    that, and LoRA on queries and values of the last ABOVE layers; the words below them are computed once
     exact   the same, with the product travelling instead of its factors
     cores   the same, with cores between frozen singular vectors
+    masks   the weights of queries and values as they are, for `sparse_masks` to choose of, and the head
     whole   all of the encoder and the head
 
-INTENTS and BANKING77 are those of docs/examples/banking77_lora.py, from which the encoder is.
+ABOVE is 2 unless it is given. INTENTS and BANKING77 are those of docs/examples/banking77_lora.py, from which the
+encoder is.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import numpy as np
@@ -28,9 +31,10 @@ from thinwire.edge_client.adapters import add_cores, add_lora
 from thinwire.edge_client.data import ClientInfo, Data
 from thinwire.edge_client.problems.splits import split
 
-ABOVE: Final = 2
+ABOVE: Final = int(os.environ.get("ABOVE", "2"))
 """Layers that have adapters."""
 ADAPTED: Final = ("*.self.query", "*.self.value")
+MASKED: Final = ("*.self.query.weight", "*.self.value.weight", "head.*")
 RANK: Final = 8
 CORE: Final = 32
 TRAINED: Final = os.environ.get("TRAINED", "head")
@@ -62,11 +66,19 @@ def _lora(*, exact: bool = False) -> nn.Module:
     return add_lora(Upper(trained()), ADAPTED, rank=RANK, alpha=2 * RANK, also=["head.*"], exact=exact)
 
 
+def _masks() -> nn.Module:
+    net = Upper(trained())
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(any(fnmatchcase(name, one) for one in MASKED))
+    return net
+
+
 MODELS: Final[Mapping[str, Callable[[], nn.Module]]] = {
     "head": _head,
     "lora": _lora,
     "exact": lambda: _lora(exact=True),
     "cores": lambda: add_cores(Upper(trained()), ADAPTED, rank=CORE, also=["head.*"]),
+    "masks": _masks,
     "whole": trained,
 }
 

@@ -92,7 +92,7 @@ def cost_of(one: TrialExchange) -> Overhead:
     apart: Sequence[tuple[int, Overhead]] = ((one.clients, each), (one.fetched, FETCHED), (one.uploaded, UPLOADED))
     return Overhead(
         one.uplink_bytes + sum(count * cost.up for count, cost in apart),
-        one.downlink_bytes + sum(count * cost.down for count, cost in apart),
+        one.downlink_bytes + one.beside_bytes + sum(count * cost.down for count, cost in apart),
     )
 
 

@@ -139,7 +139,7 @@ def exchange_told(one: Exchanged, before: Set[str]) -> TrialExchange:
     means = {name: one.mean(name) for name in sorted(names)} if examples else {}
     return TrialExchange(
         round=one.round, step=one.step, kind=one.kind, clients=len(one.contributors), uplink_bytes=one.uplink_bytes,
-        downlink_bytes=one.downlink_bytes, fetched=one.fetched, uploaded=one.uploaded,
+        downlink_bytes=one.downlink_bytes, fetched=one.fetched, uploaded=one.uploaded, beside_bytes=one.beside_bytes,
         newcomers=len(set(one.contributors) - before), plans=one.plans, plan_bytes=one.plan_bytes,
         metrics={name: value for name, value in means.items() if value == value},
     )  # fmt: skip

@@ -25,7 +25,7 @@ from thinwire.protocol.trials import TRIAL_ID, TrialExchange, TrialResult
 from .arrays import own_name
 from .chains import Chains
 from .definition import Definition, define
-from .payloads import merge_parts, travels_inside
+from .payloads import beside_payloads, merge_parts, travels_inside
 from .values import Contribution, State, Task
 
 EASIER: Final = 0.9
@@ -199,22 +199,25 @@ def _range(easy: _Sent, dense: _Sent, clients: int, asked: int) -> tuple[TrialEx
             downlink_bytes=holders * held[0] + others * full[0] + asked * private,
             fetched=holders * held[1] + others * full[1],
             uploaded=asked * (up > MAX_INLINE_BYTES),
+            beside_bytes=holders * held[2] + others * full[2],
             metrics={},
         )
         ends.append(one)
     return ends[0], ends[1]
 
 
-def _summed(sent: _Sent, easy: list[_Payload], dense: list[_Payload], *, most: bool) -> tuple[int, int]:
-    """Bytes of all parts for one client, and how many of them it has to ask for."""
-    room, size, apart = MAX_INLINE_BYTES, 0, 0
+def _summed(sent: _Sent, easy: list[_Payload], dense: list[_Payload], *, most: bool) -> tuple[int, int, int]:
+    """Bytes of all parts for one client, how many of them it has to ask for, and what they take beside payloads."""
+    room, size, apart, made = MAX_INLINE_BYTES, 0, 0, 0
     for pair in zip(easy, dense, strict=True):
         found = _end(*pair, most=most)
         if travels_inside(found, room, first=sent.first):
             room, size = room - found, size + found
         elif not sent.own:
             apart, size = apart + 1, size + found
-    return size, apart
+        else:
+            made += 1
+    return size, apart, beside_payloads(len(easy), made)
 
 
 def _end(easy: _Payload, dense: _Payload, *, most: bool) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from thinwire.codecs import Array, Arrays, Chain, CodecError, Spec
 from thinwire.protocol.fields import MAX_INLINE_FIRST_BYTES
@@ -18,6 +18,11 @@ from .arrays import are_finite, own_name
 from .chains import Chains
 from .contraction import contractive
 from .values import Answer
+
+_ANOTHER: Final = 5
+"""Bytes of one more part in the short form of a message."""
+_NAMED: Final = 35
+"""Bytes of a digest and a size where a payload would stand."""
 
 PRIVATE = "private"
 """The name of the part that only one client receives."""
@@ -98,6 +103,13 @@ def travels_inside(size: int, room: int, *, first: bool) -> bool:
     first exchange, whose larger parts may be the client's own first model, which need not travel.
     """
     return size <= (min(room, MAX_INLINE_FIRST_BYTES) if first else room)
+
+
+def beside_payloads(parts: int, made: int) -> int:
+    """Bytes that the parts of a task take in its message beyond those of one that carries its payload. `made`: as many
+    are named by their digest, and made by the client.
+    """
+    return _ANOTHER * max(0, parts - 1) + _NAMED * made
 
 
 def receive(

@@ -14,7 +14,17 @@ from thinwire.protocol.settings import RunSettings
 from .chains import Chains
 from .client_half import ClientHalf, check_needs
 from .learner import Learner
-from .payloads import PRIVATE, Part, decode_answer, first_payload, merge_parts, receive, since, travels_inside
+from .payloads import (
+    PRIVATE,
+    Part,
+    beside_payloads,
+    decode_answer,
+    first_payload,
+    merge_parts,
+    receive,
+    since,
+    travels_inside,
+)
 from .values import Contribution, Task
 
 
@@ -68,13 +78,14 @@ class Sent:
 @dataclass(frozen=True, slots=True)
 class Answered:
     """One client's answer. `uplink_bytes`, `downlink_bytes`: of payloads, private parts left out; `fetched`: how many
-    of them travelled apart; `had_plan`: whether the plan did not have to.
+    of them travelled apart; `beside_bytes`: `beside_payloads`; `had_plan`: whether the plan did not have to travel.
     """
 
     contribution: Contribution
     uplink_bytes: int
     downlink_bytes: int
     fetched: int
+    beside_bytes: int
     had_plan: bool
 
 
@@ -110,20 +121,21 @@ class Clients:
         self._decoded = []
         for slot, name in slots:
             client = self._participants[name]
-            received, size, apart = self._receive(client, sent)
+            received, size, apart, made = self._receive(client, sent)
             if name in sent.private:
                 received[PRIVATE] = sent.private[name]
             contribution, answer_size = self._ask(slot, name, sent, received)
             had_plan = sent.plan in client.plans
             client.plans.add(sent.plan)
-            yield Answered(contribution, answer_size, size, apart, had_plan)
+            beside = beside_payloads(len(sent.parts), made)
+            yield Answered(contribution, answer_size, size, apart, beside, had_plan)
 
-    def _receive(self, client: Participant, sent: Sent) -> tuple[dict[str, Arrays], int, int]:
-        """The parts as this client decodes them, the bytes it needed, and how many of them it fetched apart."""
+    def _receive(self, client: Participant, sent: Sent) -> tuple[dict[str, Arrays], int, int, int]:
+        """The parts as this client decodes them, the bytes it needed, and how many it fetched apart and made itself."""
         index, parts, chains, seed = sent.index, sent.parts, sent.chains, sent.seed
         is_previous = client.held_exchange == index - 1
         received: dict[str, Arrays] = {}
-        size = apart = 0
+        size = apart = made = 0
         room = MAX_INLINE_BYTES
         for part_name, part in parts.items():
             base = client.held.get(part_name)
@@ -141,10 +153,12 @@ class Clients:
                 size += len(payload)
             elif index or not client.own_first or first_payload(client.learner, part.spec, chains, seed) != payload:
                 apart, size = apart + 1, size + len(payload)
+            else:
+                made += 1
             received[part_name] = self._decode(payload, part.spec, chains, None if delta is None else base, seed)
         client.held, client.held_exchange = received, index
         client.held_forms = {part_name: part.full for part_name, part in parts.items()}
-        return received, size, apart
+        return received, size, apart, made
 
     def _decode(self, payload: bytes, spec: Spec, chains: Chains, base: Arrays | None, seed: int) -> Arrays:
         """What a client makes of a payload: once for all that hold the same, and not theirs to write to."""

@@ -34,6 +34,7 @@ class Exchanged:
 
     `metrics`: client -> what came with its answer. `given_up`: the quorum was missed and the method went on without.
     `fetched`, `uploaded`: payloads that the service sends in requests of their own, since no message has room for them.
+    `beside_bytes`: what their parts took in messages beside payloads, beyond one of each.
     `plans`: as many were fetched, since their clients had not had them, of `plan_bytes` together.
     """
 
@@ -47,6 +48,7 @@ class Exchanged:
     given_up: bool = False
     fetched: int = 0
     uploaded: int = 0
+    beside_bytes: int = 0
     plans: int = 0
     plan_bytes: int = 0
     counted: Sequence[Counted] = ()
@@ -175,7 +177,7 @@ class _Simulation:
             seed,
         )
         total = self.server.reducer.zero()
-        up = fetched = uploaded = plans = 0
+        up = fetched = uploaded = beside = plans = 0
         down = sum(size for _, size in private.values())
         told: dict[str, Mapping[str, float]] = {}
         self._sent[index], self._metrics[index] = sent, told
@@ -184,6 +186,7 @@ class _Simulation:
             for one in self.crew.exchange(self._sent[begun], names):
                 up, down, fetched = up + one.uplink_bytes, down + one.downlink_bytes, fetched + one.fetched
                 uploaded += one.uplink_bytes > MAX_INLINE_BYTES
+                beside += one.beside_bytes
                 plans += not one.had_plan
                 contribution = replace(one.contribution, staleness=index - begun)
                 metrics[contribution.client] = contribution.metrics
@@ -208,7 +211,7 @@ class _Simulation:
             raise ValueError(f"round {task.round}, step {task.step}: {len(cohort)} of {needed} answers")
         exchanged = Exchanged(
             task.round, task.step, task.kind, sorted(cohort), up, down, told, given_up, fetched, uploaded,
-            plans, plans * len(plan),
+            beside, plans, plans * len(plan),
             sorted(Counted(name, begun) for begun, names in answering.items() for name in names),
         )  # fmt: skip
         self.exchanges.append(exchanged)

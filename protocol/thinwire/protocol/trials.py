@@ -32,7 +32,8 @@ class TrialRequest(TrialValue):
 
 class TrialExchange(TrialValue):
     """One exchange of it. Bytes are those of payloads; `fetched` and `uploaded`: how many of them travel in requests of
-    their own, since they do not fit into a message. `newcomers`: clients that had taken part in none
+    their own, since they do not fit into a message; `beside_bytes`: what parts take in messages beside their payloads,
+    beyond one for each client. `newcomers`: clients that had taken part in none
     before; `plans`: fetched by those who had not had them, of `plan_bytes` together. `metrics`: example-weighted means,
     of the arrays it broadcast.
     """
@@ -45,6 +46,7 @@ class TrialExchange(TrialValue):
     downlink_bytes: int
     fetched: int
     uploaded: int
+    beside_bytes: int = 0
     newcomers: int = 0
     plans: int = 0
     plan_bytes: int = 0
