@@ -20,7 +20,9 @@ class Counted(NamedTuple):
 
 
 class Buffer:
-    """As many clients at work as the run wants, each at one task."""
+    """As many clients at work as the run wants, each at one task. Whom an exchange's last answer leaves free, the next
+    one asks.
+    """
 
     def __init__(self, run: RunSettings, clients: Collection[str]) -> None:
         self._run = run
@@ -35,10 +37,11 @@ class Buffer:
         self._at_work = deque(one for one in self._at_work if one.exchange >= oldest)
         asked: set[str] = set()
         counted: list[Counted] = []
-        self._ask(index, round_, asked)
-        while self._at_work and len(counted) < self._run.cohort:
-            counted.append(self._at_work.popleft())
+        while len(counted) < self._run.cohort:
             self._ask(index, round_, asked)
+            if not self._at_work:
+                break
+            counted.append(self._at_work.popleft())
         return counted
 
     def _ask(self, index: int, round_: int, asked: set[str]) -> None:
