@@ -56,8 +56,8 @@ class Watched(_Simulation):
         super().__init__(*given, lambda _: None)
         self.measured: dict[int, Arrays] = {}
 
-    def exchange(self, task: Task, state: State, cohort: list[str]) -> tuple[State, list[str]]:
-        found = super().exchange(task, state, cohort)
+    def exchange(self, task: Task, state: State, answering: Mapping[int, list[str]]) -> tuple[State, list[str]]:
+        found = super().exchange(task, state, answering)
         if task.step == 0 and self.server.measures(state):
             parts = {name: part.arrays for name, part in self._before.items()}
             model = self.server.measured(state, parts)
@@ -68,7 +68,7 @@ class Watched(_Simulation):
     def play(self) -> State:
         state, counted = self.definition.first_state(MODEL), list[str]()
         while (task := self.server.task(state)) is not None:
-            state, counted = self.exchange(task, state, self.cohort(task, counted, None))
+            state, counted = self.exchange(task, state, self.now(self.cohort(task, counted, None)))
         return state
 
 
@@ -97,7 +97,7 @@ def test_the_file_has_the_accuracy_that_was_reported(tmp_path: Path, case: str) 
     task, model = run.server.evaluation(final), run.server.model(final)
     assert task is not None
     assert model is not None
-    run.exchange(task, final, list(FLEET))
+    run.exchange(task, final, run.now(list(FLEET)))
     check(model, run.exchanges[-1].metrics, tmp_path / "last")
     begun = [index for index, one in enumerate(run.exchanges) if one.step == 0]
     assert list(run.measured) == begun[FIRST_UNMEASURED.get(case, 0) :]

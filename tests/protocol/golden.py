@@ -106,6 +106,7 @@ def samples() -> list[m.Message]:
         m.RunCommand(open="drop"),
         m.RunChange(rounds=20, quorum=6, deadline_s=60.0, max_bytes=1 << 30),
         absence,
+        m.Came(client="client-03", staleness=2),
         attendance,
         m.AttendanceList(exchanges=[attendance]),
         problem,

@@ -98,4 +98,8 @@ def test_runs_over_the_service_end_as_their_replay_does(service: Service, digits
             for name, array in replayed.model.items():
                 assert served[name].tobytes() == array.tobytes(), (settings.method, name)
         payloads = [(one.uplink_payload_bytes, one.downlink_payload_bytes) for one in service.metrics(run).exchanges]
-        assert payloads == [(one.uplink_bytes, one.downlink_bytes) for one in replayed.exchanges]
+        expected = [(one.uplink_bytes, one.downlink_bytes) for one in replayed.exchanges]
+        assert payloads[1:] == expected[1:]
+        # Of the first broadcast, clients make for themselves what is theirs.
+        assert payloads[0][0] == expected[0][0]
+        assert payloads[0][1] <= expected[0][1]
