@@ -270,12 +270,18 @@ def test_an_answer_fits_what_its_client_is_ready_to_send(uplink: str) -> None:
 
 
 def test_accuracy_survives_a_quarter_of_the_bytes() -> None:
-    """Of the last three evaluations: processors that add in another order end some examples elsewhere."""
+    """Of the last three evaluations, two seeds: processors that add in another order end some examples elsewhere."""
     fleet = learners(4, examples=600)
     model = first_model(fleet)
-    run: dict[str, Any] = {"rounds": 10, "cohort": 4}
-    small = simulated(run_settings("feddlr", {"lr": 0.05}, **run), fleet, model).exchanges
-    dense = simulated(run_settings("fedavg", {"lr": 0.05}, chains="plain", **run), fleet, model).exchanges
-    lost = [one.mean("accuracy") - other.mean("accuracy") for one, other in zip(dense[-3:], small[-3:], strict=True)]
-    assert sum(lost) / 3 < 0.12
-    assert sum(e.uplink_bytes for e in small) < 0.25 * sum(e.uplink_bytes for e in dense)
+
+    def ended(method: str, **run: Any) -> tuple[float, int]:
+        runs = [
+            simulated(run_settings(method, {"lr": 0.05}, rounds=10, cohort=4, seed=seed, **run), fleet, model).exchanges
+            for seed in range(2)
+        ]
+        last = [one.mean("accuracy") for exchanges in runs for one in exchanges[-3:]]
+        return sum(last) / len(last), sum(one.uplink_bytes for exchanges in runs for one in exchanges)
+
+    (small, small_bytes), (dense, dense_bytes) = ended("feddlr"), ended("fedavg", chains="plain")
+    assert small > dense - 0.08
+    assert small_bytes < 0.25 * dense_bytes

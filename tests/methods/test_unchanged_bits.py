@@ -24,20 +24,31 @@ CASES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "fd_alu proxy": ("fd_alu", {**STEPS, "classes": 10, "knowledge": "proxy", "proxy-samples": 5}),
     "fd_alu sample": ("fd_alu", {**STEPS, "classes": 10, "knowledge": "sample"}),
 }
-WHERE: Final = ("2.13.0", "x86_64", "AVX512", "VNNI")
-"""Training gives the same bits on machines of one kind, with one torch. Kernels are chosen by more than what torch
-calls a capability: older processors, without VNNI, add in another order.
-"""
-DIGESTS: Final = {
-    "fedavg": "d5e9c784a71058f1",
-    "feddlr": "4f5e1ca872652ca4",
-    "progfed": "09c8e3cf4a2ba805",
-    "feddkd": "d119b18791c55568",
-    "sparse_masks": "23c684d936a8a787",
-    "fd_alu class": "ac1d894b2a6f7771",
-    "fd_alu proxy": "f1a86f1359e6a16e",
-    "fd_alu sample": "c3c32612b8fd79dc",
+DIGESTS: Final[dict[tuple[str, ...], dict[str, str]]] = {
+    ("2.13.0", "x86_64", "AVX512", "VNNI"): {
+        "fedavg": "d5e9c784a71058f1",
+        "feddlr": "4f5e1ca872652ca4",
+        "progfed": "09c8e3cf4a2ba805",
+        "feddkd": "d119b18791c55568",
+        "sparse_masks": "23c684d936a8a787",
+        "fd_alu class": "ac1d894b2a6f7771",
+        "fd_alu proxy": "f1a86f1359e6a16e",
+        "fd_alu sample": "c3c32612b8fd79dc",
+    },
+    ("2.13.0", "x86_64", "AVX512", "no VNNI"): {
+        "fedavg": "c62c28daf49f347f",
+        "feddlr": "054c840dda459e1d",
+        "progfed": "096c562ac63ecc82",
+        "feddkd": "5cb72ca6b208ff9c",
+        "sparse_masks": "23c684d936a8a787",
+        "fd_alu class": "cb66b12987f979ab",
+        "fd_alu proxy": "303683e329497e9c",
+        "fd_alu sample": "4a024cb1a6afcc6c",
+    },
 }
+"""Training gives the same bits on machines of one kind, with one torch, whose kernels are chosen by more than what it
+calls a capability: older processors, without VNNI, add in another order. Both were taken from the code as it was.
+"""
 
 
 def digest(arrays: Arrays) -> str:
@@ -54,9 +65,9 @@ def here() -> tuple[str, ...]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_task_of_tensors_ends_in_the_bits_that_it_ended_in(case: str) -> None:
-    if here() != WHERE:
-        pytest.skip(f"the digests are of {WHERE}; this is {here()}")
+    if here() not in DIGESTS:
+        pytest.skip(f"no digests of {here()}; there are those of {list(DIGESTS)}")
     method, settings = CASES[case]
     fleet = learners(2, examples=100, architecture="digits_convnet", allow=["sample-knowledge"])
     result = simulated(run_settings(method, settings, cohort=2, chains="plain"), fleet, first_model(fleet))
-    assert digest(result.state.arrays) == DIGESTS[case]
+    assert digest(result.state.arrays) == DIGESTS[here()][case]
