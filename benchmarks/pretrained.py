@@ -66,12 +66,8 @@ MASKS: Final[dict[str, Any]] = {
     "score-limit": 6, "batch-size": 16,
 }  # fmt: skip
 SCALARS: Final = {"steps": 4, "perturbations": 64, "batch-size": 32, **FALLING}
-
-
-SEEDED: Final = "head, seeds and scalars"
 POINT: Final = 0.01
 MOST_OF_BASE: Final = 1 / 25
-MOST_OF_SCALARS: Final = 1 / 20
 WANTED: Final = 0.78
 MOST: Final = 100_000
 """Bytes of the run that reaches it, ten intents."""
@@ -131,7 +127,7 @@ def _cells(form: Form, seed: int) -> list[Cell]:
         cell("head, fewest bytes", "head", head, few, **THINNEST),
         cell(f"head, fewest bytes{REAL}", "head", head, few, **THINNEST),
         cell(
-            SEEDED, "head", SCALARS | {"lr": 0.3}, form.scalar_rounds, method="seed_scalars",
+            "head, seeds and scalars", "head", SCALARS | {"lr": 0.3}, form.scalar_rounds, method="seed_scalars",
         ),
         cell(BASE, "lora", ADAPTERS, form.rounds, **PLAIN),
         cell("LoRA, 2 bits up, 3 down", "lora", ADAPTERS, form.rounds, **THIN),
@@ -180,9 +176,7 @@ def tables(store: Store) -> Sequence[Table]:
         "setting", "seeds", "accuracy", "wire", "an answer's payload", *(f"on {link}" for link in LINKS), f"of {BASE}",
     )  # fmt: skip
     rows = [_row(name, found, groups) for name, found in groups.items()]
-    verdicts = [
-        *_thinner(groups, TEN), *_thinner(groups, FULL), *_cheapest(groups), *_scalars(groups), *_alike(groups),
-    ]  # fmt: skip
+    verdicts = [*_thinner(groups, TEN), *_thinner(groups, FULL), *_cheapest(groups), *_alike(groups)]
     found = [Table("whole runs, and what they cost on the wire", columns, rows), verdict_table(verdicts)]
     if known := store.facts(IN_ONE_PLACE):
         alone = [(name, f"{accuracy:.4f}") for name, accuracy in known.items()]
@@ -247,24 +241,6 @@ def _cheapest(groups: Groups) -> Iterator[Verdict]:
         yield Verdict(f"{TEN.words}, accuracy {WANTED}", f"<= {in_bytes(MOST)} in all", said, bills[name] <= MOST)
 
 
-def _scalars(groups: Groups) -> Iterator[Verdict]:
-    """What seeds and scalars take to come near adapters in float32, beside what those take to come as near."""
-    base, found = (groups.get(f"{TEN.words}: {name}") for name in (BASE, SEEDED))
-    if not base or not found:
-        return
-    wanted = Mean.of([one.accuracy for one in base]).value - 2 * POINT
-    costs, theirs = ([one.bytes_to(wanted) for one in runs] for runs in (found, base))
-    known, usual = ([cost for cost in runs if cost is not None] for runs in (costs, theirs))
-    if len(known) < len(costs) or not usual:
-        said, share = "never, under some seed", 1.0
-    else:
-        mean = Mean.of(known).value
-        share = mean / Mean.of(usual).value
-        said = f"{_part(share)}: {in_bytes(round(mean))}, {in_bytes(max(known))} at most, beside {in_bytes(usual[0])}"
-    claim = f"{TEN.words}: {SEEDED}, two points below {BASE}: of its bytes to there"
-    yield Verdict(claim, "<= 1/20", said, share <= MOST_OF_SCALARS)
-
-
 def _alike(groups: Groups) -> Iterator[Verdict]:
     """What was played beside the ledger of the same runs."""
     for name, real in groups.items():
@@ -285,8 +261,7 @@ part does not travel: cores, and B alone. Plain LoRA at few bits sent its first 
 measured, 44 kB to each client and half of its bill; so did the head in float32, 15 kB. What is larger than 4 KiB is by
 now named by its digest, and made by the clients (decision 114): these rows are to be measured again. The exact product
 pays eight bits a number in every round, since weights travel and not their changes. Seeds and scalars are no bargain
-for a head of 3,850 numbers: to two points below the adapters they take a twenty-fifth of what those do, and the head's
-own gradients an eightieth. What was played is what the ledger counts, to a quarter of a percent. One seed where
+for a head of 3,850 numbers. What was played is what the ledger counts, to a quarter of a percent. One seed where
 nothing else is said; masks, adapters on all 77 intents, and all of the encoder, were defined and not run where they
 have no row."""
 

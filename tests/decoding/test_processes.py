@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -51,10 +52,6 @@ def stored(folder: Path, arrays: Arrays, chain: str, *, seed: int = 5, exchange:
     return Coded(path, hashlib.sha256(data).digest(), spec, parsed, seed, reference, exchange, 1)
 
 
-def changed(coded: Coded, **fields: Any) -> Coded:
-    return Coded(**{name: getattr(coded, name) for name in Coded.__slots__} | fields)
-
-
 @pytest.mark.parametrize("chain", CHAINS)
 def test_they_make_the_same_arrays(tmp_path: Path, processes: Processes, chain: str) -> None:
     coded = stored(tmp_path, ARRAYS, chain)
@@ -69,7 +66,7 @@ def test_masks_too(tmp_path: Path, processes: Processes) -> None:
 def test_each_exchange_has_its_own_reference(tmp_path: Path, processes: Processes) -> None:
     for index in range(6):
         coded = stored(tmp_path, ARRAYS, "delta, quantise(8), entropy", exchange=f"run/{index}")
-        moved = changed(coded, reference={name: array * 0 + index for name, array in ARRAYS.items()})
+        moved = replace(coded, reference={name: array * 0 + index for name, array in ARRAYS.items()})
         assert same_bits(processes.decode(moved), decode(moved))
 
 
@@ -77,7 +74,7 @@ def test_each_exchange_has_its_own_reference(tmp_path: Path, processes: Processe
 def test_they_refuse_in_the_same_words(tmp_path: Path, processes: Processes, damage: bytes) -> None:
     coded = stored(tmp_path, ARRAYS, "quantise(2), entropy")
     (tmp_path / "damaged").write_bytes(damage)
-    damaged = changed(coded, path=tmp_path / "damaged", digest=None)
+    damaged = replace(coded, path=tmp_path / "damaged", digest=None)
     with pytest.raises(CodecError) as here:
         decode(damaged)
     with pytest.raises(CodecError) as there:
@@ -87,7 +84,7 @@ def test_they_refuse_in_the_same_words(tmp_path: Path, processes: Processes, dam
 
 def test_what_is_torn_or_gone_cannot_be_read(tmp_path: Path, processes: Processes) -> None:
     coded = stored(tmp_path, ARRAYS, "")
-    for one in (changed(coded, digest=bytes(32)), changed(coded, path=tmp_path / "gone")):
+    for one in (replace(coded, digest=bytes(32)), replace(coded, path=tmp_path / "gone")):
         for decoder in (decode, processes.decode):
             with pytest.raises(OSError, match=r"torn|No such file"):
                 decoder(one)
@@ -113,7 +110,7 @@ def test_killed_processes_change_nothing(tmp_path: Path, processes: Processes) -
 def test_an_answer_over_which_all_die_is_a_failure_that_is_told(tmp_path: Path, processes: Processes) -> None:
     fifo = tmp_path / "never"
     os.mkfifo(fifo)
-    coded = changed(stored(tmp_path, ARRAYS, ""), path=fifo)
+    coded = replace(stored(tmp_path, ARRAYS, ""), path=fifo)
     failures: list[OSError] = []
 
     def wait_for_it() -> None:
@@ -171,7 +168,7 @@ def ended(handle: int) -> bool:
 def test_exchanges_that_keep_a_thread_for_long_are_worth_it(
     tmp_path: Path, chain: str, answers: int, *, apart: bool
 ) -> None:
-    coded = changed(stored(tmp_path, {"weight": ARRAYS["weight"]}, chain), answers=answers)
+    coded = replace(stored(tmp_path, {"weight": ARRAYS["weight"]}, chain), answers=answers)
     assert 8000 * 1200 < WORTH_NUMBERS <= 9000 * 1200
     assert is_worth_it(coded) is apart
     for how in get_args(Decoding):

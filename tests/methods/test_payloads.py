@@ -13,6 +13,7 @@ from thinwire.methods.arrays import same_bits
 from thinwire.methods.chains import Chains
 from thinwire.methods.payloads import (
     PRIVATE,
+    beside_payloads,
     decode_answer,
     decoded_answer,
     encode_answer,
@@ -21,6 +22,8 @@ from thinwire.methods.payloads import (
     receive,
 )
 from thinwire.methods.values import Answer
+from thinwire.protocol.messages import PartMessage, TaskMessage
+from thinwire.protocol.short import encode_short
 
 DOWN = [
     "",
@@ -70,6 +73,21 @@ def test_a_part_of_another_spec_goes_out_in_full() -> None:
     part = publish({"w": np.ones(4, np.float32)}, chains, base=base)
     assert part.delta is None
     np.testing.assert_array_equal(receive(part.full, part.spec, chains)["w"], np.ones(4))
+
+
+@pytest.mark.parametrize("made", [0, 1, 2])
+@pytest.mark.parametrize("size", [100, 5000, 47_882])
+def test_what_parts_take_beside_their_payloads_is_what_a_message_has(size: int, made: int) -> None:
+    def message(parts: list[PartMessage]) -> int:
+        return len(encode_short(TaskMessage(
+            task="t" * 12, run="r" * 12, plan=bytes(32), exchange=0, round=1, step=0, parts=parts,
+        )))  # fmt: skip
+
+    inside, named = PartMessage(inline=bytes(size)), PartMessage(digest=bytes(32), size=size)
+    alone = message([inside]) - size
+    parts = [named] * made + [inside] * (2 - made)
+    beside = message(parts) - size * (2 - made) - alone
+    assert abs(beside - beside_payloads(2, made)) <= 2  # lengths are written in one byte, or two, or three
 
 
 @given(floats, st.sampled_from(["", "zstd", "cast(f16)", "delta, zstd"]))
